@@ -1,0 +1,73 @@
+"""Anchors: the memory rows that lie closest to others, and the neighbours they are grouped with."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from salad.errors import InputError
+from salad.memory import queries_per_chunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anchors:
+    """The anchors of a round and their neighbours.
+
+    Attributes:
+        anchors: row numbers in rising order, (A,).
+        neighbours: the K most similar other rows of each anchor, (A, K).
+        entropy: of every row's softmax over all rows, in nats, (N,).
+    """
+
+    anchors: Tensor
+    neighbours: Tensor
+    entropy: Tensor
+
+    @property
+    def position(self) -> Tensor:
+        """Where each row stands in `anchors`, -1 for a row that is no anchor; (N,)."""
+        position = torch.full_like(self.entropy, -1, dtype=torch.long)
+        position[self.anchors] = torch.arange(len(self.anchors), device=position.device)
+        return position
+
+    def neighbours_of(self, index: Tensor) -> Tensor:
+        """Neighbours of the rows in index, (B,) -> (B, K); a row that is no anchor has -1 everywhere."""
+        slot = torch.searchsorted(self.anchors, index).clamp(max=len(self.anchors) - 1)
+        is_anchor = self.anchors[slot] == index
+        return torch.where(is_anchor[:, None], self.neighbours[slot], -1)
+
+
+@torch.no_grad()
+def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, temperature: float) -> Anchors:
+    """Find the rows of lowest entropy and the neighbours of each (Huang et al., ICML 2019).
+
+    The entropy of row i is that of the softmax of M_i . M_j / tau over all j, i itself included. All rows
+    are met once, in chunks, so the extra memory is bounded whatever N.
+
+    Args:
+        rows: unit rows, (N, D).
+        num_anchors: A, in 1..N.
+        num_neighbours: K, in 1..N-1.
+        temperature: tau > 0.
+
+    Raises:
+        InputError: num_anchors or num_neighbours does not fit the number of rows.
+    """
+    num_rows = len(rows)
+    if not 1 <= num_anchors <= num_rows:
+        raise InputError(f"num_anchors is {num_anchors}, but must lie in 1..{num_rows}, the number of rows")
+    if not 1 <= num_neighbours < num_rows:
+        raise InputError(f"num_neighbours is {num_neighbours}, but {num_rows} rows have {num_rows - 1} others each")
+    entropy = rows.new_empty(num_rows)
+    neighbours = torch.empty(num_rows, num_neighbours, dtype=torch.long, device=rows.device)
+    for chunk in torch.split(torch.arange(num_rows, device=rows.device), queries_per_chunk(rows)):
+        logits = (rows[chunk] @ rows.T).div_(temperature)
+        itself = torch.arange(len(chunk), device=rows.device), chunk
+        logits -= logits.amax(dim=1, keepdim=True)  # exp() stays finite; a softmax does not see the shift
+        weights = logits.exp()
+        total = weights.sum(dim=1)
+        entropy[chunk] = total.log() - weights.mul_(logits).sum(dim=1) / total
+        logits[itself] = -torch.inf
+        neighbours[chunk] = logits.topk(num_neighbours, dim=1).indices
+    anchors = entropy.sort(stable=True).indices[:num_anchors].sort().values
+    return Anchors(anchors=anchors, neighbours=neighbours[anchors], entropy=entropy)

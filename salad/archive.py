@@ -1,0 +1,195 @@
+"""The authors' images: download, check and unpack `author.tar.xz` (`python -m salad.archive`)."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import shutil
+import tarfile
+from pathlib import Path, PureWindowsPath
+
+import click
+
+from salad.errors import InputError
+
+DRIVE_ID = "1LmonDb_gNAbbsnyLCsj40rUxbwZZ1ZSp"
+BROWSER_URL = f"https://drive.google.com/file/d/{DRIVE_ID}/view"
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+REQUIRED_SPLITS = ("train", "test")
+SPLITS = (*REQUIRED_SPLITS, "val", "valid")
+MAX_BYTES = 100 * 10**9  # unpacked; the whole of ChestX-ray14 at full size is about 45 GB
+MAX_MEMBERS = 1_000_000  # ChestX-ray14 has 112 120 images
+
+PATH = click.Path(path_type=Path)
+Layout = dict[str, dict[str, int]]  # split -> class -> number of images
+
+
+def count_images(folder: Path) -> Layout:
+    """Count the images of `folder/split/class`, hidden files apart, for the splits that are there."""
+    layout: Layout = {}
+    for split in filter(Path.is_dir, (folder / name for name in SPLITS)):
+        labels = [path for path in sorted(split.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+        layout[split.name] = {label.name: sum(map(is_image, label.rglob("*"))) for label in labels}
+    return layout
+
+
+def is_image(path: Path) -> bool:
+    """Tell by its name whether a path is an image."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def find_fault(layout: Layout) -> str | None:
+    """Say what keeps a layout from being used, or None where it is whole."""
+    for split in REQUIRED_SPLITS:
+        if not any(layout.get(split, {}).values()):
+            return f"{split}/ is missing or has no class folder with images ({' '.join(IMAGE_SUFFIXES)})"
+    return None
+
+
+def format_table(layout: Layout) -> str:
+    """Lay out split, class and number of images as a small table."""
+    rows = [(split, label, num) for split, labels in layout.items() for label, num in labels.items()]
+    lines = [f"{split:<6} {label:<20} {num:>7}" for split, label, num in [("split", "class", "images"), *rows]]
+    return "\n".join(lines)
+
+
+def is_web_page(path: Path) -> bool:
+    """Tell by its first bytes whether a file is an HTML page."""
+    with path.open("rb") as file:
+        head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    return head.startswith((b"<!doctype", b"<html", b"<head", b"<?xml"))
+
+
+def download(path: Path) -> None:
+    """Fetch the authors' archive from Google Drive to `path`, from where an interrupted download stopped."""
+    way_out = f"open {BROWSER_URL} in a browser, save the file, and run again with --archive FILE"
+    try:
+        import gdown
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        gdown.download(id=DRIVE_ID, output=str(path), resume=True)
+    except Exception as exc:  # gdown's own classes differ by version, and those of its HTTP library come through
+        reason = " ".join(str(exc).split()) or type(exc).__name__
+        raise InputError(f"cannot download the authors' archive ({reason}); {way_out}") from exc
+    if not path.is_file():
+        raise InputError(f"the download left no file {path}; {way_out}")
+    if is_web_page(path):
+        path.unlink()  # else the next run would take it for a finished download
+        raise InputError(f"Drive answered with a web page in place of the archive (its quota?); {way_out}")
+
+
+def describe_file(path: Path) -> str:
+    """State the size and SHA-256 of a file in one line."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return f"{path}: {path.stat().st_size:,} bytes, SHA-256 {digest.hexdigest()}"
+
+
+def check_member(member: tarfile.TarInfo) -> None:
+    """Refuse a member that is no plain file or folder, or whose name leads out of the target."""
+    path = PureWindowsPath(member.name)  # it knows both kinds of slash, and drives
+    if path.anchor or ".." in path.parts or "\0" in member.name:
+        raise InputError(f"refused: member {member.name!r} leads out of the target folder")
+    if not (member.isreg() or member.isdir()) or member.size < 0:
+        raise InputError(f"refused: member {member.name!r} is a link or a device, not a file or folder")
+
+
+def check_members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
+    """Read an archive to its end, writing nothing, and list the members to extract.
+
+    Raises:
+        InputError: for an unsafe member, too many bytes or members, a missing end.
+    """
+    kept, num_bytes = [], 0
+    for num_members, member in enumerate(tar, start=1):
+        check_member(member)
+        num_bytes += member.size
+        if num_bytes > MAX_BYTES or num_members > MAX_MEMBERS:
+            raise InputError(f"refused: over {MAX_BYTES:,} bytes or {MAX_MEMBERS:,} members at {member.name!r}")
+        name = PureWindowsPath(member.name).name
+        if not name.startswith("._") and name != ".DS_Store":  # what macOS adds; `._x.png` is no image
+            member.mode = 0o755 if member.isdir() else 0o644
+            kept.append(member)
+    # tarfile takes a broken header for the end; the true end is a zero block. Reading on checks the checksum.
+    assert tar.fileobj is not None
+    tar.fileobj.seek(tar.offset)
+    if not tar.fileobj.read(2**20).startswith(bytes(tarfile.BLOCKSIZE)):
+        raise InputError("the archive stops in the middle")
+    return kept
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Extract a tar file (plain, gz or xz) into a new folder, once all its members are found safe."""
+    if is_web_page(archive):
+        raise InputError(f"{archive} is a web page, not an archive: save the file behind {BROWSER_URL}")
+    try:
+        with tarfile.open(archive) as tar:
+            members = check_members(tar)
+            if hasattr(tarfile, "data_filter"):  # Python's own checks on top, from 3.10.12, 3.11.4 and 3.12
+                tar.extraction_filter = tarfile.data_filter
+            folder.mkdir(parents=True)
+            tar.extractall(folder, members)
+    except InputError as exc:
+        raise InputError(f"{archive}: {exc}") from exc
+    except Exception as exc:  # tarfile lets the errors of lzma, zlib and the disk through
+        if not importlib.util.find_spec("_lzma"):
+            raise InputError(f"this Python was built without lzma, which {archive} needs") from exc
+        reason = str(exc).partition("\n")[0].rstrip(":") or type(exc).__name__
+        raise InputError(f"cannot unpack {archive} ({reason}): if damaged, fetch it again") from exc
+
+
+def fetch(out: Path, *, archive: Path | None = None) -> Layout:
+    """Put the authors' images at `out/author`, unless they are there.
+
+    Args:
+        out: folder of the data sets.
+        archive: a local copy of `author.tar.xz`; where None, `out/author.tar.xz`, downloaded if need be.
+
+    Raises:
+        InputError: where the archive cannot be had or is unfit; `out/author` then stays as it was.
+    """
+    target, partial = out / "author", out / "author.partial"
+    shutil.rmtree(partial, ignore_errors=True)  # a killed run's
+    if target.exists():
+        layout = count_images(target)
+        if fault := find_fault(layout):
+            raise InputError(f"{target}: {fault}; move that folder away and run again")
+        click.echo(f"{target} is already there.", err=True)
+        return layout
+    if archive is None:
+        archive = out / "author.tar.xz"
+        if not archive.is_file():
+            download(archive)
+    if not archive.is_file():
+        raise InputError(f"{archive}: no such file")
+    click.echo(describe_file(archive), err=True)
+    try:
+        unpack(archive, partial)
+        tops = [partial, *sorted(path for path in partial.iterdir() if path.is_dir())]
+        root = next((top for top in tops if (top / "train").is_dir()), partial)
+        layout = count_images(root)
+        if fault := find_fault(layout):
+            raise InputError(f"{archive} has not the authors' layout: {fault}")
+        root.rename(target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return layout
+
+
+@click.command()
+@click.option("--archive", type=PATH, help="Local copy of author.tar.xz; else downloaded.")
+@click.option("--out", type=PATH, default="data", show_default=True, help="Data folder.")
+def main(archive: Path | None, out: Path) -> None:
+    """Put the authors' X-ray images at OUT/author and print what is there."""
+    try:
+        layout = fetch(out, archive=archive)
+    except (InputError, OSError) as exc:
+        click.echo(f"Error: {exc}", err=True)
+        raise SystemExit(2) from exc
+    click.echo(format_table(layout))
+
+
+if __name__ == "__main__":
+    main()

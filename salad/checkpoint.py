@@ -1,0 +1,194 @@
+"""Checkpoints: our own files, and those in the published format."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from salad.anchors import Anchors
+from salad.errors import InputError
+from salad.memory import MemoryBank
+from salad.networks import NETWORKS
+
+if TYPE_CHECKING:
+    from salad.networks import Network
+
+SCHEMA_VERSION = 1
+TELLTALES = {"unet": "feat.weight", "CXR_resnet18": "encoder.fc.weight"}  # the tensor of shape (D, ...) of each network
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """What a file holds.
+
+    Attributes:
+        path: where it was read.
+        model_state: names and tensors of the network.
+        bank: the memory bank.
+        config: the options of the run that wrote it; None for a file in the published format.
+        normal_class: name of the class that was normal; None for a published file.
+        row_labels: 0 normal, 1 abnormal, of every memory row, (N,); None for a published file.
+        svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
+        progress: `round` and `epoch` (over the whole run) that were finished; empty for a published file.
+    """
+
+    path: Path
+    model_state: dict[str, Tensor]
+    bank: MemoryBank
+    config: dict[str, Any] | None
+    normal_class: str | None
+    row_labels: Tensor | None
+    svdd: dict[str, Tensor] | None
+    progress: dict[str, int]
+
+    @property
+    def net_name(self) -> str:
+        """The network whose tensors these are."""
+        return next(name for name, tensor in TELLTALES.items() if tensor in self.model_state)
+
+    def known(self) -> dict[str, Any]:
+        """The options that the file itself fixes, by option name."""
+        embedding = self.model_state[TELLTALES[self.net_name]]
+        known = {"net_name": self.net_name, "rep_dim": embedding.shape[0], "npc_temperature": self.bank.temperature}
+        if self.net_name == "unet":
+            known["isize"] = embedding.shape[-1] * NETWORKS["unet"].size_multiple
+        if self.config is not None:
+            known |= {name: self.config[name] for name in ("isize", "resize")}
+        return known
+
+    def load_into(self, network: Network) -> None:
+        """Give a network the weights of the file; tensors that it does not have are ignored.
+
+        Raises:
+            InputError: a tensor is missing or of another shape.
+        """
+        own = network.state_dict()
+        for name, tensor in own.items():
+            found = self.model_state.get(name)
+            if found is None or found.shape != tensor.shape:
+                what = "is missing" if found is None else f"has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
+                raise InputError(f"--load_model {self.path}: does not fit {type(network).__name__}: {name} {what}")
+        network.load_state_dict({name: self.model_state[name] for name in own})
+
+
+def save_checkpoint(
+    path: Path,
+    *,
+    network: Network,
+    bank: MemoryBank,
+    anchors: Anchors | None,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    config: dict[str, Any],
+    normal_class: str,
+    row_labels: Tensor,
+    svdd: dict[str, Tensor] | None,
+    progress: dict[str, int],
+) -> None:
+    """Write a checkpoint beside its place and move it there, so that a file under this name is always whole.
+
+    The first three entries have the names and the content of the published files.
+    """
+    content = {
+        "model_state_dict": network.state_dict(),
+        "memory_state_dict": bank.state_dict(),
+        "ans_discovery_state_dict": _anchors_state(anchors, num_rows=len(bank.rows)),
+        "schema_version": SCHEMA_VERSION,
+        "config": config,
+        "normal_class": normal_class,
+        "row_labels": row_labels,
+        "svdd": svdd,
+        "progress": progress,
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        "rng": rng_state(),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint of ours or of the published format; nothing in it is ever run.
+
+    Raises:
+        InputError: the file is missing, damaged, or no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"--load_model {path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"--load_model {path}: cannot be read ({error.strerror or error})") from None
+    except Exception as error:  # damaged files make torch.load raise many kinds
+        raise InputError(f"--load_model {path}: damaged, or not a checkpoint ({type(error).__name__})") from None
+    try:
+        return _parse(path, content)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise InputError(f"--load_model {path}: not a checkpoint: {error} is missing or unfit") from None
+
+
+def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
+    if not any(name in content["model_state_dict"] for name in TELLTALES.values()):
+        raise InputError(f"--load_model {path}: holds none of the networks {', '.join(NETWORKS)}")
+    version = content.get("schema_version", SCHEMA_VERSION)
+    if version > SCHEMA_VERSION:
+        raise InputError(f"--load_model {path}: written by a newer release (schema {version}); upgrade this program")
+    return Checkpoint(
+        path=path,
+        model_state=content["model_state_dict"],
+        bank=MemoryBank.from_state_dict(content["memory_state_dict"]),
+        config=content.get("config"),
+        normal_class=content.get("normal_class"),
+        row_labels=content.get("row_labels"),
+        svdd=content.get("svdd"),
+        progress=content.get("progress", {}),
+    )
+
+
+def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tensor]:
+    """Anchors under the names of the published files; in round 0 there are none."""
+    if anchors is None:
+        none = torch.empty(0, dtype=torch.long)
+        anchors = Anchors(anchors=none, neighbours=none.view(0, 0), entropy=torch.zeros(num_rows))
+    position = anchors.position
+    consistency = torch.tensor(0.0)  # the released program measures it against labels; we have none
+    return {
+        "samples_num": torch.tensor(num_rows),
+        "anchor_indexes": anchors.anchors,
+        "instance_indexes": (position < 0).nonzero().flatten(),
+        "position": position,
+        "neighbours": anchors.neighbours,
+        "entropy": anchors.entropy,
+        "consistency": consistency,
+    }
+
+
+def rng_state() -> Mapping[str, Any]:
+    """The state of every random generator, in types that a weights-only load accepts."""
+    return {
+        "python": random.getstate(),
+        "numpy": _numpy_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _numpy_state() -> list[Any]:
+    state = np.random.get_state(legacy=False)
+    keys = torch.from_numpy(state["state"]["key"].astype(np.int64))
+    return ["MT19937", keys, state["state"]["pos"], state["has_gauss"], state["gauss"]]

@@ -1,0 +1,154 @@
+"""The two programs, main.py and test.py. Their options come from `Config`; heavy imports wait until they run."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from salad.config import Config
+from salad.datasets import DATASETS
+from salad.errors import DivergedError, InputError
+from salad.networks import NETWORKS
+from salad.options import TEST, TRAIN, read_values, value_type
+
+if TYPE_CHECKING:
+    from salad.checkpoint import Checkpoint
+
+logger = logging.getLogger(__name__)
+
+ARGUMENT_NOTES = {
+    "dataset_name": f"({', '.join(DATASETS)})",
+    "net_name": f"({', '.join(NETWORKS)})",
+}
+
+
+def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], click.Command]:
+    """Turn a function of the given values into a click command with the parameters that `Config` declares.
+
+    The function gets the values that were typed or stand in the --load_config file, by name; the others
+    are left to the defaults of `Config`.
+    """
+
+    def decorate(run: Callable[[dict[str, Any]], None]) -> click.Command:
+        declared = [one for one in dataclasses.fields(Config) if program in one.metadata["commands"]]
+
+        def callback(load_config: Path | None, **values: Any) -> None:
+            typed = {name: value for name, value in values.items() if value is not None and value != ()}
+            try:
+                read = read_values(load_config, Config) if load_config else {}
+                run({**read, **typed})
+            except (InputError, DivergedError) as error:
+                click.echo(f"Error: {error}", err=True)
+                sys.exit(2 if isinstance(error, InputError) else 1)
+
+        positional = [one for one in declared if one.default is dataclasses.MISSING]
+        notes = "\n".join(
+            f"{one.name.upper():<14}{one.metadata['help']} {ARGUMENT_NOTES.get(one.name, '')}" for one in positional
+        )
+        file_option = click.Option(
+            ["--load_config"],
+            type=click.Path(path_type=Path),
+            help="JSON file of options, such as the config.json of a run; flags given on the line win.",
+        )
+        return click.Command(
+            run.__name__,
+            callback=callback,
+            params=[*map(_parameter, declared), file_option],
+            help=f"{run.__doc__}\n\n\b\n{notes}",
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        )
+
+    return decorate
+
+
+def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
+    kind, many = value_type(Config, declared.name)
+    given_type: Any = click.Path(path_type=Path) if kind is Path else kind
+    if declared.default is dataclasses.MISSING:
+        return click.Argument([declared.name], type=given_type)
+    if declared.metadata["choices"]:
+        given_type = click.Choice(declared.metadata["choices"])
+    default = declared.default
+    shown = "" if default is None or kind is bool else f"  [default: {default[0] if many else default}]"
+    return click.Option(
+        [f"--{declared.name}"],
+        type=None if kind is bool else given_type,
+        is_flag=kind is bool,
+        flag_value=True if kind is bool else None,
+        default=None,
+        multiple=many,
+        help=declared.metadata["help"] + shown,
+    )
+
+
+@command_of(TRAIN)
+def train(given: dict[str, Any]) -> None:
+    """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
+    config = Config(**given)
+    from salad.device import draw_seed
+    from salad.run_folder import RunFolder, log_to
+    from salad.trainer import train as run_training
+
+    config = dataclasses.replace(config, seed=draw_seed(config.seed))
+    folder = RunFolder(config.xp_path)
+    if not config.overwrite:
+        folder.check_free()
+    log_to(folder)
+    run_training(config, folder)
+    logger.info(
+        "done: score with  python test.py %s %s %s %s",
+        config.dataset_name,
+        config.net_name,
+        config.xp_path,
+        config.data_path,
+    )
+
+
+@command_of(TEST)
+def test(given: dict[str, Any]) -> None:
+    """Score DATA_PATH/test with a checkpoint; writes scores.csv and metrics.json to XP_PATH, prints the AUC."""
+    path = given.get("load_model") or given["xp_path"] / "model.tar"
+    Config(**given)  # cheap checks before anything heavy
+    from salad.checkpoint import load_checkpoint
+    from salad.device import draw_seed
+    from salad.evaluate import run_test, write_result
+    from salad.run_folder import RunFolder, log_to
+
+    checkpoint = load_checkpoint(path)
+    config = Config(**reconcile(given, checkpoint))
+    config = dataclasses.replace(config, seed=draw_seed(config.seed), load_model=path)
+    folder = RunFolder(config.xp_path)
+    log_to(folder)
+    result = run_test(config, checkpoint)
+    write_result(result, folder, score=config.score, k=config.k, checkpoint=str(path), seed=config.seed)
+    for name, found in result.aucs.items():
+        logger.info("%-22s %s", f"AUC of {name}", found or "undefined")
+    if result.auc is None:
+        only = "normal" if result.split.num_normal else "abnormal"
+        click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
+    else:
+        click.echo(f"AUC score = {result.auc.value:.5f}")
+
+
+def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """Values for scoring: what was given, and what the checkpoint knows.
+
+    Raises:
+        InputError: the two contradict each other.
+    """
+    known = checkpoint.known()
+    for name, value in known.items():
+        if name in given and given[name] != value:
+            flag = name.upper() if name == "net_name" else f"--{name}"
+            raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
+    trained_with = checkpoint.config or {}
+    inherited = {name: trained_with[name] for name in ("k", "rec_loss") if trained_with.get(name) is not None}
+    if checkpoint.normal_class is not None:
+        inherited["normal_class"] = checkpoint.normal_class
+    return {**inherited, **given, **known}

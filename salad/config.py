@@ -1,0 +1,182 @@
+"""Every parameter of the program, declared once: default, unit, bounds, help, and who takes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from salad.errors import InputError
+from salad.networks import check_isize, network_spec
+from salad.options import TEST, TRAIN, argument, check, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run. Field names are the option names; `None` stands for a default that depends on other things."""
+
+    dataset_name: str = argument("the data set")
+    net_name: str = argument("the network", known_to_checkpoint=True)
+    xp_path: Path = argument("folder for everything that is written")
+    data_path: Path = argument("folder of the images")
+
+    # images
+    isize: int | None = option(
+        None,
+        "Height and width that images are resized to, in pixels  [default: 224 for CXR_resnet18, 256 for unet]",
+        low=1,
+        known_to_checkpoint=True,
+    )
+    resize: str = option(
+        "squash",
+        "How an image becomes square: squash, pad (black borders) or crop (the middle).",
+        choices=("squash", "pad", "crop"),
+        known_to_checkpoint=True,
+    )
+    normal_class: str | None = option(
+        None, "Class folder that counts as normal, by name or by index in sorted order  [default: the first]"
+    )
+    train_on: str = option(
+        "normal",
+        "normal leaves out the abnormal images of train/; all, the authors' protocol, scores against normal rows only.",
+        choices=("normal", "all"),
+        commands=(TRAIN,),
+    )
+    augment: str = option(
+        "ssl",
+        "Views: ssl (crop, rotation, exposure, blur, noise, local shuffling, cutout) or flip (as released).",
+        choices=("ssl", "flip"),
+        commands=(TRAIN,),
+    )
+    n_views: int = option(
+        1,
+        "Differently augmented views of an image in a batch, each with its own memory row.",
+        low=1,
+        commands=(TRAIN,),
+    )
+    batch_size: int = option(32, "Images in a batch, at most; batches of an epoch are of equal size up to one.", low=1)
+    n_jobs_dataloader: int = option(
+        min(4, os.cpu_count() or 1), "Processes that decode images; 0 decodes in the main process.", low=0
+    )
+
+    # network
+    rep_dim: int = option(200, "Length of the embedding.", low=1, known_to_checkpoint=True)
+    weights: str | None = option(
+        None,
+        "Start of a ResNet trunk: imagenet, none or a file  [default: imagenet for CXR_resnet18]",
+        commands=(TRAIN,),
+    )
+    load_model: Path | None = option(
+        None,
+        "Checkpoint: to start from (main.py), or to score with (test.py)  [default: none; XP_PATH/model.tar]",
+    )
+
+    # loss
+    w_rec: float = option(0.5, "Weight of the reconstruction loss.", low=0, commands=(TRAIN,))
+    w_svdd: float = option(0.5, "Weight of the Deep SVDD loss.", low=0, commands=(TRAIN,))
+    w_contrast: float = option(
+        1.0,
+        "Weight of the aggregation loss; 0 leaves one round of reconstruction and Deep SVDD.",
+        low=0,
+        commands=(TRAIN,),
+    )
+    rec_loss: str = option(
+        "l1",
+        "Reconstruction loss: l1 (as released) or mse (as printed in the paper).",
+        choices=("l1", "mse"),
+        commands=(TRAIN,),
+    )
+    objective: str = option(
+        "one-class", "Deep SVDD objective.", choices=("one-class", "soft-boundary"), commands=(TRAIN,)
+    )
+    nu: float = option(
+        0.1,
+        "Share of training images allowed outside the soft boundary.",
+        low=0,
+        high=1,
+        open_low=True,
+        commands=(TRAIN,),
+    )
+
+    # memory and anchors
+    npc_temperature: float = option(
+        0.1,
+        "Temperature of the softmax over the memory rows.",
+        low=0,
+        open_low=True,
+        known_to_checkpoint=True,
+    )
+    npc_momentum: float = option(
+        0.5, "Share of a memory row that an update keeps.", low=0, high=0.999, commands=(TRAIN,)
+    )
+    ans_select_rate: float = option(
+        0.1,
+        "Share of rows that become anchors, more in each round; there are int(1/rate) rounds after round 0.",
+        low=0,
+        high=1,
+        open_low=True,
+        commands=(TRAIN,),
+    )
+    ans_size: int = option(10, "Neighbours of an anchor.", low=1, commands=(TRAIN,))
+
+    # optimisation
+    optimizer_name: str = option("adam", "Optimiser.", choices=("adam", "amsgrad"), commands=(TRAIN,))
+    lr: float = option(1e-4, "Learning rate.", low=0, open_low=True, commands=(TRAIN,))
+    lr_milestone: tuple[int, ...] = option(
+        (100,),
+        "Epoch, counted over the whole run, after which the learning rate falls to a tenth; repeatable.",
+        low=1,
+        commands=(TRAIN,),
+    )
+    weight_decay: float = option(1e-6, "Weight decay (L2).", low=0, commands=(TRAIN,))
+    n_epochs: int = option(30, "Epochs of one round (round 0, and 10 more by default).", low=1, commands=(TRAIN,))
+    pre_training_epochs: int = option(0, "Epochs of reconstruction alone before round 0.", low=0, commands=(TRAIN,))
+
+    # scoring
+    k: int | None = option(
+        None,
+        "Nearest normal memory rows that a score is made of  [default: 100, or all where there are fewer]",
+        low=1,
+    )
+    score: str = option(
+        "knn",
+        "knn (mean angle), weighted (prototype), svdd (distance to the centre) or reconstruction (error).",
+        choices=("knn", "weighted", "svdd", "reconstruction"),
+        commands=(TEST,),
+    )
+
+    # run
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+    seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1)
+    deterministic: bool = option(False, "Use deterministic algorithms only (slower on a GPU).")
+    overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,))
+
+    def __post_init__(self) -> None:
+        for declared in dataclasses.fields(self):
+            check(declared, getattr(self, declared.name))
+        if self.isize is None:
+            object.__setattr__(self, "isize", network_spec(self.net_name).default_isize)
+        check_isize(self.net_name, self.image_size)
+        if self.w_rec == self.w_svdd == self.w_contrast == 0:
+            raise InputError("--w_rec, --w_svdd and --w_contrast are all 0: there is nothing to train")
+        if self.pre_training_epochs and self.w_rec == 0:
+            raise InputError("--pre_training_epochs trains the reconstruction, but --w_rec is 0")
+
+    @property
+    def image_size(self) -> int:
+        """`isize`, resolved."""
+        assert self.isize is not None
+        return self.isize
+
+    @property
+    def num_rounds(self) -> int:
+        """Rounds after round 0: int(1 / ans_select_rate), none without the aggregation loss."""
+        return int(1 / self.ans_select_rate) if self.w_contrast > 0 else 0
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dict that JSON can hold and `read_values` reads back."""
+        values = dataclasses.asdict(self)
+        del values["overwrite"]  # a config that is loaded again must not delete anything
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

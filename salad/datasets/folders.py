@@ -1,0 +1,115 @@
+"""`CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder a class."""
+
+import os
+import re
+from pathlib import Path
+
+from salad.datasets.images import IMAGE_SUFFIXES
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Split
+from salad.errors import InputError
+
+FOLDER_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
+NORMAL_WORDS = {"normal", "normals", "healthy", "negative", "good", "nofinding", "nofindings"}
+ABNORMAL_WORDS = {
+    "abnormal",
+    "abnormals",
+    "anomaly",
+    "anomalies",
+    "anomalous",
+    "positive",
+    "disease",
+    "diseased",
+    "sick",
+}
+
+
+def read_split(data_path: Path, split: str, normal_class: str | None) -> Split | None:
+    """List the images of one split.
+
+    The classes are those of train/ and val/ and, for the test split only, of test/: training never looks
+    into test/.
+
+    Args:
+        data_path: the folder that holds train/ and test/.
+        split: ``train``, ``val`` or ``test``.
+        normal_class: the name or the index (in sorted order) of the class that counts as normal; None for
+            the first, unless a name contradicts that.
+
+    Returns:
+        The split; None where there is no val/.
+
+    Raises:
+        InputError: a folder is missing or empty, or which class is normal is in doubt.
+    """
+    folder = _find_folder(data_path, split)
+    if folder is None:
+        if split == "val":
+            return None
+        raise InputError(
+            f"{data_path / split}: no such folder; DATA_PATH must hold train/ and test/, one sub-folder a class"
+        )
+    seen = {"train", "val", split}
+    classes = sorted(
+        {name for part in seen if (found := _find_folder(data_path, part)) for name in _class_names(found)}
+    )
+    if not _class_names(folder):
+        raise InputError(f"{folder}: holds no class folder; put the images into {folder.name}/0.normal/, for example")
+    normal = choose_normal_class(classes, normal_class, where=data_path)
+    samples = [
+        Sample(path, path.relative_to(data_path).as_posix(), NORMAL if name == normal else ABNORMAL)
+        for name in classes
+        for path in _images_below(folder / name)
+    ]
+    if not samples:
+        raise InputError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return Split(samples=samples, normal_class=normal)
+
+
+def choose_normal_class(classes: list[str], asked: str | None, *, where: Path) -> str:
+    """The class that counts as normal: the one asked for, else the first, unless a name speaks against it.
+
+    Raises:
+        InputError: the class asked for does not exist, or the first class is not the one named normal.
+    """
+    listing = ", ".join(f"{number} = {name}" for number, name in enumerate(classes))
+    if asked is not None:
+        if asked in classes:
+            return asked
+        if asked.isdecimal() and int(asked) < len(classes):
+            return classes[int(asked)]
+        if all(_sounds(name, ABNORMAL_WORDS) for name in classes):
+            return asked  # a folder of abnormal images alone, scored by a model that knows its normal class
+        raise InputError(
+            f"{where}: no class is called '{asked}' (found {listing}): pass one of these as --normal_class"
+        )
+    first = classes[0]
+    named_normal = [name for name in classes if _sounds(name, NORMAL_WORDS)]
+    if (named_normal and first not in named_normal) or (_sounds(first, ABNORMAL_WORDS) and len(classes) > 1):
+        raise InputError(
+            f"{where}: in sorted order the first class counts as normal, but the names say otherwise ({listing}): "
+            f"say which one is normal with --normal_class {named_normal[0] if named_normal else 'NAME'}"
+        )
+    return first
+
+
+def _sounds(name: str, words: set[str]) -> bool:
+    """Whether one of the words stands in a folder name: `0.normal`, `NORMAL`, `No_findings`."""
+    parts = re.findall(r"[a-z]+", name.lower())
+    return bool(words.intersection([*parts, *map("".join, zip(parts, parts[1:], strict=False))]))
+
+
+def _find_folder(data_path: Path, split: str) -> Path | None:
+    return next((data_path / name for name in FOLDER_NAMES[split] if (data_path / name).is_dir()), None)
+
+
+def _class_names(folder: Path) -> list[str]:
+    return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return [
+        Path(parent, name)
+        for parent, _, names in sorted(os.walk(folder, followlinks=True))
+        for name in sorted(names)
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
+    ]

@@ -1,0 +1,59 @@
+"""The one type of a sample, and of a split of them, behind every data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+NORMAL, ABNORMAL = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image file and what is known of it.
+
+    Attributes:
+        path: where the file is.
+        name: its path inside DATA_PATH, with forward slashes; what outputs show.
+        label: 0 normal, 1 abnormal.
+    """
+
+    path: Path
+    name: str
+    label: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The samples of train, val or test.
+
+    Attributes:
+        samples: in the order of their classes, then of their paths.
+        normal_class: the name of the class that counts as normal.
+    """
+
+    samples: list[Sample] = field(repr=False)
+    normal_class: str
+
+    @property
+    def labels(self) -> list[int]:
+        """One label a sample, 0 normal, 1 abnormal."""
+        return [sample.label for sample in self.samples]
+
+    @property
+    def num_normal(self) -> int:
+        """How many samples are normal."""
+        return self.labels.count(NORMAL)
+
+    @property
+    def has_both_classes(self) -> bool:
+        """Whether an AUC is defined."""
+        return 0 < self.num_normal < len(self.samples)
+
+    def only_normal(self) -> "Split":
+        """The same split without its abnormal samples."""
+        normal = [sample for sample in self.samples if sample.label == NORMAL]
+        return Split(samples=normal, normal_class=self.normal_class)
+
+
+# (DATA_PATH, "train" | "val" | "test", --normal_class) -> the split, or None where an optional one is absent
+SplitReader = Callable[[Path, str, str | None], Split | None]

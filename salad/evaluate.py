@@ -1,0 +1,236 @@
+"""Scores of a folder of images, and what they are worth."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from salad import losses, scoring
+from salad.checkpoint import Checkpoint
+from salad.config import Config
+from salad.datasets import read_split
+from salad.datasets.augment import to_network
+from salad.datasets.loader import Loader
+from salad.datasets.sample import NORMAL, Split
+from salad.device import choose_device, seed_everything
+from salad.errors import InputError
+from salad.metrics import Auc, auc
+from salad.networks import build_network
+from salad.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from salad.networks import Network
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Scores of a split, one an image.
+
+    Attributes:
+        split: the images.
+        scores: larger is more anomalous, (N,).
+        image_mean: mean grey level of each image, in [0, 255], (N,).
+        image_std: its standard deviation, (N,).
+        seconds: from the first image to the last score.
+    """
+
+    split: Split
+    scores: np.ndarray
+    image_mean: np.ndarray
+    image_std: np.ndarray
+    seconds: float
+
+    @cached_property
+    def aucs(self) -> dict[str, Auc | None]:
+        """AUC of the score and, for comparison, of two grey-level statistics; None where a class is missing."""
+        values = {"score": self.scores, "image mean": self.image_mean, "image std": self.image_std}
+        return {name: auc(self.split.labels, one) for name, one in values.items()}
+
+    @property
+    def auc(self) -> Auc | None:
+        """AUC of the scores; None where a class is missing."""
+        return self.aucs["score"]
+
+    def as_json(self) -> dict[str, Any]:
+        """What metrics.json says of the images."""
+        score, mean, std = (found and found.as_json() for found in self.aucs.values())
+        return {
+            "auc": score,
+            "baseline_auc": {"image_mean": mean, "image_std": std},
+            "interval": "DeLong, 95 %",
+            "num_normal": self.split.num_normal,
+            "num_abnormal": len(self.split.samples) - self.split.num_normal,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+@torch.no_grad()
+def embed(network: Network, loader: Loader, device: torch.device) -> Tensor:
+    """Embeddings of all images of a loader, in eval mode: (N, D) on the device."""
+    network.eval()
+    return torch.cat([network.encode(_images(batch.grey, device)) for batch in loader.epoch(0)])
+
+
+@torch.no_grad()
+def score_split(
+    network: Network, split: Split, loader: Loader, score: Callable[[Tensor, Network], Tensor], device: torch.device
+) -> Result:
+    """Score every image of a split.
+
+    Args:
+        network: put into eval mode.
+        split: the images.
+        loader: over the same images, in their order.
+        score: from a batch of images (B, 3, S, S) in [-1, 1] and the network to scores (B,).
+        device: where the network lies.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    network.eval()
+    start = time.perf_counter()
+    scores, means, deviations = [], [], []
+    for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
+        scores.append(score(_images(batch.grey, device), network).cpu())
+        deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
+        means.append(mean)
+        deviations.append(deviation)
+    arrays = [torch.cat(parts).double().numpy() for parts in (scores, means, deviations)]
+    return Result(
+        split=split,
+        scores=arrays[0],
+        image_mean=arrays[1],
+        image_std=arrays[2],
+        seconds=time.perf_counter() - start,
+    )
+
+
+def choose_score(
+    name: str,
+    *,
+    rows: Tensor,
+    k: int | None,
+    temperature: float,
+    centre: Tensor | None = None,
+    rec_loss: str = "l1",
+) -> Callable[[Tensor, Network], Tensor]:
+    """A score by its option name, as a function of images (B, 3, S, S) and the network.
+
+    Args:
+        name: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
+        rows: memory rows of normal images, (N, D).
+        k: nearest rows; None for the default.
+        temperature: of the weights of ``weighted``.
+        centre: of Deep SVDD, (D,).
+        rec_loss: ``l1`` or ``mse``, the error of ``reconstruction``.
+
+    Raises:
+        InputError: k exceeds the number of rows, there is no row, or ``svdd`` has no centre.
+    """
+    if name == "svdd":
+        if centre is None:
+            raise InputError("--score svdd needs a model that was trained with --w_svdd above 0")
+        return lambda images, network: losses.svdd_distances(network.encode(images), centre)
+    if name == "reconstruction":
+        return lambda images, network: _reconstruction_error(images, network, rec_loss)
+    if not len(rows):
+        raise InputError("the memory holds no row of a normal image to score against")
+    k = scoring.choose_k(k, num_rows=len(rows))
+    if name == "weighted":
+        return lambda images, network: scoring.weighted_prototype(
+            network.encode(images), rows, k=k, temperature=temperature
+        )
+    return lambda images, network: scoring.knn_angle(network.encode(images), rows, k=k)
+
+
+def _images(grey: Tensor, device: torch.device) -> Tensor:
+    return to_network(grey.to(device, non_blocking=True) / 255).contiguous(memory_format=torch.channels_last)
+
+
+def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> Tensor:
+    recon: Tensor = network(images)[1]
+    error = recon - images
+    return (error.abs() if rec_loss == "l1" else error.square()).mean(dim=(1, 2, 3))
+
+
+def run_test(config: Config, checkpoint: Checkpoint) -> Result:
+    """Score the test folder with a checkpoint.
+
+    Args:
+        config: agrees with what the checkpoint knows.
+        checkpoint: ours or a published one.
+
+    Raises:
+        InputError: the data, the checkpoint or an option is at fault.
+    """
+    device = choose_device(config.device)
+    seed_everything(config.seed, deterministic=config.deterministic)
+    network = build_network(config.net_name, rep_dim=config.rep_dim, isize=config.image_size)
+    checkpoint.load_into(network)
+    network.to(device).to(memory_format=torch.channels_last)
+    split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
+    assert split is not None, "only val may be absent"
+    rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
+    score = choose_score(
+        config.score,
+        rows=rows,
+        k=config.k,
+        temperature=checkpoint.bank.temperature,
+        centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
+        rec_loss=config.rec_loss,
+    )
+    loader = Loader(
+        split.samples,
+        isize=config.image_size,
+        resize=config.resize,
+        batch_size=config.batch_size,
+        num_workers=config.n_jobs_dataloader,
+        pin_memory=device.type == "cuda",
+    )
+    return score_split(network, split, loader, score, device)
+
+
+def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
+    """0 normal, 1 abnormal, of every memory row: from the checkpoint, else from train/ if its images are as many."""
+    if checkpoint.row_labels is not None:
+        return checkpoint.row_labels
+    num_rows = len(checkpoint.bank.rows)
+    try:
+        train = read_split(config.dataset_name, config.data_path, "train", normal_class=config.normal_class)
+        labels = train.labels if train else []
+    except InputError as error:
+        logger.warning("the file holds no row labels, and train/ does not give them: %s", error)
+        labels = []
+    if len(labels) == num_rows:
+        return torch.tensor(labels)
+    logger.warning(
+        "the memory has %d rows, but %s holds %d images: which rows are normal is unknown, so all count as normal",
+        num_rows,
+        config.data_path / "train",
+        len(labels),
+    )
+    return torch.full((num_rows,), NORMAL)
+
+
+def write_result(result: Result, folder: RunFolder, **facts: Any) -> None:
+    """Write scores.csv (path, label, score) and metrics.json into the run folder."""
+    with (folder.path / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "score"])
+        for sample, score in zip(result.split.samples, result.scores.tolist(), strict=True):
+            writer.writerow([sample.name, sample.label, repr(score)])
+    text = json.dumps({**result.as_json(), **facts}, indent=2)
+    (folder.path / "metrics.json").write_text(text + "\n", encoding="utf-8")

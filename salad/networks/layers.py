@@ -1,0 +1,23 @@
+"""Layers that both networks share."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm that also trains on a single value a channel.
+
+    One image on a 1x1 grid has no batch statistics: there the running ones are used, so that a batch of
+    one works at every image size.
+    """
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) per channel."""
+        if self.training and images.numel() == images.shape[1]:
+            return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+        return super().forward(images)
+
+
+def upsample(images: Tensor) -> Tensor:
+    """Double height and width, bilinear with aligned corners."""
+    return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=True)

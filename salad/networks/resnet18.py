@@ -1,0 +1,96 @@
+"""`CXR_resnet18`: a ResNet-18 encoder with a residual decoder, for images of any multiple of 16 pixels."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from salad.networks.layers import BatchNorm2d, upsample
+
+DECODER_WIDTHS = (512, 512, 512, 256, 256, 128, 128, 64, 64)  # into the first block, then out of each
+
+
+class ResidualBlock(nn.Module):
+    """conv3x3 + BN, ReLU, conv3x3 + BN, add the input, ReLU; width and size stay."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(nn.Conv2d(width, width, 3, padding=1, bias=False), BatchNorm2d(width))
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bnrm = BatchNorm2d(width)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, width, H, W) -> (B, width, H, W)."""
+        return F.relu(self.bnrm(self.conv2(F.relu(self.conv1(maps)))) + maps)
+
+
+class UpsamplingBlock(nn.Module):
+    """u = ReLU(BN(1x1 conv(bilinear x2))), then conv3x3 + BN of u, add u, ReLU.
+
+    Published files also hold a first 3x3 convolution for this block, which is never used; it is left out.
+    """
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        # Numbered 1 and 2 as in the published files. The convolution runs before the upsampling: the two
+        # are linear and commute, and there are four times fewer pixels to convolve.
+        self.upsampleLayer = nn.ModuleDict({"1": nn.Conv2d(num_in, num_out, 1, bias=False), "2": BatchNorm2d(num_out)})
+        self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
+        self.bnrm = BatchNorm2d(num_out)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
+        maps = F.relu(self.upsampleLayer["2"](upsample(self.upsampleLayer["1"](maps))))
+        return F.relu(self.bnrm(self.conv2(maps)) + maps)
+
+
+class Decoder(nn.Module):
+    """Eight residual blocks, three of them upsampling, then the output layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        pairs = zip(DECODER_WIDTHS[:-1], DECODER_WIDTHS[1:], strict=True)
+        self.decoder = nn.Sequential(
+            *(ResidualBlock(wide) if wide == narrow else UpsamplingBlock(wide, narrow) for wide, narrow in pairs)
+        )
+        self.output = nn.ModuleDict({"1": nn.Conv2d(DECODER_WIDTHS[-1], 3, 1, bias=False)})
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, 512, S/16, S/16) -> (B, 3, S, S) in [-1, 1]."""
+        return upsample(self.output["1"](self.decoder(features))).tanh()
+
+
+class CXRResNet18(nn.Module):
+    """ResNet-18 trunk without its first max pool, unit embedding, residual decoder (24.8 M parameters).
+
+    Attribute names are those of the published files. No weight depends on the size of the images.
+
+    Args:
+        rep_dim: D, the length of the embedding.
+        isize: S, height and width of the images in pixels, a multiple of 16.
+    """
+
+    weights_loaded = "none"
+
+    def __init__(self, *, rep_dim: int, isize: int) -> None:
+        super().__init__()
+        self.encoder = resnet18(num_classes=rep_dim, norm_layer=BatchNorm2d)
+        self.decoder = Decoder()
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last feature map: (B, 3, S, S) in [-1, 1] -> (B, 512, S/16, S/16)."""
+        trunk = self.encoder
+        maps = trunk.relu(trunk.bn1(trunk.conv1(images)))
+        return trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(maps))))  # type: ignore[no-any-return]
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Unit embeddings of the last feature map: (B, 512, H, W) -> (B, D)."""
+        return F.normalize(self.encoder.fc(features.mean(dim=(2, 3))), dim=1)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Unit embeddings: (B, 3, S, S) in [-1, 1] -> (B, D)."""
+        return self.embed(self.features(images))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
+        features = self.features(images)
+        return self.embed(features), self.decoder(features)

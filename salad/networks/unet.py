@@ -1,0 +1,99 @@
+"""`unet`: an encoder-decoder without skip connections, for images of any multiple of 64 pixels."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salad.networks.layers import BatchNorm2d, upsample
+
+WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
+SIZE_MULTIPLE = 64  # six poolings
+
+
+class DoubleConv(nn.Module):
+    """3x3 convolution, batch norm, LeakyReLU 0.1, twice."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(num_in, num_out, 3, padding=1, bias=False),
+            BatchNorm2d(num_out),
+            nn.LeakyReLU(0.1, inplace=True),
+            nn.Conv2d(num_out, num_out, 3, padding=1, bias=False),
+            BatchNorm2d(num_out),
+            nn.LeakyReLU(0.1, inplace=True),
+        )
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, num_in, H, W) -> (B, num_out, H, W)."""
+        return self.conv(maps)  # type: ignore[no-any-return]
+
+
+class Down(nn.Module):
+    """2x2 max pool, then a double convolution."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.conv = DoubleConv(num_in, num_out)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, num_in, H, W) -> (B, num_out, H/2, W/2)."""
+        return self.conv(F.max_pool2d(maps, 2))  # type: ignore[no-any-return]
+
+
+class Up(nn.Module):
+    """Bilinear x2, 1x1 convolution, batch norm, then a double convolution."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        # Numbered 1 and 2 as in the published files. The convolution runs before the upsampling: the two
+        # are linear and commute, and there are four times fewer pixels to convolve.
+        self.up = nn.ModuleDict({"1": nn.Conv2d(num_in, num_out, 1, bias=False), "2": BatchNorm2d(num_out)})
+        self.conv = DoubleConv(num_out, num_out)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
+        return self.conv(self.up["2"](upsample(self.up["1"](maps))))  # type: ignore[no-any-return]
+
+
+class UNet(nn.Module):
+    """Encoder, unit embedding, decoder (32.4 M parameters at 256 px).
+
+    Attribute names are those of the published files.
+
+    Args:
+        rep_dim: D, the length of the embedding.
+        isize: S, height and width of the images in pixels, a multiple of 64.
+    """
+
+    weights_loaded = "none"
+
+    def __init__(self, *, rep_dim: int, isize: int) -> None:
+        super().__init__()
+        grid = isize // SIZE_MULTIPLE
+        self.input = DoubleConv(3, WIDTHS[0])
+        for step, (narrow, wide) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True), start=1):
+            self.add_module(f"e{step}", Down(narrow, wide))
+        self.feat = nn.Conv2d(WIDTHS[-1], rep_dim, grid, bias=False)
+        self.defeat = nn.ConvTranspose2d(rep_dim, WIDTHS[-1], grid, bias=False)
+        for step, (wide, narrow) in enumerate(zip(WIDTHS[:0:-1], WIDTHS[-2::-1], strict=True), start=1):
+            self.add_module(f"d{step}", Up(wide, narrow))
+        self.final = nn.Conv2d(WIDTHS[0], 3, 1, bias=False)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Unit embeddings: (B, 3, S, S) in [-1, 1] -> (B, D)."""
+        maps = self.input(images)
+        for step in range(1, len(WIDTHS)):
+            maps = self.get_submodule(f"e{step}")(maps)
+        return F.normalize(self.feat(maps).flatten(1), dim=1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Reconstructions in [-1, 1]: (B, D) -> (B, 3, S, S)."""
+        maps = self.defeat(z[:, :, None, None])
+        for step in range(1, len(WIDTHS)):
+            maps = self.get_submodule(f"d{step}")(maps)
+        return self.final(maps).tanh()  # type: ignore[no-any-return]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
+        z = self.encode(images)
+        return z, self.decode(z)

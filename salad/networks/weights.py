@@ -1,0 +1,73 @@
+"""A start for the ResNet-18 trunk: ImageNet weights of torchvision, or a file."""
+
+import logging
+import socket
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.models import ResNet, ResNet18_Weights
+
+from salad.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+FETCH_TIMEOUT_SECONDS = 30
+
+
+def load_trunk(trunk: ResNet, source: str) -> str:
+    """Load all but the last layer of a ResNet-18.
+
+    Args:
+        trunk: the network to fill; its `fc` is left as it is.
+        source: ``imagenet`` (through torchvision's own cache) or the path of a ResNet-18 state dict.
+
+    Returns:
+        What was loaded: the source, or ``none`` where ImageNet weights could not be fetched.
+
+    Raises:
+        InputError: the file does not hold the trunk's tensors.
+    """
+    if source == "imagenet":
+        state = _fetch_imagenet()
+        if state is None:
+            return "none"
+    else:
+        state = _read_state(Path(source))
+    own = {name: value for name, value in trunk.state_dict().items() if not name.startswith("fc.")}
+    unfit = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
+    if unfit:
+        raise InputError(f"{source}: not the weights of a ResNet-18: {unfit[0]} is missing or of another shape")
+    trunk.load_state_dict({name: state[name] for name in own}, strict=False)
+    return source
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"--weights {path}: there is no such file (or write imagenet or none)") from None
+    except Exception as error:  # torch.load raises many kinds
+        raise InputError(f"--weights {path}: cannot be read as a state dict ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise InputError(f"--weights {path}: holds no plain state dict of tensors")
+    return state
+
+
+def _fetch_imagenet() -> dict[str, Tensor] | None:
+    weights = ResNet18_Weights.IMAGENET1K_V1
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(FETCH_TIMEOUT_SECONDS)  # a cluster node that drops packets would wait for minutes
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:  # no network, or a damaged download
+        logger.warning(
+            "ImageNet weights could not be fetched (%s): the encoder starts at random. To use them, put %s into %s, "
+            "or pass --weights FILE; --weights none silences this.",
+            error,
+            weights.url,
+            Path(torch.hub.get_dir()) / "checkpoints",
+        )
+        return None
+    finally:
+        socket.setdefaulttimeout(timeout)

@@ -1,0 +1,124 @@
+"""How a parameter is declared, checked, and read from a JSON file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import types
+import typing
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from salad.errors import InputError
+
+TRAIN, TEST = "train", "test"
+
+
+def option(
+    default: Any,
+    help: str,  # noqa: A002
+    *,
+    commands: tuple[str, ...] = (TRAIN, TEST),
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    open_low: bool = False,
+    known_to_checkpoint: bool = False,
+) -> Any:
+    """Declare a parameter.
+
+    Args:
+        default: its value where none is given.
+        help: one sentence, with the unit.
+        commands: which of the two programs take it.
+        choices: the words it may be.
+        low: the smallest value allowed.
+        high: the largest value allowed.
+        open_low: whether `low` itself is forbidden.
+        known_to_checkpoint: whether a checkpoint fixes it, so that scoring takes it from there.
+    """
+    return field(
+        default=default,
+        metadata={
+            "help": help, "commands": commands, "choices": choices, "low": low, "high": high, "open_low": open_low,
+            "known_to_checkpoint": known_to_checkpoint,
+        },
+    )  # fmt: skip
+
+
+def argument(help: str, **metadata: Any) -> Any:  # noqa: A002
+    """Declare a positional parameter."""
+    return field(metadata={"help": help, "commands": (TRAIN, TEST), "known_to_checkpoint": False, **metadata})
+
+
+def value_type(cls: type, name: str) -> tuple[type, bool]:
+    """The type of a parameter's value (without None), and whether the parameter holds a tuple of them."""
+    hint = typing.get_type_hints(cls)[name]
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    return hint, False
+
+
+def read_values(path: Path, cls: type) -> dict[str, Any]:
+    """Values from a JSON file such as the config.json of a run (its "run" entry is skipped).
+
+    Args:
+        path: the file; its keys are option names.
+        cls: the dataclass that declares them.
+
+    Raises:
+        InputError: the file cannot be read, or holds a name or a value that no parameter takes.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--load_config {path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # JSON syntax or encoding
+        raise InputError(f"--load_config {path}: not a JSON file ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"--load_config {path}: holds no JSON object with option names as keys")
+    values.pop("run", None)
+    known = {declared.name: declared for declared in dataclasses.fields(cls)}
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else ""
+            raise InputError(f"--load_config {path}: no option is called '{name}'{hint}")
+    return {name: _from_json(cls, known[name], value, path) for name, value in values.items()}
+
+
+def _from_json(cls: type, declared: dataclasses.Field[Any], value: Any, path: Path) -> Any:
+    """A JSON value as the type that the parameter has; never a silent conversion."""
+    kind, many = value_type(cls, declared.name)
+    if value is None and declared.default is None:
+        return None
+    values = value if many and isinstance(value, list) else [value]
+    accepted: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(kind, (kind,))
+    for one in values:
+        if not isinstance(one, accepted) or (isinstance(one, bool) and kind is not bool):
+            raise InputError(f"--load_config {path}: {declared.name} is {value!r}, but must be of type {kind.__name__}")
+    return tuple(map(kind, values)) if many else kind(value)
+
+
+def check(declared: dataclasses.Field[Any], value: Any) -> None:
+    """Raise `InputError` where a value is not what its declaration allows."""
+    bounds = declared.metadata
+    for one in value if isinstance(value, tuple) else (value,):
+        if one is None or isinstance(one, Path):
+            continue
+        choices, low, high = bounds.get("choices"), bounds.get("low"), bounds.get("high")
+        if choices is not None and one not in choices:
+            raise InputError(f"--{declared.name} is '{one}', but must be one of {', '.join(choices)}")
+        if isinstance(one, float) and not math.isfinite(one):
+            raise InputError(f"--{declared.name} is {one}, but must be a finite number")
+        if low is not None and not (one > low if bounds["open_low"] else one >= low):
+            raise InputError(
+                f"--{declared.name} is {one}, but must be {'above' if bounds['open_low'] else 'at least'} {low}"
+            )
+        if high is not None and not one <= high:
+            raise InputError(f"--{declared.name} is {one}, but must be at most {high}")

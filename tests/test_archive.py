@@ -1,0 +1,372 @@
+"""salad.archive: what it accepts, what it refuses, and what it leaves behind."""
+
+import hashlib
+import io
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import gdown
+import pytest
+from click.testing import CliRunner
+
+from salad import archive
+from salad.errors import InputError
+
+GOOD = {
+    "train/0/a.png": b"a" * 3000,
+    "train/0/b.PNG": b"b",
+    "train/0/notes.txt": b"no image",
+    "train/1/c.jpg": b"c" * 700,
+    "test/0/d.png": b"d",
+    "test/1/e.tiff": b"e" * 5000,
+}
+GOOD_LAYOUT = {"train": {"0": 2, "1": 1}, "test": {"0": 1, "1": 1}}
+
+
+def make_tar(path, files=GOOD, *, mode="w:xz", extra=(), tar_format=tarfile.PAX_FORMAT):
+    with tarfile.open(path, mode, format=tar_format) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+        for info in extra:
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    return path
+
+
+def prefixed(prefix, files=GOOD):
+    return {prefix + name: content for name, content in files.items()}
+
+
+def special(name, kind=tarfile.REGTYPE, target="", size=0):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, size
+    return info
+
+
+def names_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("mode", ["w:xz", "w:gz", "w:"])
+@pytest.mark.parametrize("prefix", ["", "author/", "./", "./author/"])
+def test_good_archives_land_in_author(tmp_path, mode, prefix):
+    path = make_tar(tmp_path / "images.tar", prefixed(prefix), mode=mode)
+    out = tmp_path / "data"
+    assert archive.fetch(out, archive=path) == GOOD_LAYOUT
+    for name, content in GOOD.items():
+        assert (out / "author" / name).read_bytes() == content
+    assert [entry.name for entry in out.iterdir()] == ["author"]
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_long_names_are_plain_members(tmp_path, tar_format):
+    name = f"train/0/{'x' * 180}é.png"
+    path = make_tar(tmp_path / "images.tar.xz", GOOD | {name: b"1"}, tar_format=tar_format)
+    archive.fetch(tmp_path / "data", archive=path)
+    assert (tmp_path / "data/author" / name).is_file()
+
+
+def test_folder_members_and_odd_modes(tmp_path):
+    folders = [special(name, tarfile.DIRTYPE) for name in (".", "train", "train/0")]
+    for folder in folders:
+        folder.mode = 0
+    path = make_tar(tmp_path / "images.tar.gz", mode="w:gz", extra=folders)
+    archive.fetch(tmp_path / "data", archive=path)
+    assert (tmp_path / "data/author/train/0").stat().st_mode & 0o700 == 0o700
+
+
+def test_optional_split_and_hidden_files(tmp_path):
+    files = GOOD | {
+        "valid/0/f.png": b"f",
+        "train/0/._a.png": b"",
+        "train/.DS_Store": b"",
+        "extra/0/g.png": b"",
+    }
+    layout = archive.fetch(tmp_path, archive=make_tar(tmp_path / "images.tar.xz", files))
+    assert layout == GOOD_LAYOUT | {"valid": {"0": 1}}
+    assert not (tmp_path / "author/train/0/._a.png").exists()
+    assert not (tmp_path / "author/train/.DS_Store").exists()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        special("/etc/salad.png", size=1),
+        special("../salad.png", size=1),
+        special("train/../../salad.png", size=1),
+        special("C:/salad.png", size=1),
+        special("..\\salad.png", size=1),
+        special("../outside", tarfile.DIRTYPE),
+        special("train/link.png", tarfile.SYMTYPE, "../../secret.png"),
+        special("train/inner.png", tarfile.SYMTYPE, "0/a.png"),
+        special("train/hard.png", tarfile.LNKTYPE, "train/0/a.png"),
+        special("train/pipe.png", tarfile.FIFOTYPE),
+        special("train/char.png", tarfile.CHRTYPE),
+        special("train/block.png", tarfile.BLKTYPE),
+    ],
+    ids=lambda info: f"{info.name}-{info.type.decode()}",
+)
+def test_unsafe_member_is_named_before_anything_is_written(tmp_path, monkeypatch, bad):
+    path = make_tar(tmp_path / "images.tar.xz", extra=[bad])
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda *args: pytest.fail("extraction began"))
+    before = names_below(tmp_path)
+    with pytest.raises(InputError, match="refused") as caught:
+        archive.fetch(tmp_path / "data", archive=path)
+    assert repr(bad.name) in str(caught.value)
+    assert names_below(tmp_path) == before
+
+
+@pytest.mark.parametrize(("limit", "bound"), [("MAX_BYTES", 8000), ("MAX_MEMBERS", 5)])
+def test_bombs_are_refused(tmp_path, monkeypatch, limit, bound):
+    path = make_tar(tmp_path / "images.tar.xz")
+    monkeypatch.setattr(archive, limit, bound)
+    with pytest.raises(InputError, match="refused: over .* at 'test/1/e.tiff'"):
+        archive.fetch(tmp_path / "data", archive=path)
+    assert not (tmp_path / "data/author").exists()
+
+
+def test_bomb_is_refused_by_its_header_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(archive, "MAX_BYTES", 10_000)
+    header = special("train/0/huge.png", size=9_000_000_000).tobuf()
+    path = tmp_path / "images.tar"
+    path.write_bytes(header)  # the 9 GB themselves never come
+    with pytest.raises(InputError, match="refused: over 10,000 bytes .*huge.png"):
+        archive.fetch(tmp_path / "data", archive=path)
+
+
+@pytest.mark.parametrize("mode", ["w:xz", "w:gz", "w:"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_archive(tmp_path, mode, share):
+    path = make_tar(tmp_path / "images.tar", mode=mode)
+    content = path.read_bytes()
+    if mode == "w:":  # without its padding: a plain tar has no checksum, only the zero blocks that end it
+        content = content.rstrip(b"\0") + bytes(100)
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError) as caught:
+        archive.fetch(tmp_path / "data", archive=path)
+    assert "\n" not in str(caught.value)
+    assert names_below(tmp_path) == ["images.tar"]
+
+
+def test_truncated_between_two_members(tmp_path):
+    path = make_tar(tmp_path / "images.tar", mode="w:")
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    path.write_bytes(path.read_bytes()[: last.offset])
+    with pytest.raises(InputError, match="stops in the middle"):
+        archive.fetch(tmp_path / "data", archive=path)
+
+
+def test_broken_header_is_not_taken_for_the_end(tmp_path):
+    path = make_tar(tmp_path / "images.tar", mode="w:")
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    content = bytearray(path.read_bytes())
+    content[last.offset] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="stops in the middle"):
+        archive.fetch(tmp_path / "data", archive=path)
+
+
+@pytest.mark.parametrize("mode", ["w:xz", "w:gz"])
+def test_wrong_checksum(tmp_path, mode):
+    path = make_tar(tmp_path / "images.tar", mode=mode)
+    content = bytearray(path.read_bytes())
+    position = len(content) - (8 if mode == "w:gz" else 20)  # gzip's CRC-32; the index of xz
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cannot unpack .*images.tar"):
+        archive.fetch(tmp_path / "data", archive=path)
+
+
+@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>quota", b"\xef\xbb\xbf\n <HTML><head>"])
+def test_web_page_in_place_of_an_archive(tmp_path, page):
+    path = tmp_path / "author.tar.xz"
+    path.write_bytes(page)
+    with pytest.raises(InputError, match="web page"):
+        archive.fetch(tmp_path / "data", archive=path)
+    assert path.exists()  # the user's file
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"train/0/a.png": b""}, "test/ is missing"),
+        ({"test/0/a.png": b""}, "train/ is missing"),
+        ({"train/a.png": b"", "test/0/a.png": b""}, "train/ is missing or has no class folder"),
+        ({"train/0/a.txt": b"", "test/0/a.png": b""}, "train/ is missing or has no class folder"),
+        ({"readme.txt": b""}, "train/ is missing"),
+    ],
+)
+def test_wrong_layout_never_becomes_author(tmp_path, files, message):
+    path = make_tar(tmp_path / "images.tar.xz", files)
+    with pytest.raises(InputError, match=message):
+        archive.fetch(tmp_path / "data", archive=path)
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_second_run_needs_nothing(tmp_path, monkeypatch):
+    archive.fetch(tmp_path / "data", archive=make_tar(tmp_path / "images.tar.xz"))
+    monkeypatch.setattr(archive, "download", lambda path: pytest.fail("downloaded again"))
+    monkeypatch.setattr(archive, "unpack", lambda *args: pytest.fail("unpacked again"))
+    assert archive.fetch(tmp_path / "data") == GOOD_LAYOUT
+
+
+def test_author_folder_of_the_user_is_kept(tmp_path):
+    mine = tmp_path / "author/train/mine.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(InputError, match="move that folder away"):
+        archive.fetch(tmp_path, archive=make_tar(tmp_path / "images.tar.xz"))
+    assert mine.read_text() == "mine"
+
+
+KILLED = """
+import os, sys, tarfile
+from pathlib import Path
+from salad import archive
+real = tarfile.TarFile.makefile
+def makefile(self, member, target):
+    if member.name.startswith("test"):
+        os._exit(9)
+    real(self, member, target)
+tarfile.TarFile.makefile = makefile
+archive.fetch(Path(sys.argv[1]), archive=Path(sys.argv[2]))
+"""
+
+
+def test_killed_extraction_leaves_no_author_and_is_cleaned_up(tmp_path):
+    path, out = make_tar(tmp_path / "images.tar.xz"), tmp_path / "data"
+    root = Path(archive.__file__).parents[1]
+    command = [sys.executable, "-c", KILLED, str(out), str(path)]
+    assert subprocess.run(command, cwd=root, check=False).returncode == 9
+    assert (out / "author.partial/train/0/a.png").exists()
+    assert not (out / "author").exists()
+    (out / "author.partial/train/0/stale.png").touch()
+    assert archive.fetch(out, archive=path) == GOOD_LAYOUT
+    assert not (out / "author.partial").exists()
+    assert not (out / "author/train/0/stale.png").exists()
+
+
+def test_full_disk_is_one_line(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tarfile.TarFile, "makefile", fail)
+    with pytest.raises(InputError, match="No space left on device"):
+        archive.fetch(tmp_path / "data", archive=make_tar(tmp_path / "images.tar.xz"))
+    assert not list((tmp_path / "data").iterdir())
+
+
+def test_works_without_the_data_filter(tmp_path, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    monkeypatch.setattr(tarfile.TarFile, "extraction_filter", staticmethod(lambda member, path: member), raising=False)
+    odd = special("train/0/odd.png", size=1)
+    odd.mode = 0o4000
+    path = make_tar(tmp_path / "images.tar.xz", extra=[odd])
+    assert archive.fetch(tmp_path / "data", archive=path)["train"]["0"] == 3
+    assert (tmp_path / "data/author/train/0/odd.png").stat().st_mode & 0o7777 == 0o644
+
+
+def test_author_appears_in_one_step(tmp_path, monkeypatch):
+    def fail(path, target):
+        assert archive.count_images(path) == GOOD_LAYOUT
+        raise PermissionError(f"no rename to {target.name}")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(PermissionError, match="no rename to author"):
+        archive.fetch(tmp_path / "data", archive=make_tar(tmp_path / "images.tar.xz"))
+    assert not list((tmp_path / "data").iterdir())
+
+
+def fake_download(content, calls):
+    def download(*, id, output, resume):  # noqa: A002 - gdown's own name
+        calls.append((id, output, resume))
+        if isinstance(content, Exception):
+            raise content
+        if content is not None:
+            Path(output).write_bytes(content)
+
+    return download
+
+
+def test_download_goes_to_out_and_is_not_repeated(tmp_path, monkeypatch):
+    calls, out = [], tmp_path / "new/data"
+    content = make_tar(tmp_path / "images.tar.xz").read_bytes()
+    monkeypatch.setattr(gdown, "download", fake_download(content, calls))
+    assert archive.fetch(out) == GOOD_LAYOUT
+    assert calls == [("1LmonDb_gNAbbsnyLCsj40rUxbwZZ1ZSp", str(out / "author.tar.xz"), True)]
+    (out / "author").rename(tmp_path / "elsewhere")
+    assert archive.fetch(out) == GOOD_LAYOUT
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (RuntimeError("Failed to retrieve:\n\n\tmany accesses\n"), r"\(Failed to retrieve: many accesses\)"),
+        (ConnectionError(), r"\(ConnectionError\)"),
+        (None, "left no file"),
+        (b"<html>Quota exceeded</html>", "Drive answered with a web page"),
+    ],
+)
+def test_failed_download_is_one_line_with_the_way_out(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(gdown, "download", fake_download(content, []))
+    with pytest.raises(InputError, match=message) as caught:
+        archive.fetch(tmp_path / "data")
+    assert "\n" not in str(caught.value)
+    assert archive.BROWSER_URL in str(caught.value)
+    assert "--archive FILE" in str(caught.value)
+    assert not list((tmp_path / "data").iterdir())  # the next run starts afresh
+
+
+def test_download_without_gdown(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdown", None)
+    with pytest.raises(InputError, match="gdown.*--archive FILE"):
+        archive.fetch(tmp_path / "data")
+
+
+def test_command_prints_the_table_and_the_checksum(tmp_path):
+    path = make_tar(tmp_path / "images.tar.xz")
+    command = [sys.executable, "-m", "salad.archive", "--archive", path, "--out", tmp_path / "data"]
+    root = Path(archive.__file__).parents[1]
+    first = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    table = [line.split() for line in first.stdout.splitlines()]
+    assert table == [["split", "class", "images"]] + [
+        [split, label, str(num)] for split, labels in GOOD_LAYOUT.items() for label, num in labels.items()
+    ]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in first.stderr
+    assert f"{path.stat().st_size:,} bytes" in first.stderr
+    second = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert second.stdout == first.stdout
+    assert "already there" in second.stderr
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "damaged"])
+def test_command_turns_errors_into_one_line_and_status_2(tmp_path, kind):
+    path = tmp_path / "images.tar.xz"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "damaged":
+        path.write_bytes(b"no archive at all")
+    result = CliRunner().invoke(archive.main, ["--archive", str(path), "--out", str(tmp_path / "data")])
+    assert result.exit_code == 2
+    errors = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert "images.tar.xz" in errors[0]
+    assert "Traceback" not in result.output
+
+
+def test_every_image_that_counts_can_be_read():
+    from salad.datasets.images import IMAGE_SUFFIXES  # it imports numpy, which salad.archive must not
+
+    assert set(archive.IMAGE_SUFFIXES) <= IMAGE_SUFFIXES
+
+
+def test_import_is_light():
+    code = "import sys, salad.archive; sys.exit(int(any(m in sys.modules for m in ('torch', 'gdown', 'numpy'))))"
+    root = Path(archive.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
