@@ -3,7 +3,7 @@
 set -euo pipefail
 
 ENV_NAME=SALAD
-NEXT="python main.py CXR_author unet log/author data/author"
+NEXT="python main.py CXR_author CXR_resnet18 log/CXR_test data/author"
 
 # Edit the demo here.
 demo() {

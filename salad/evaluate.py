@@ -26,7 +26,7 @@ from salad.datasets.sample import NORMAL, Split
 from salad.device import choose_device, seed_everything
 from salad.errors import InputError
 from salad.metrics import Auc, auc
-from salad.networks import build_network
+from salad.prepare import make_loader, start_network
 from salad.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -178,9 +178,7 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
     """
     device = choose_device(config.device)
     seed_everything(config.seed, deterministic=config.deterministic)
-    network = build_network(config.net_name, rep_dim=config.rep_dim, isize=config.image_size)
-    checkpoint.load_into(network)
-    network.to(device).to(memory_format=torch.channels_last)
+    network = start_network(config, checkpoint, device)
     split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
     assert split is not None, "only val may be absent"
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
@@ -192,14 +190,8 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
         centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
         rec_loss=config.rec_loss,
     )
-    loader = Loader(
-        split.samples,
-        isize=config.image_size,
-        resize=config.resize,
-        batch_size=config.batch_size,
-        num_workers=config.n_jobs_dataloader,
-        pin_memory=device.type == "cuda",
-    )
+    loader = make_loader(config, split, device)
+    logger.info("test: %s", split)
     return score_split(network, split, loader, score, device)
 
 

@@ -7,27 +7,27 @@ import math
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from salad import losses, scoring
+from salad import losses
 from salad.anchors import Anchors, discover_anchors
 from salad.checkpoint import load_checkpoint, save_checkpoint
 from salad.config import Config
-from salad.datasets import read_split
 from salad.datasets.augment import AUGMENTATIONS
-from salad.datasets.loader import Batch, Loader
+from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
 from salad.device import choose_device, seed_everything
-from salad.errors import DivergedError, InputError
+from salad.errors import DivergedError
 from salad.evaluate import choose_score, embed, score_split
 from salad.memory import MemoryBank
 from salad.metrics import Auc
-from salad.networks import build_network, network_spec
+from salad.prepare import make_loader, read_training_data, start_network
 from salad.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -44,12 +44,12 @@ def train(config: Config, folder: RunFolder) -> None:
 
     Raises:
         InputError: the data or an option is at fault.
-        DivergedError: a loss was not finite; the last good checkpoint stays.
+        DivergedError: a loss was not finite; the checkpoints so far stay.
     """
     device = choose_device(config.device)
     seed_everything(config.seed, deterministic=config.deterministic)
     train_split, val_split = read_training_data(config)
-    trainer = Trainer(config, folder, train_split, val_split, device)
+    trainer = Trainer(config, folder, train=train_split, val=val_split, device=device)
     folder.clear()
     folder.write_config(
         config.as_json(),
@@ -63,61 +63,40 @@ def train(config: Config, folder: RunFolder) -> None:
         trainer.run()
 
 
-def read_training_data(config: Config) -> tuple[Split, Split | None]:
-    """The images to train on, and those that pick the best checkpoint, if val/ holds both classes."""
-    found = read_split(config.dataset_name, config.data_path, "train", normal_class=config.normal_class)
-    assert found is not None, "only val may be absent"
-    chosen = found if config.train_on == "all" else found.only_normal()
-    num_left_out = len(found.samples) - len(chosen.samples)
-    if chosen.num_normal == 0:
-        raise InputError(f"{config.data_path}: train/ holds no image of the normal class '{found.normal_class}'")
-    logger.info(
-        "train: %d normal and %d abnormal images (normal class: %s); %d abnormal ones left out",
-        chosen.num_normal,
-        len(chosen.samples) - chosen.num_normal,
-        chosen.normal_class,
-        num_left_out,
-    )
-    val = read_split(config.dataset_name, config.data_path, "val", normal_class=chosen.normal_class)
-    if val is None or not val.has_both_classes:
-        logger.info("val: %s; model.tar will be the last round", "absent" if val is None else "only one class")
-        return chosen, None
-    logger.info("val: %d images; its best AUC picks model.tar", len(val.samples))
-    return chosen, val
-
-
 class Trainer:
-    """The state of a run: network, memory bank, anchors, SVDD centre and radius, optimiser."""
+    """The state of a run: network, memory bank, anchors, SVDD centre and radius, optimiser.
+
+    Args:
+        config: with a drawn seed.
+        folder: where to write.
+        train: the images to train on.
+        val: images of both classes that pick model.tar, or None.
+        device: to compute on.
+    """
 
     def __init__(
-        self, config: Config, folder: RunFolder, train: Split, val: Split | None, device: torch.device
+        self, config: Config, folder: RunFolder, *, train: Split, val: Split | None, device: torch.device
     ) -> None:
         self.config = config
         self.folder = folder
         self.device = device
         self.train_split = train
         self.val_split = val
-        self.loader = self._loader(train, seed=config.seed)
-        self.val_loader = self._loader(val) if val else None
+        self.loader = make_loader(config, train, device, seed=config.seed)
+        self.val_loader = make_loader(config, val, device) if val else None
         self.augmentation = AUGMENTATIONS[config.augment]
+        self.loss_weights = {"rec": config.w_rec, "aggregation": config.w_contrast, "svdd": config.w_svdd}
 
         self.start = load_checkpoint(config.load_model) if config.load_model else None
-        self.network = build_network(
-            config.net_name, rep_dim=config.rep_dim, isize=config.image_size, weights=self._trunk_weights()
-        )
-        if self.start:
-            self.start.load_into(self.network)
-        self.network.to(device).to(memory_format=torch.channels_last)
-
-        num_rows = len(train.samples) * config.n_views
-        self.row_labels = torch.tensor(train.labels).repeat_interleave(config.n_views)
+        self.network = start_network(config, self.start, device)
         self.bank = MemoryBank(
-            num_rows,
+            len(train.samples) * config.n_views,
             config.rep_dim,
             temperature=config.npc_temperature,
             momentum=config.npc_momentum,
             device=device,
         )
+        self.row_labels = torch.tensor(train.labels, device=device).repeat_interleave(config.n_views)
         self.anchors: Anchors | None = None
         self.centre: Tensor | None = None
         self.radius = torch.zeros((), device=device)
@@ -132,10 +111,9 @@ class Trainer:
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(config.lr_milestone), gamma=0.1)
         self.epochs_done = 0
         self.best_auc = -math.inf
-        self._check_sizes()
 
     def run(self) -> None:
-        """Pre-training, round 0, then a round for each share of anchors."""
+        """Pre-training, round 0, then one round for each further share of anchors."""
         config = self.config
         for _ in tqdm(range(config.pre_training_epochs), desc="pre-training", disable=None):
             self.finish_epoch(self.train_epoch(pre_training=True), round_number=None)
@@ -149,12 +127,12 @@ class Trainer:
             self.save(self.folder.model, config.num_rounds)
 
     def start_memory_and_centre(self) -> None:
-        """From one pass in eval mode: the SVDD centre, and after --load_model the memory rows as well."""
+        """From one pass in eval mode: the SVDD centre and, after --load_model, the memory rows."""
         if self.config.w_svdd == 0 and self.start is None:
             return
-        z = embed(self.network, self._loader(self.train_split), self.device)
+        z = embed(self.network, make_loader(self.config, self.train_split, self.device), self.device)
         if self.config.w_svdd > 0:
-            self.centre = torch.nn.functional.normalize(z.mean(dim=0), dim=0)
+            self.centre = F.normalize(z.mean(dim=0), dim=0)
         if self.start is not None:
             self.bank.rows = z.repeat_interleave(self.config.n_views, dim=0)
 
@@ -174,25 +152,23 @@ class Trainer:
         """One pass over the training images.
 
         Returns:
-            The mean of every loss term over the images, `lr`, `seconds` and `images_per_second`.
+            The mean over the images of `loss` and of every term, `lr`, `seconds` and `images_per_second`.
         """
         self.network.train()
-        start = time.perf_counter()
-        lr = self.optimizer.param_groups[0]["lr"]
+        start, lr = time.perf_counter(), self.optimizer.param_groups[0]["lr"]
         sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=self.device))
-        distances = []
-        for batch in tqdm(
-            self.loader.epoch(self.epochs_done), total=len(self.loader), desc="batches", leave=False, disable=None
-        ):
+        embeddings = []
+        batches = self.loader.epoch(self.epochs_done)
+        for batch in tqdm(batches, total=len(self.loader), desc="batches", leave=False, disable=None):
             terms, z = self.step(batch, pre_training=pre_training)
+            embeddings.append(z)
             for name, term in terms.items():
                 sums[name] += term.detach() * len(batch.index)
-            if self.centre is not None:
-                distances.append(losses.svdd_distances(z, self.centre))
         self.schedule.step()
         self.epochs_done += 1
-        if distances and self.epochs_done - self.config.pre_training_epochs >= RADIUS_WARM_UP_EPOCHS:
-            self.radius = losses.svdd_radius(torch.cat(distances), nu=self.config.nu)
+        if self.epochs_done - self.config.pre_training_epochs >= RADIUS_WARM_UP_EPOCHS and self.centre is not None:
+            distances = losses.svdd_distances(torch.cat(embeddings), self.centre)
+            self.radius = losses.svdd_radius(distances, nu=self.config.nu)
         num_images = len(self.train_split.samples)
         means = {name: total.item() / num_images for name, total in sums.items()}
         seconds = time.perf_counter() - start
@@ -204,30 +180,14 @@ class Trainer:
         Returns:
             The loss and its unweighted terms by name, and the detached embeddings (B * V, D).
         """
-        config = self.config
+        num_views = self.config.n_views
         grey, image = batch.grey.to(self.device, non_blocking=True), batch.index.to(self.device, non_blocking=True)
-        inputs, targets = self.augmentation.views(grey, num_views=config.n_views)
-        rows = (image[:, None] * config.n_views + torch.arange(config.n_views, device=self.device)).flatten()
+        inputs, targets = self.augmentation.views(grey, num_views=num_views)
+        rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
 
         z, recon = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        terms, weights = {}, {}
-        if config.w_rec > 0:
-            terms["rec"] = losses.reconstruction_loss(recon, targets, kind=config.rec_loss)
-            weights["rec"] = config.w_rec
-        if config.w_contrast > 0 and not pre_training:
-            terms["aggregation"] = losses.aggregation_loss(
-                z,
-                rows,
-                self.bank.rows,
-                temperature=config.npc_temperature,
-                anchors=self.anchors,
-                num_views=config.n_views,
-            )
-            weights["aggregation"] = config.w_contrast
-        if self.centre is not None:
-            terms["svdd"] = self.svdd_term(z, self.centre)
-            weights["svdd"] = config.w_svdd
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        terms = self.loss_terms(z, recon, targets, rows, pre_training=pre_training)
+        loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
         if not torch.isfinite(loss):
             self._stop_diverged(batch, terms)
 
@@ -238,44 +198,55 @@ class Trainer:
             self.bank.update(rows, z)
         return {"loss": loss, **terms}, z.detach()
 
-    def svdd_term(self, z: Tensor, centre: Tensor) -> Tensor:
-        """Deep SVDD in the form that was asked for."""
-        if self.config.objective == "one-class":
-            return losses.svdd_loss(z, centre)
-        return losses.svdd_loss(z, centre, radius=self.radius, nu=self.config.nu)
+    def loss_terms(
+        self, z: Tensor, recon: Tensor, targets: Tensor, rows: Tensor, *, pre_training: bool
+    ) -> dict[str, Tensor]:
+        """The terms of the loss that have a weight, unweighted, by name; in pre-training reconstruction alone."""
+        config, terms = self.config, {}
+        if config.w_rec > 0:
+            terms["rec"] = losses.reconstruction_loss(recon, targets, kind=config.rec_loss)
+        if config.w_contrast > 0 and not pre_training:
+            terms["aggregation"] = losses.aggregation_loss(
+                z,
+                rows,
+                self.bank.rows,
+                temperature=config.npc_temperature,
+                anchors=self.anchors,
+                num_views=config.n_views,
+            )
+        if self.centre is not None:
+            radius = self.radius if config.objective == "soft-boundary" else None
+            terms["svdd"] = losses.svdd_loss(z, self.centre, radius=radius, nu=config.nu)
+        return terms
 
     def finish_epoch(self, metrics: dict[str, float], *, round_number: int | None) -> None:
         """Validate, log, and keep the checkpoint if it is the best so far."""
-        validation = None if round_number is None else self.validate()
-        record: dict[str, Any] = {
-            "epoch": self.epochs_done,
-            "round": round_number,
-            "phase": "pre-training" if round_number is None else "training",
-            **metrics,
-            "num_anchors": len(self.anchors.anchors) if self.anchors else 0,
-            "radius": self.radius.item(),
-            "val_auc": validation and validation.value,
-            "val_auc_ci95": validation and [validation.low, validation.high],
-        }
-        self.folder.append_metrics(record)
-        terms = ", ".join(
-            f"{name} {metrics[name]:.4f}" for name in ("loss", "rec", "aggregation", "svdd") if name in metrics
+        found = None if round_number is None else self.validate()
+        self.folder.append_metrics(
+            {
+                "epoch": self.epochs_done,
+                "round": round_number,
+                **metrics,
+                "num_anchors": len(self.anchors.anchors) if self.anchors else 0,
+                "radius": self.radius.item(),
+                "val_auc": found and found.value,
+                "val_auc_ci95": found and [found.low, found.high],
+            }
         )
         place = "pre-training" if round_number is None else f"round {round_number}"
-        found = f"; val AUC {validation}" if validation else ""
-        logger.info(
-            "epoch %d (%s): %s; %.1f images/s%s", self.epochs_done, place, terms, metrics["images_per_second"], found
-        )
-        if validation and round_number is not None and validation.value > self.best_auc:
-            self.best_auc = validation.value
+        parts = [f"{name} {metrics[name]:.4f}" for name in ("loss", *self.loss_weights) if name in metrics]
+        parts += [f"{metrics['images_per_second']:.1f} images/s"] + ([f"val AUC {found}"] if found else [])
+        logger.info("epoch %d (%s): %s", self.epochs_done, place, ", ".join(parts))
+        if found and round_number is not None and found.value > self.best_auc:
+            self.best_auc = found.value
             self.save(self.folder.model, round_number)
 
     def validate(self) -> Auc | None:
         """AUC of the kNN score on val/; None without one."""
         if self.val_split is None or self.val_loader is None:
             return None
-        normal_rows = self.bank.rows[self.row_labels.to(self.device) == NORMAL]
-        score = choose_score("knn", rows=normal_rows, k=self.config.k, temperature=self.config.npc_temperature)
+        config, rows = self.config, self.bank.rows[self.row_labels == NORMAL]
+        score = choose_score("knn", rows=rows, k=config.k, temperature=config.npc_temperature)
         return score_split(self.network, self.val_split, self.val_loader, score, self.device).auc
 
     def save(self, path: Path, round_number: int) -> None:
@@ -294,40 +265,10 @@ class Trainer:
             progress={"round": round_number, "epoch": self.epochs_done},
         )
 
-    def _loader(self, split: Split, *, seed: int | None = None) -> Loader:
-        return Loader(
-            split.samples,
-            isize=self.config.image_size,
-            resize=self.config.resize,
-            batch_size=self.config.batch_size,
-            num_workers=self.config.n_jobs_dataloader,
-            seed=seed,
-            pin_memory=self.device.type == "cuda",
-        )
-
-    def _trunk_weights(self) -> str | None:
-        """What the ResNet trunk starts from; a checkpoint to start from makes it needless."""
-        if self.start is not None:
-            return None
-        asked = self.config.weights
-        if asked is None and network_spec(self.config.net_name).has_imagenet_trunk:
-            return "imagenet"
-        return None if asked == "none" else asked
-
-    def _check_sizes(self) -> None:
-        """Find now what would otherwise stop the run at its first validation or round."""
-        num_normal_rows = int((self.row_labels == NORMAL).sum())
-        scoring.choose_k(self.config.k, num_rows=num_normal_rows)
-        num_rows = len(self.bank.rows)
-        if self.config.num_rounds and self.config.ans_size >= num_rows:
-            raise InputError(
-                f"--ans_size is {self.config.ans_size}, but {num_rows} memory rows have {num_rows - 1} others each"
-            )
-
     def _stop_diverged(self, batch: Batch, terms: dict[str, Tensor]) -> NoReturn:
         values = ", ".join(f"{name} = {term.item()}" for name, term in terms.items())
         names = ", ".join(self.train_split.samples[i].name for i in batch.index.tolist())
         raise DivergedError(
-            f"epoch {self.epochs_done + 1}: the loss is not finite ({values}); try a smaller --lr. "
-            f"The checkpoints of finished rounds in {self.folder.path} stand. The batch was: {names}"
+            f"epoch {self.epochs_done + 1}: the loss is not finite ({values}); try a smaller --lr; "
+            f"the checkpoints of finished rounds in {self.folder.path} stand; the batch was: {names}"
         )

@@ -34,6 +34,10 @@ class Split:
     samples: list[Sample] = field(repr=False)
     normal_class: str
 
+    def __str__(self) -> str:
+        num_abnormal = len(self.samples) - self.num_normal
+        return f"{self.num_normal} normal images ({self.normal_class}) and {num_abnormal} abnormal ones"
+
     @property
     def labels(self) -> list[int]:
         """One label a sample, 0 normal, 1 abnormal."""

@@ -1,0 +1,86 @@
+"""What a run starts from: images, loaders, and a network."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+
+from salad.checkpoint import Checkpoint
+from salad.config import Config
+from salad.datasets import read_split
+from salad.datasets.loader import Loader
+from salad.datasets.sample import Split
+from salad.errors import InputError
+from salad.networks import build_network, network_spec
+from salad.scoring import choose_k
+
+if TYPE_CHECKING:
+    from salad.networks import Network
+
+logger = logging.getLogger(__name__)
+
+
+def read_training_data(config: Config) -> tuple[Split, Split | None]:
+    """The images to train on, and those of val/ where it holds both classes; test/ is never looked at.
+
+    Raises:
+        InputError: train/ is not there or holds no normal image, or an option asks for more than it holds.
+    """
+    found = read_split(config.dataset_name, config.data_path, "train", normal_class=config.normal_class)
+    assert found is not None, "only val may be absent"
+    train = found if config.train_on == "all" else found.only_normal()
+    if train.num_normal == 0:
+        raise InputError(f"{config.data_path}: train/ holds no image of the normal class '{found.normal_class}'")
+    _check_sizes(config, train)
+    num_left_out = len(found.samples) - len(train.samples)
+    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
+    val = read_split(config.dataset_name, config.data_path, "val", normal_class=train.normal_class)
+    if val is None or not val.has_both_classes:
+        logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
+        return train, None
+    logger.info("val: %s; the best AUC picks model.tar", val)
+    return train, val
+
+
+def _check_sizes(config: Config, train: Split) -> None:
+    """Find now what would otherwise stop the run at its first validation or round."""
+    choose_k(config.k, num_rows=train.num_normal * config.n_views)
+    num_rows = len(train.samples) * config.n_views
+    if config.num_rounds and config.ans_size >= num_rows:
+        raise InputError(f"--ans_size is {config.ans_size}, but {num_rows} memory rows have {num_rows - 1} others each")
+
+
+def make_loader(config: Config, split: Split, device: torch.device, *, seed: int | None = None) -> Loader:
+    """A loader of a split as the options say; shuffled where there is a seed."""
+    return Loader(
+        split.samples,
+        isize=config.image_size,
+        resize=config.resize,
+        batch_size=config.batch_size,
+        num_workers=config.n_jobs_dataloader,
+        seed=seed,
+        pin_memory=device.type == "cuda",
+    )
+
+
+def start_network(config: Config, start: Checkpoint | None, device: torch.device) -> Network:
+    """A network on the device: from a checkpoint, else from ImageNet or a file where it has a ResNet trunk.
+
+    Raises:
+        InputError: the checkpoint or the weights do not fit.
+    """
+    weights = config.weights
+    if weights is None and start is None and network_spec(config.net_name).has_imagenet_trunk:
+        weights = "imagenet"
+    network = build_network(
+        config.net_name,
+        rep_dim=config.rep_dim,
+        isize=config.image_size,
+        weights=None if weights == "none" else weights,
+    )
+    if start is not None:
+        start.load_into(network)
+    network.to(device).to(memory_format=torch.channels_last)  # half as fast again on a CPU
+    return network
