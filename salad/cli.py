@@ -75,12 +75,11 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     if declared.metadata["choices"]:
         given_type = click.Choice(declared.metadata["choices"])
     default = declared.default
-    shown = "" if default is None or kind is bool else f"  [default: {default[0] if many else default}]"
+    shown_value = "off" if kind is bool else default[0] if many else default
+    shown = "" if default is None else f"  [default: {shown_value}]"
     return click.Option(
-        [f"--{declared.name}"],
+        [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],
         type=None if kind is bool else given_type,
-        is_flag=kind is bool,
-        flag_value=True if kind is bool else None,
         default=None,
         multiple=many,
         help=declared.metadata["help"] + shown,

@@ -56,7 +56,7 @@ class Anatomy:
 
 def draw_exposure(rng: Generator) -> Exposure:
     """Draw an exposure; the law is the same for normal and abnormal films."""
-    return Exposure(mean=rng.uniform(105, 140), std=rng.uniform(36, 46), grain=rng.uniform(4, 7))
+    return Exposure(mean=rng.uniform(110, 135), std=rng.uniform(37, 45), grain=rng.uniform(3, 6))
 
 
 def draw_radiograph(
@@ -112,8 +112,8 @@ def draw_anatomy(rng: Generator, *, size: int) -> Anatomy:
 def draw_lesions(rng: Generator, anatomy: Anatomy) -> Plane:
     """Draw one to three lesions and return the density that they add: (size, size), 0 outside the lungs."""
     clear = np.ones_like(anatomy.lungs)  # what the lesions leave of the lung's transparency
-    for _ in range(rng.choice([1, 2, 3], p=[0.5, 0.3, 0.2])):
-        kind = rng.choice(3, p=[0.4, 0.35, 0.25])
+    for _ in range(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])):
+        kind = rng.choice(3, p=[0.25, 0.40, 0.35])
         clear *= 1 - (_nodule, _consolidation, _effusion)[kind](rng, anatomy)
     return (1 - clear) * anatomy.lungs
 
@@ -267,25 +267,25 @@ def _from_spot(rng: Generator, anatomy: Anatomy) -> tuple[Plane, Plane]:
 def _nodule(rng: Generator, anatomy: Anatomy) -> Plane:
     """Round, soft-edged; opacity of every pixel, 0 to 1."""
     x, y = _from_spot(rng, anatomy)
-    distance = np.hypot(x, y * rng.uniform(0.85, 1.18)) / rng.uniform(0.07, 0.16)
-    return rng.uniform(0.40, 0.85) * _step(1 - distance, 0.3)
+    distance = np.hypot(x, y * rng.uniform(0.85, 1.18)) / rng.uniform(0.09, 0.18)
+    return rng.uniform(0.50, 0.95) * _step(1 - distance, 0.3)
 
 
 def _consolidation(rng: Generator, anatomy: Anatomy) -> Plane:
     """Large patch, ragged and mottled; opacity of every pixel, 0 to 1."""
     x, y = _from_spot(rng, anatomy)
-    distance = np.hypot(x / rng.uniform(0.17, 0.30), y / rng.uniform(0.17, 0.34))
+    distance = np.hypot(x / rng.uniform(0.20, 0.34), y / rng.uniform(0.22, 0.42))
     patch = _step(1 - distance + 0.25 * _clouds(rng, len(x), waves=12), 0.3)
     mottle = np.clip(1 + 0.25 * _clouds(rng, len(x), waves=24), 0.3, 1.25)
-    return rng.uniform(0.40, 0.80) * patch * mottle
+    return rng.uniform(0.50, 0.95) * patch * mottle
 
 
 def _effusion(rng: Generator, anatomy: Anatomy) -> Plane:
     """Fluid over one dome, its level climbing the chest wall; opacity of every pixel, 0 to 1."""
     side = anatomy.u * rng.choice([-1, 1])
     outwards = np.clip(side / np.maximum(anatomy.wall, 0.05), 0, 1)
-    level = rng.uniform(0.15, 0.48) - rng.uniform(0.15, 0.35) * outwards**4
-    return rng.uniform(0.65, 0.95) * _step(anatomy.v - level, 0.05) * _step(side, 0.02)
+    level = rng.uniform(-0.10, 0.40) - rng.uniform(0.15, 0.35) * outwards**4
+    return rng.uniform(0.70, 0.98) * _step(anatomy.v - level, 0.05) * _step(side, 0.02)
 
 
 def _expose(rng: Generator, density: Plane, exposure: Exposure) -> NDArray[np.uint8]:

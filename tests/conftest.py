@@ -1,0 +1,28 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture
+def write_image():
+    """A function that writes a small grey picture, of another content for each name, and returns its path."""
+
+    def write(path, *, size=(8, 8)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(list(path.name.encode())).integers(0, 256, size[::-1], dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def write_folders(tmp_path, write_image):
+    """A function that writes a small image at each path given, relative to the data folder that it returns."""
+
+    def write(*names):
+        for name in names:
+            write_image(tmp_path / "data" / name)
+        return tmp_path / "data"
+
+    return write
