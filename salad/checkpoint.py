@@ -61,7 +61,7 @@ class Checkpoint:
         if self.net_name == "unet":
             known["isize"] = embedding.shape[-1] * NETWORKS["unet"].size_multiple
         if self.config is not None:
-            known |= {name: self.config[name] for name in ("isize", "resize")}
+            known |= {name: self.config[name] for name in ("isize", "resize", "npc_temperature")}
         return known
 
     def load_into(self, network: Network) -> None:

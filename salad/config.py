@@ -149,13 +149,13 @@ class Config:
 
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
-    seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1)
+    seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1, high=2**32 - 1)
     deterministic: bool = option(False, "Use deterministic algorithms only (slower on a GPU).")
     overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,))
 
     def __post_init__(self) -> None:
         for declared in dataclasses.fields(self):
-            check(declared, getattr(self, declared.name))
+            check(type(self), declared, getattr(self, declared.name))
         if self.isize is None:
             object.__setattr__(self, "isize", network_spec(self.net_name).default_isize)
         check_isize(self.net_name, self.image_size)

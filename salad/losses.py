@@ -47,7 +47,7 @@ def aggregation_loss(
         num_views: V, how many consecutive rows belong to one image.
 
     Returns:
-        A scalar >= 0, in nats.
+        A scalar, in nats; 0 or more up to rounding.
     """
     logits = z @ rows.detach().to(z.dtype).T / temperature
     image = index // num_views

@@ -61,7 +61,7 @@ class MemoryBank:
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor], *, device: torch.device | str = "cpu") -> MemoryBank:
         """Rebuild a bank from `state_dict` or from a published file."""
-        temperature, momentum = (round(value, 6) for value in state["params"].tolist())  # float32 noise off
+        temperature, momentum = (float(f"{value:.7g}") for value in state["params"].tolist())  # float32 noise off
         bank = cls(0, state["memory"].shape[1], temperature=temperature, momentum=momentum)
         bank.rows = state["memory"].to(device)
         return bank

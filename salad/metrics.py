@@ -38,7 +38,7 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
     Args:
         labels: 0 normal, 1 abnormal, (N,).
         scores: larger means more anomalous, (N,); only their order counts.
-        confidence: of the interval, which is cut to [0, 1].
+        confidence: of the interval, which is cut to [0, 1]; an AUC of 0 or 1 has an interval of width 0.
 
     Returns:
         None where one class is missing and no AUC is defined.
@@ -51,7 +51,7 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
     # structural components: for each image, the share of the other class that it is ordered rightly against
     variance = sum(
         np.var(component, ddof=1) / len(component) if len(component) > 1 else 0.25
-        for component in (_shares_below(negatives, positives), 1 - _shares_below(positives, negatives))
+        for component in (_shares_below(negatives, positives), _shares_below(positives, negatives))
     )
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.sqrt(variance))
     return Auc(area, max(0.0, area - reach), min(1.0, area + reach))

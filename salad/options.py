@@ -95,30 +95,42 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
 def _from_json(cls: type, declared: dataclasses.Field[Any], value: Any, path: Path) -> Any:
     """A JSON value as the type that the parameter has; never a silent conversion."""
     kind, many = value_type(cls, declared.name)
-    if value is None and declared.default is None:
-        return None
-    values = value if many and isinstance(value, list) else [value]
-    accepted: tuple[type, ...] = {float: (int, float), Path: (str,)}.get(kind, (kind,))
-    for one in values:
-        if not isinstance(one, accepted) or (isinstance(one, bool) and kind is not bool):
-            raise InputError(f"--load_config {path}: {declared.name} is {value!r}, but must be of type {kind.__name__}")
-    return tuple(map(kind, values)) if many else kind(value)
+    if many and isinstance(value, list):
+        value = tuple(value)
+    if kind is Path and isinstance(value, str):
+        value = Path(value)
+    if not _has_type(cls, declared, value):
+        raise InputError(f"--load_config {path}: {declared.name} is {value!r}, but must be of type {kind.__name__}")
+    return float(value) if kind is float else value
 
 
-def check(declared: dataclasses.Field[Any], value: Any) -> None:
-    """Raise `InputError` where a value is not what its declaration allows."""
-    bounds = declared.metadata
+def _has_type(cls: type, declared: dataclasses.Field[Any], value: Any) -> bool:
+    kind, many = value_type(cls, declared.name)
+    if value is None:
+        return declared.default is None
+    if many != isinstance(value, tuple):
+        return False
+    accepted = (int, float) if kind is float else (kind,)
+    values = value if many else (value,)
+    return all(isinstance(one, accepted) and isinstance(one, bool) == (kind is bool) for one in values)
+
+
+def check(cls: type, declared: dataclasses.Field[Any], value: Any) -> None:
+    """Raise `InputError` where a value is not what its declaration in a dataclass allows."""
+    if not _has_type(cls, declared, value):
+        raise InputError(
+            f"--{declared.name} is {value!r}, but must be of type {value_type(cls, declared.name)[0].__name__}"
+        )
+    choices, low, high = (declared.metadata.get(name) for name in ("choices", "low", "high"))
     for one in value if isinstance(value, tuple) else (value,):
-        if one is None or isinstance(one, Path):
+        if one is None:
             continue
-        choices, low, high = bounds.get("choices"), bounds.get("low"), bounds.get("high")
         if choices is not None and one not in choices:
             raise InputError(f"--{declared.name} is '{one}', but must be one of {', '.join(choices)}")
         if isinstance(one, float) and not math.isfinite(one):
             raise InputError(f"--{declared.name} is {one}, but must be a finite number")
-        if low is not None and not (one > low if bounds["open_low"] else one >= low):
-            raise InputError(
-                f"--{declared.name} is {one}, but must be {'above' if bounds['open_low'] else 'at least'} {low}"
-            )
-        if high is not None and not one <= high:
+        if low is not None and (one < low or (one == low and declared.metadata["open_low"])):
+            bound = f"{'above' if declared.metadata['open_low'] else 'at least'} {low}"
+            raise InputError(f"--{declared.name} is {one}, but must be {bound}")
+        if high is not None and one > high:
             raise InputError(f"--{declared.name} is {one}, but must be at most {high}")

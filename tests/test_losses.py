@@ -39,9 +39,7 @@ def test_aggregation_equals_naive_loop(num_views, num_anchors):
         anchors = discover_anchors(rows, num_anchors=num_anchors, num_neighbours=4, temperature=TEMPERATURE)
         as_dict = dict(zip(anchors.anchors.tolist(), anchors.neighbours.tolist(), strict=True))
     loss = aggregation_loss(z, index, rows, temperature=TEMPERATURE, anchors=anchors, num_views=num_views)
-    naive = naive_aggregation(
-        z, index, rows, temperature=TEMPERATURE, anchors=as_dict or {}, num_views=num_views
-    )
+    naive = naive_aggregation(z, index, rows, temperature=TEMPERATURE, anchors=as_dict or {}, num_views=num_views)
     assert loss.item() == pytest.approx(naive, rel=1e-10)
 
 

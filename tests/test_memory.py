@@ -87,6 +87,12 @@ def test_round_trip(tmp_path):
     assert (found.temperature, found.momentum) == (0.07, 0.6)  # not 0.07000000029...
 
 
+@pytest.mark.parametrize("temperature", [0.0123456, 3e-7])
+def test_round_trip_of_a_fine_temperature(temperature):
+    found = MemoryBank.from_state_dict(make_bank(temperature=temperature).state_dict())
+    assert found.temperature == temperature
+
+
 def test_loading_a_bank_draws_no_random_numbers():
     state = make_bank().state_dict()
     before = torch.get_rng_state()

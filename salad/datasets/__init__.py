@@ -11,7 +11,7 @@ def _read_phantom(data_path: Path, split: str, normal_class: str | None) -> Spli
     """`CXR_phantom`: drawn radiographs, written into DATA_PATH the first time it is empty."""
     from salad.datasets.phantom import write_phantom
 
-    if not any(data_path.glob("*/")):
+    if not data_path.exists() or not any(entry.is_dir() for entry in data_path.iterdir()):
         write_phantom(data_path)
     return folders.read_split(data_path, split, normal_class)
 

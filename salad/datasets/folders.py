@@ -26,8 +26,8 @@ ABNORMAL_WORDS = {
 def read_split(data_path: Path, split: str, normal_class: str | None) -> Split | None:
     """List the images of one split.
 
-    The classes are those of train/ and val/ and, for the test split only, of test/: training never looks
-    into test/.
+    Training never looks into test/: which class is first is decided by train/ and val/ alone, and by test/
+    only where these are absent.
 
     Args:
         data_path: the folder that holds train/ and test/.
@@ -48,16 +48,14 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
         raise InputError(
             f"{data_path / split}: no such folder; DATA_PATH must hold train/ and test/, one sub-folder a class"
         )
-    seen = {"train", "val", split}
-    classes = sorted(
-        {name for part in seen if (found := _find_folder(data_path, part)) for name in _class_names(found)}
-    )
     if not _class_names(folder):
         raise InputError(f"{folder}: holds no class folder; put the images into {folder.name}/0.normal/, for example")
-    normal = choose_normal_class(classes, normal_class, where=data_path)
+    known = {name for part in ("train", "val") for name in _class_names(_find_folder(data_path, part))}
+    classes = sorted(known.union(_class_names(folder)))
+    normal = choose_normal_class(classes, normal_class, where=data_path, ranked=sorted(known))
     samples = [
         Sample(path, path.relative_to(data_path).as_posix(), NORMAL if name == normal else ABNORMAL)
-        for name in classes
+        for name in sorted(_class_names(folder))
         for path in _images_below(folder / name)
     ]
     if not samples:
@@ -65,26 +63,31 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
     return Split(samples=samples, normal_class=normal)
 
 
-def choose_normal_class(classes: list[str], asked: str | None, *, where: Path) -> str:
+def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:
     """The class that counts as normal: the one asked for, else the first, unless a name speaks against it.
+
+    Args:
+        classes: all names.
+        asked: a name, or an index into `ranked`, or None.
+        where: for messages.
+        ranked: the names among which the first is normal, sorted; by default `classes`.
 
     Raises:
         InputError: the class asked for does not exist, or the first class is not the one named normal.
     """
-    listing = ", ".join(f"{number} = {name}" for number, name in enumerate(classes))
+    ranked = ranked or classes
+    listing = ", ".join(f"{number} = {name}" for number, name in enumerate(ranked))
     if asked is not None:
         if asked in classes:
             return asked
-        if asked.isdecimal() and int(asked) < len(classes):
-            return classes[int(asked)]
+        if asked.isdecimal() and int(asked) < len(ranked):
+            return ranked[int(asked)]
         if all(_sounds(name, ABNORMAL_WORDS) for name in classes):
             return asked  # a folder of abnormal images alone, scored by a model that knows its normal class
-        raise InputError(
-            f"{where}: no class is called '{asked}' (found {listing}): pass one of these as --normal_class"
-        )
-    first = classes[0]
+        raise InputError(f"{where}: no class is called '{asked}' (found {listing}): choose --normal_class among these")
+    first = ranked[0]
     named_normal = [name for name in classes if _sounds(name, NORMAL_WORDS)]
-    if (named_normal and first not in named_normal) or (_sounds(first, ABNORMAL_WORDS) and len(classes) > 1):
+    if (named_normal and first not in named_normal) or _sounds(first, ABNORMAL_WORDS):
         raise InputError(
             f"{where}: in sorted order the first class counts as normal, but the names say otherwise ({listing}): "
             f"say which one is normal with --normal_class {named_normal[0] if named_normal else 'NAME'}"
@@ -102,14 +105,23 @@ def _find_folder(data_path: Path, split: str) -> Path | None:
     return next((data_path / name for name in FOLDER_NAMES[split] if (data_path / name).is_dir()), None)
 
 
-def _class_names(folder: Path) -> list[str]:
+def _class_names(folder: Path | None) -> list[str]:
+    if folder is None:
+        return []
     return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _images_below(folder: Path) -> list[Path]:
-    return [
-        Path(parent, name)
-        for parent, _, names in sorted(os.walk(folder, followlinks=True))
-        for name in sorted(names)
-        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
-    ]
+def _images_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
+    """The images of a folder and of those inside it, sorted; hidden ones and circles of links are left out."""
+    real = folder.resolve()
+    if real in above:
+        return []
+    with os.scandir(folder) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
+    images = [Path(entry.path) for entry in entries if not entry.is_dir() and _suffix(entry.name) in IMAGE_SUFFIXES]
+    return images + [image for inner in folders for image in _images_below(inner, above | {real})]
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (a Path for each of a million names is slow)

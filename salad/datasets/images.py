@@ -1,5 +1,6 @@
 """Any radiograph file to one grey array."""
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
         raise InputError(f"{path}: not an image, or of an unknown format") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: too large to be decoded safely ({error})") from None
-    except (OSError, ValueError, SyntaxError) as error:  # truncated, damaged or unreadable
+    except (OSError, ValueError, SyntaxError, struct.error) as error:  # truncated, damaged or unreadable
         raise InputError(f"{path}: cannot be read as an image ({error})") from None
 
 
@@ -47,6 +48,8 @@ def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64)
         low, high = values.min(), values.max()
+        if not np.isfinite(high - low):
+            raise ValueError("NaN or infinite pixels")
         return Image.fromarray(np.uint8(np.rint((values - low) * (255 / max(high - low, 1e-12)))))
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette may carry transparency, which "L" alone would warn about

@@ -277,7 +277,7 @@ def _consolidation(rng: Generator, anatomy: Anatomy) -> Plane:
     distance = np.hypot(x / rng.uniform(0.20, 0.34), y / rng.uniform(0.22, 0.42))
     patch = _step(1 - distance + 0.25 * _clouds(rng, len(x), waves=12), 0.3)
     mottle = np.clip(1 + 0.25 * _clouds(rng, len(x), waves=24), 0.3, 1.25)
-    return rng.uniform(0.50, 0.95) * patch * mottle
+    return rng.uniform(0.50, 0.80) * patch * mottle
 
 
 def _effusion(rng: Generator, anatomy: Anatomy) -> Plane:

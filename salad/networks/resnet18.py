@@ -60,7 +60,7 @@ class Decoder(nn.Module):
 
 
 class CXRResNet18(nn.Module):
-    """ResNet-18 trunk without its first max pool, unit embedding, residual decoder (24.8 M parameters).
+    """ResNet-18 trunk without its first max pool, unit embedding, residual decoder (23.2 M parameters).
 
     Attribute names are those of the published files. No weight depends on the size of the images.
 

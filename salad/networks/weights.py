@@ -1,6 +1,7 @@
 """A start for the ResNet-18 trunk: ImageNet weights of torchvision, or a file."""
 
 import logging
+import pickle
 import socket
 from pathlib import Path
 
@@ -34,10 +35,14 @@ def load_trunk(trunk: ResNet, source: str) -> str:
             return "none"
     else:
         state = _read_state(Path(source))
-    own = {name: value for name, value in trunk.state_dict().items() if not name.startswith("fc.")}
+    own = {
+        name: value
+        for name, value in trunk.state_dict().items()
+        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")  # older files lack the counters
+    }
     unfit = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
     if unfit:
-        raise InputError(f"{source}: not the weights of a ResNet-18: {unfit[0]} is missing or of another shape")
+        raise InputError(f"--weights {source}: not the weights of a ResNet-18: {unfit[0]} is missing or unfit")
     trunk.load_state_dict({name: state[name] for name in own}, strict=False)
     return source
 
@@ -60,7 +65,7 @@ def _fetch_imagenet() -> dict[str, Tensor] | None:
     socket.setdefaulttimeout(FETCH_TIMEOUT_SECONDS)  # a cluster node that drops packets would wait for minutes
     try:
         return dict(weights.get_state_dict(progress=False, check_hash=True))
-    except (OSError, RuntimeError) as error:  # no network, or a damaged download
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a damaged file
         logger.warning(
             "ImageNet weights could not be fetched (%s): the encoder starts at random. To use them, put %s into %s, "
             "or pass --weights FILE; --weights none silences this.",

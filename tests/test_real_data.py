@@ -1,0 +1,185 @@
+"""Real radiographs, from the folder that SALAD_DATA_DIR names (its README says what each part is)."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_train_and_test import SHORT, TINY, invoke, read_csv, read_json, read_lines, stopped
+
+from salad import cli
+from salad.datasets import read_split
+from salad.datasets.images import read_image
+from salad.datasets.loader import Loader
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample
+from salad.errors import InputError
+
+pytestmark = pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set")
+PARTS = {"kermany_dev": ".jpeg", "kermany_fullres": ".jpeg", "nih1024": ".png", "nih64": ".png"}
+
+
+@pytest.fixture(scope="module")
+def real() -> Path:
+    return Path(os.environ["SALAD_DATA_DIR"]).resolve()
+
+
+def images_below(folder: Path, suffix: str) -> list[Path]:
+    found = sorted(folder.rglob(f"*{suffix}"))
+    assert found, f"{folder} holds no {suffix}"
+    return found
+
+
+def link(paths: list[Path], folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for path in paths:
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+# Decoding -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+def test_radiographs_decode_to_grey_squares(real, part, resize):
+    found = images_below(real / part, PARTS[part])
+    for path in found[:: max(1, len(found) // 6)]:
+        grey = read_image(path, isize=64, resize=resize)
+        assert grey.shape == (64, 64) and grey.dtype == np.uint8
+        assert grey.std() > 15 and grey.max() - grey.min() > 100, path
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+def test_mixed_sizes_make_one_batch(real, resize):
+    paths = images_below(real / "kermany_fullres", ".jpeg")[::8]
+    assert len({size_of(path) for path in paths}) > 3
+    samples = [Sample(path, path.name, NORMAL) for path in paths]
+    loader = Loader(samples, isize=64, resize=resize, batch_size=len(paths), num_workers=0)
+    (batch,) = loader.epoch(0)
+    assert batch.grey.shape == (len(paths), 1, 64, 64)
+
+
+def test_padding_keeps_the_shape_and_squashing_fills_the_square(real):
+    path = next(p for p in images_below(real / "kermany_fullres", ".jpeg") if size_of(p)[0] > 1.3 * size_of(p)[1])
+    width, height = size_of(path)
+    padded = read_image(path, isize=64, resize="pad")
+    black = np.flatnonzero(padded.max(axis=1) == 0)
+    assert abs(len(black) - (64 - 64 * height / width)) <= 2
+    assert (read_image(path, isize=64, resize="squash").max(axis=1) > 0).all()
+
+
+def test_rgba_files_decode_like_their_grey_levels(real):
+    found = [path for path in images_below(real / "nih1024", ".png") if Image.open(path).mode == "RGBA"]
+    assert found, "the sample is said to hold RGBA files"
+    for path in found:
+        with Image.open(path) as image:
+            first = image.getchannel(0)
+        expected = np.asarray(first.resize((64, 64), Image.Resampling.BILINEAR), dtype=int)
+        grey = read_image(path, isize=64, resize="squash").astype(int)
+        assert np.abs(grey - expected).max() <= 1
+        assert grey.std() > 15
+
+
+# Folder names ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "normal", "counts"),
+    [
+        ("kermany_dev", "0.normal", {"train": (1029, 0), "val": (120, 120), "test": (200, 401)}),
+        ("nih64", "0_normal", {"train": (300, 300), "val": (100, 100), "test": (100, 100)}),
+    ],
+)
+def test_folders_give_the_classes(real, part, normal, counts):
+    for split, (num_normal, num_abnormal) in counts.items():
+        found = read_split("CXR_author", real / part, split)
+        assert found.normal_class == normal
+        assert found.labels == [NORMAL] * num_normal + [ABNORMAL] * num_abnormal
+        assert all((normal in sample.name) == (sample.label == NORMAL) for sample in found.samples)
+
+
+@pytest.mark.parametrize(
+    ("part", "suffix", "normal", "abnormal"),
+    [("kermany_fullres", ".jpeg", "NORMAL", "PNEUMONIA"), ("nih1024", ".png", "No_findings", "Pneumonia")],
+)
+def test_class_names_as_published_are_read_right(real, tmp_path, part, suffix, normal, abnormal):
+    link(images_below(real / part / normal, suffix)[:6], tmp_path / "train" / normal)
+    for name in (normal, abnormal):
+        link(images_below(real / part / name, suffix)[6:10], tmp_path / "test" / name)
+    assert read_split("CXR_author", tmp_path, "train").labels == [NORMAL] * 6
+    test = read_split("CXR_author", tmp_path, "test")
+    assert test.normal_class == normal and test.labels == [NORMAL] * 4 + [ABNORMAL] * 4
+
+
+def test_class_names_that_sort_the_other_way_round_ask_for_the_normal_class(real, tmp_path):
+    link(images_below(real / "kermany_fullres/NORMAL", ".jpeg")[:6], tmp_path / "train/healthy")
+    link(images_below(real / "kermany_fullres/PNEUMONIA", ".jpeg")[:6], tmp_path / "train/bacteria")
+    with pytest.raises(InputError, match="--normal_class healthy"):
+        read_split("CXR_author", tmp_path, "train")
+    assert read_split("CXR_author", tmp_path, "train", normal_class="healthy").num_normal == 6
+
+
+# Training and test ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def few(real: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 linked images of kermany_dev."""
+    root = tmp_path_factory.mktemp("kermany") / "data"
+    parts = {"train/0.normal": 16, "val/0.normal": 4, "val/1.abnormal": 4, "test/0.normal": 8, "test/1.abnormal": 8}
+    for part, count in parts.items():
+        link(images_below(real / "kermany_dev" / part, ".jpeg")[:count], root / part)
+    return root
+
+
+def test_two_epochs_on_real_radiographs(few, tmp_path):
+    options = ["--weights", "none", "--n_epochs", 2, "--w_contrast", 1, "--ans_select_rate", 1]
+    trained = invoke(cli.train, "CXR_author", "unet", tmp_path, few, *SHORT, *options)
+    assert trained.exit_code == 0, trained.stderr
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert len(lines) == 4 and all(np.isfinite(line["loss"]) and 0 <= line["val_auc"] <= 1 for line in lines)
+    tested = invoke(cli.test, "CXR_author", "unet", tmp_path, few, *TINY)
+    assert tested.exit_code == 0, tested.stderr
+    rows = read_csv(tmp_path / "scores.csv")
+    scores = np.array([float(row["score"]) for row in rows])
+    assert np.isfinite(scores).all() and len(set(scores)) > 8
+    assert [row["label"] for row in rows] == ["0"] * 8 + ["1"] * 8
+    metrics = read_json(tmp_path / "metrics.json")
+    found = [metrics["auc"], *metrics["baseline_auc"].values()]
+    assert len(found) == 3 and all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in found)
+
+
+# What is not supported yet --------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_dicom_files_is_refused(real, few, tmp_path):
+    root = shutil.copytree(few, tmp_path / "data", symlinks=True)
+    shutil.rmtree(root / "train/0.normal")
+    link(images_below(real / "dicom", ".dcm"), root / "train/0.normal")
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT))
+    assert str(root / "train") in line and "holds no image" in line and ".png" in line
+
+
+def test_a_dicom_file_under_another_name_is_refused_by_name(real, few, tmp_path):
+    root = shutil.copytree(few, tmp_path / "data", symlinks=True)
+    shutil.copy(images_below(real / "dicom", ".dcm")[0], root / "train/0.normal/renamed.png")
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT))
+    assert "renamed.png" in line and "not an image" in line
+
+
+# FAULT: files of other kinds among the images are passed over in silence
+def test_dicom_files_among_images_are_mentioned(real, few, tmp_path):
+    root = shutil.copytree(few, tmp_path / "data", symlinks=True)
+    dicom = images_below(real / "dicom", ".dcm")
+    for path in dicom:
+        (root / "train/0.normal" / path.name).symlink_to(path)
+    result = invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT)
+    assert ".dcm" in result.stderr
+    assert result.exit_code == 2 or str(len(dicom)) in result.stderr
