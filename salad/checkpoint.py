@@ -73,8 +73,9 @@ class Checkpoint:
         own = network.state_dict()
         for name, tensor in own.items():
             found = self.model_state.get(name)
-            if found is None or found.shape != tensor.shape:
-                what = "is missing" if found is None else f"has shape {tuple(found.shape)}, not {tuple(tensor.shape)}"
+            if not isinstance(found, Tensor) or found.shape != tensor.shape:
+                shape = tuple(found.shape) if isinstance(found, Tensor) else None
+                what = f"has shape {shape}, not {tuple(tensor.shape)}" if shape is not None else "is missing"
                 raise InputError(f"--load_model {self.path}: does not fit {type(network).__name__}: {name} {what}")
         network.load_state_dict({name: self.model_state[name] for name in own})
 
@@ -138,17 +139,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"--load_model {path}: damaged, or not a checkpoint ({type(error).__name__})") from None
     try:
         return _parse(path, content)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
         raise InputError(f"--load_model {path}: not a checkpoint: {error} is missing or unfit") from None
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
+    if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
+        raise InputError(f"--load_model {path}: not a checkpoint: it holds no model_state_dict")
     if not any(name in content["model_state_dict"] for name in TELLTALES.values()):
         raise InputError(f"--load_model {path}: holds none of the networks {', '.join(NETWORKS)}")
     version = content.get("schema_version", SCHEMA_VERSION)
     if version > SCHEMA_VERSION:
         raise InputError(f"--load_model {path}: written by a newer release (schema {version}); upgrade this program")
-    return Checkpoint(
+    checkpoint = Checkpoint(
         path=path,
         model_state=content["model_state_dict"],
         bank=MemoryBank.from_state_dict(content["memory_state_dict"]),
@@ -158,6 +163,12 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         svdd=content.get("svdd"),
         progress=content.get("progress", {}),
     )
+    num_rows, rep_dim = checkpoint.bank.rows.shape
+    if rep_dim != checkpoint.known()["rep_dim"]:
+        raise InputError(f"--load_model {path}: memory rows of {rep_dim} do not fit embeddings of another length")
+    if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
+        raise InputError(f"--load_model {path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
+    return checkpoint
 
 
 def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tensor]:

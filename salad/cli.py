@@ -42,7 +42,9 @@ def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], cli
             typed = {name: value for name, value in values.items() if value is not None and value != ()}
             try:
                 read = read_values(load_config, Config) if load_config else {}
-                run({**read, **typed})
+                if program == TEST:
+                    read.pop("load_model", None)  # what a run started from, not what it made
+                run({**{name: value for name, value in read.items() if value is not None}, **typed})
             except (InputError, DivergedError) as error:
                 click.echo(f"Error: {error}", err=True)
                 sys.exit(2 if isinstance(error, InputError) else 1)
@@ -125,7 +127,7 @@ def test(given: dict[str, Any]) -> None:
     folder = RunFolder(config.xp_path)
     log_to(folder)
     result = run_test(config, checkpoint)
-    write_result(result, folder, score=config.score, k=config.k, checkpoint=str(path), seed=config.seed)
+    write_result(result, folder, score=config.score, checkpoint=str(path), seed=config.seed)
     for name, found in result.aucs.items():
         logger.info("%-22s %s", f"AUC of {name}", found or "undefined")
     if result.auc is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salad.datasets import check_dataset
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
 from salad.options import TEST, TRAIN, argument, check, option
@@ -156,6 +157,7 @@ class Config:
     def __post_init__(self) -> None:
         for declared in dataclasses.fields(self):
             check(type(self), declared, getattr(self, declared.name))
+        check_dataset(self.dataset_name)
         if self.isize is None:
             object.__setattr__(self, "isize", network_spec(self.net_name).default_isize)
         check_isize(self.net_name, self.image_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import logging
 import time
@@ -26,13 +27,15 @@ from salad.datasets.sample import NORMAL, Split
 from salad.device import choose_device, seed_everything
 from salad.errors import InputError
 from salad.metrics import Auc, auc
-from salad.prepare import make_loader, start_network
-from salad.run_folder import RunFolder
+from salad.prepare import find_k, make_loader, start_network
+from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 if TYPE_CHECKING:
     from salad.networks import Network
 
 logger = logging.getLogger(__name__)
+
+NEEDS_ROWS = {"knn", "weighted"}  # the scores that are made of the nearest memory rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,7 @@ class Result:
         image_mean: mean grey level of each image, in [0, 255], (N,).
         image_std: its standard deviation, (N,).
         seconds: from the first image to the last score.
+        k: nearest rows behind each score; None where it has no such rows.
     """
 
     split: Split
@@ -52,6 +56,7 @@ class Result:
     image_mean: np.ndarray
     image_std: np.ndarray
     seconds: float
+    k: int | None = None
 
     @cached_property
     def aucs(self) -> dict[str, Auc | None]:
@@ -71,6 +76,7 @@ class Result:
             "auc": score,
             "baseline_auc": {"image_mean": mean, "image_std": std},
             "interval": "DeLong, 95 %",
+            "k": self.k,
             "num_normal": self.split.num_normal,
             "num_abnormal": len(self.split.samples) - self.split.num_normal,
             "seconds": round(self.seconds, 2),
@@ -98,7 +104,7 @@ def score_split(
         device: where the network lies.
 
     Raises:
-        InputError: a file cannot be read.
+        InputError: a file cannot be read, or a score is not finite.
     """
     network.eval()
     start = time.perf_counter()
@@ -108,6 +114,8 @@ def score_split(
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
         means.append(mean)
         deviations.append(deviation)
+    if not all(torch.isfinite(part).all() for part in scores):
+        raise InputError("a score is not a finite number: the weights of the model are damaged")
     arrays = [torch.cat(parts).double().numpy() for parts in (scores, means, deviations)]
     return Result(
         split=split,
@@ -122,7 +130,7 @@ def choose_score(
     name: str,
     *,
     rows: Tensor,
-    k: int | None,
+    k: int,
     temperature: float,
     centre: Tensor | None = None,
     rec_loss: str = "l1",
@@ -132,13 +140,13 @@ def choose_score(
     Args:
         name: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
         rows: memory rows of normal images, (N, D).
-        k: nearest rows; None for the default.
+        k: nearest rows.
         temperature: of the weights of ``weighted``.
         centre: of Deep SVDD, (D,).
         rec_loss: ``l1`` or ``mse``, the error of ``reconstruction``.
 
     Raises:
-        InputError: k exceeds the number of rows, there is no row, or ``svdd`` has no centre.
+        InputError: ``svdd`` has no centre.
     """
     if name == "svdd":
         if centre is None:
@@ -146,9 +154,6 @@ def choose_score(
         return lambda images, network: losses.svdd_distances(network.encode(images), centre)
     if name == "reconstruction":
         return lambda images, network: _reconstruction_error(images, network, rec_loss)
-    if not len(rows):
-        raise InputError("the memory holds no row of a normal image to score against")
-    k = scoring.choose_k(k, num_rows=len(rows))
     if name == "weighted":
         return lambda images, network: scoring.weighted_prototype(
             network.encode(images), rows, k=k, temperature=temperature
@@ -181,18 +186,25 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
     network = start_network(config, checkpoint, device)
     split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
     assert split is not None, "only val may be absent"
+    if split.normal_class != checkpoint.normal_class and checkpoint.normal_class in split.classes:
+        raise InputError(
+            f"--normal_class is {split.normal_class}, but {checkpoint.path} was trained with "
+            f"{checkpoint.normal_class}: leave it out"
+        )
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
+    k = find_k(config, num_normal_rows=len(rows)) if config.score in NEEDS_ROWS else 0
     score = choose_score(
         config.score,
         rows=rows,
-        k=config.k,
+        k=k,
         temperature=checkpoint.bank.temperature,
         centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
         rec_loss=config.rec_loss,
     )
     loader = make_loader(config, split, device)
     logger.info("test: %s", split)
-    return score_split(network, split, loader, score, device)
+    result = score_split(network, split, loader, score, device)
+    return dataclasses.replace(result, k=k or None)
 
 
 def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
@@ -219,10 +231,10 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
 
 def write_result(result: Result, folder: RunFolder, **facts: Any) -> None:
     """Write scores.csv (path, label, score) and metrics.json into the run folder."""
-    with (folder.path / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder.path / SCORES_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "score"])
         for sample, score in zip(result.split.samples, result.scores.tolist(), strict=True):
             writer.writerow([sample.name, sample.label, repr(score)])
     text = json.dumps({**result.as_json(), **facts}, indent=2)
-    (folder.path / "metrics.json").write_text(text + "\n", encoding="utf-8")
+    (folder.path / RESULT_FILE).write_text(text + "\n", encoding="utf-8")

@@ -14,7 +14,7 @@ from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
 from salad.errors import InputError
 from salad.networks import build_network, network_spec
-from salad.scoring import choose_k
+from salad.scoring import DEFAULT_K, choose_k
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -45,11 +45,24 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
 
 
 def _check_sizes(config: Config, train: Split) -> None:
-    """Find now what would otherwise stop the run at its first validation or round."""
-    choose_k(config.k, num_rows=train.num_normal * config.n_views)
+    """Find now what would otherwise stop the run at its first round."""
     num_rows = len(train.samples) * config.n_views
     if config.num_rounds and config.ans_size >= num_rows:
         raise InputError(f"--ans_size is {config.ans_size}, but {num_rows} memory rows have {num_rows - 1} others each")
+
+
+def find_k(config: Config, *, num_normal_rows: int) -> int:
+    """The k to score with; a default that shrinks is said.
+
+    Raises:
+        InputError: --k exceeds the number of memory rows of normal images, or there is none.
+    """
+    if num_normal_rows == 0:
+        raise InputError("the memory holds no row of a normal image to score against")
+    k = choose_k(config.k, num_rows=num_normal_rows)
+    if config.k is None and k < DEFAULT_K:
+        logger.warning("k is %d rather than %d: the memory has no more rows of normal images", k, DEFAULT_K)
+    return k
 
 
 def make_loader(config: Config, split: Split, device: torch.device, *, seed: int | None = None) -> Loader:

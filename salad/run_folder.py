@@ -12,6 +12,7 @@ import salad
 from salad.errors import InputError
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LOG_FILE = "config.json", "metrics.jsonl", "model.tar", "log.txt"
+SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
 
 
 class RunFolder:
@@ -33,7 +34,7 @@ class RunFolder:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another XP_PATH") from None
 
     def held_files(self) -> list[Path]:
-        """The files of a run that the folder holds already."""
+        """The files of a training run that the folder holds already."""
         files = [*self.path.glob("model*.tar"), *(self.path / name for name in (CONFIG_FILE, METRICS_FILE))]
         return [file for file in files if file.exists()]
 
@@ -43,9 +44,9 @@ class RunFolder:
             raise InputError(f"{self.path}: holds a run ({held[0].name}); choose another XP_PATH, or add --overwrite")
 
     def clear(self) -> None:
-        """Remove the run that the folder holds, if any."""
-        for file in self.held_files():
-            file.unlink()
+        """Remove the run that the folder holds, if any, and what was scored with it."""
+        for file in [*self.held_files(), self.path / SCORES_FILE, self.path / RESULT_FILE]:
+            file.unlink(missing_ok=True)
 
     def write_config(self, options: dict[str, Any], **facts: Any) -> None:
         """Write config.json: the options, as `--load_config` reads them, and under "run" what was found out."""

@@ -27,7 +27,7 @@ from salad.errors import DivergedError
 from salad.evaluate import choose_score, embed, score_split
 from salad.memory import MemoryBank
 from salad.metrics import Auc
-from salad.prepare import make_loader, read_training_data, start_network
+from salad.prepare import find_k, make_loader, read_training_data, start_network
 from salad.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,7 @@ class Trainer:
             device=device,
         )
         self.row_labels = torch.tensor(train.labels, device=device).repeat_interleave(config.n_views)
+        self.k = find_k(config, num_normal_rows=train.num_normal * config.n_views)
         self.anchors: Anchors | None = None
         self.centre: Tensor | None = None
         self.radius = torch.zeros((), device=device)
@@ -170,6 +171,7 @@ class Trainer:
             distances = losses.svdd_distances(torch.cat(embeddings), self.centre)
             self.radius = losses.svdd_radius(distances, nu=self.config.nu)
         num_images = len(self.train_split.samples)
+        self._check_weights()
         means = {name: total.item() / num_images for name, total in sums.items()}
         seconds = time.perf_counter() - start
         return {**means, "lr": lr, "seconds": round(seconds, 3), "images_per_second": round(num_images / seconds, 2)}
@@ -246,7 +248,7 @@ class Trainer:
         if self.val_split is None or self.val_loader is None:
             return None
         config, rows = self.config, self.bank.rows[self.row_labels == NORMAL]
-        score = choose_score("knn", rows=rows, k=config.k, temperature=config.npc_temperature)
+        score = choose_score("knn", rows=rows, k=self.k, temperature=config.npc_temperature)
         return score_split(self.network, self.val_split, self.val_loader, score, self.device).auc
 
     def save(self, path: Path, round_number: int) -> None:
@@ -265,10 +267,19 @@ class Trainer:
             progress={"round": round_number, "epoch": self.epochs_done},
         )
 
+    def _check_weights(self) -> None:
+        """The loss is seen before each step; what the last step of an epoch did is seen here."""
+        finite = [tensor.isfinite().all() for tensor in self.network.state_dict().values()]
+        if not torch.stack(finite).all():
+            raise DivergedError(
+                f"epoch {self.epochs_done}: the weights are not finite; try a smaller --lr; "
+                f"the checkpoints so far in {self.folder.path} stand"
+            )
+
     def _stop_diverged(self, batch: Batch, terms: dict[str, Tensor]) -> NoReturn:
         values = ", ".join(f"{name} = {term.item()}" for name, term in terms.items())
         names = ", ".join(self.train_split.samples[i].name for i in batch.index.tolist())
         raise DivergedError(
             f"epoch {self.epochs_done + 1}: the loss is not finite ({values}); try a smaller --lr; "
-            f"the checkpoints of finished rounds in {self.folder.path} stand; the batch was: {names}"
+            f"the checkpoints so far in {self.folder.path} stand; the batch was: {names}"
         )

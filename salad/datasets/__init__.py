@@ -22,6 +22,12 @@ DATASETS: dict[str, SplitReader] = {
 }
 
 
+def check_dataset(name: str) -> None:
+    """Raise `InputError` where there is no data set of this name."""
+    if name not in DATASETS:
+        raise InputError(f"no data set is called '{name}': choose one of {', '.join(DATASETS)}")
+
+
 def read_split(dataset_name: str, data_path: Path, split: str, *, normal_class: str | None = None) -> Split | None:
     """List the samples of a split of a data set.
 
@@ -37,6 +43,5 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, normal_class: 
     Raises:
         InputError: the data set is unknown, or DATA_PATH does not hold it.
     """
-    if dataset_name not in DATASETS:
-        raise InputError(f"no data set is called '{dataset_name}': choose one of {', '.join(DATASETS)}")
+    check_dataset(dataset_name)
     return DATASETS[dataset_name](data_path, split, normal_class)

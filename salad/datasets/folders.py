@@ -1,5 +1,6 @@
 """`CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder a class."""
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from salad.datasets.images import IMAGE_SUFFIXES
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Split
 from salad.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 FOLDER_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 NORMAL_WORDS = {"normal", "normals", "healthy", "negative", "good", "nofinding", "nofindings"}
@@ -36,7 +39,7 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
             the first, unless a name contradicts that.
 
     Returns:
-        The split; None where there is no val/.
+        The split; None where there is no val/, or no image in it.
 
     Raises:
         InputError: a folder is missing or empty, or which class is normal is in doubt.
@@ -53,14 +56,23 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
     known = {name for part in ("train", "val") for name in _class_names(_find_folder(data_path, part))}
     classes = sorted(known.union(_class_names(folder)))
     normal = choose_normal_class(classes, normal_class, where=data_path, ranked=sorted(known))
+    own = sorted(_class_names(folder))
+    files = [(name, file) for name in own for file in _files_below(folder / name)]
     samples = [
-        Sample(path, path.relative_to(data_path).as_posix(), NORMAL if name == normal else ABNORMAL)
-        for name in sorted(_class_names(folder))
-        for path in _images_below(folder / name)
+        Sample(Path(file), Path(file).relative_to(data_path).as_posix(), NORMAL if name == normal else ABNORMAL)
+        for name, file in files
+        if _suffix(file) in IMAGE_SUFFIXES
     ]
+    if len(files) > len(samples):
+        others = sorted({_suffix(file) or "none" for _, file in files} - IMAGE_SUFFIXES)
+        logger.warning(
+            "%s: %d files are no images that can be read (%s)", folder, len(files) - len(samples), ", ".join(others)
+        )
+    if not samples and split == "val":
+        return None
     if not samples:
         raise InputError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return Split(samples=samples, normal_class=normal)
+    return Split(samples=samples, normal_class=normal, classes=tuple(own))
 
 
 def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:
@@ -111,16 +123,16 @@ def _class_names(folder: Path | None) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _images_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[Path]:
-    """The images of a folder and of those inside it, sorted; hidden ones and circles of links are left out."""
+def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]:
+    """The files of a folder and of those inside it, sorted; hidden ones and circles of links are left out."""
     real = folder.resolve()
     if real in above:
         return []
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    images = [Path(entry.path) for entry in entries if not entry.is_dir() and _suffix(entry.name) in IMAGE_SUFFIXES]
-    return images + [image for inner in folders for image in _images_below(inner, above | {real})]
+    files = [entry.path for entry in entries if not entry.is_dir()]
+    return files + [file for inner in folders for file in _files_below(inner, above | {real})]
 
 
 def _suffix(name: str) -> str:

@@ -56,7 +56,7 @@ class Anatomy:
 
 def draw_exposure(rng: Generator) -> Exposure:
     """Draw an exposure; the law is the same for normal and abnormal films."""
-    return Exposure(mean=rng.uniform(110, 135), std=rng.uniform(37, 45), grain=rng.uniform(3, 6))
+    return Exposure(mean=rng.uniform(112, 133), std=rng.uniform(38, 44), grain=rng.uniform(3, 5))
 
 
 def draw_radiograph(
@@ -268,7 +268,7 @@ def _nodule(rng: Generator, anatomy: Anatomy) -> Plane:
     """Round, soft-edged; opacity of every pixel, 0 to 1."""
     x, y = _from_spot(rng, anatomy)
     distance = np.hypot(x, y * rng.uniform(0.85, 1.18)) / rng.uniform(0.09, 0.18)
-    return rng.uniform(0.50, 0.95) * _step(1 - distance, 0.3)
+    return rng.uniform(0.60, 0.95) * _step(1 - distance, 0.3)
 
 
 def _consolidation(rng: Generator, anatomy: Anatomy) -> Plane:
@@ -277,7 +277,7 @@ def _consolidation(rng: Generator, anatomy: Anatomy) -> Plane:
     distance = np.hypot(x / rng.uniform(0.20, 0.34), y / rng.uniform(0.22, 0.42))
     patch = _step(1 - distance + 0.25 * _clouds(rng, len(x), waves=12), 0.3)
     mottle = np.clip(1 + 0.25 * _clouds(rng, len(x), waves=24), 0.3, 1.25)
-    return rng.uniform(0.50, 0.80) * patch * mottle
+    return rng.uniform(0.60, 0.80) * patch * mottle
 
 
 def _effusion(rng: Generator, anatomy: Anatomy) -> Plane:
@@ -285,7 +285,7 @@ def _effusion(rng: Generator, anatomy: Anatomy) -> Plane:
     side = anatomy.u * rng.choice([-1, 1])
     outwards = np.clip(side / np.maximum(anatomy.wall, 0.05), 0, 1)
     level = rng.uniform(-0.10, 0.40) - rng.uniform(0.15, 0.35) * outwards**4
-    return rng.uniform(0.70, 0.98) * _step(anatomy.v - level, 0.05) * _step(side, 0.02)
+    return rng.uniform(0.75, 0.98) * _step(anatomy.v - level, 0.05) * _step(side, 0.02)
 
 
 def _expose(rng: Generator, density: Plane, exposure: Exposure) -> NDArray[np.uint8]:

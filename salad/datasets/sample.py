@@ -1,7 +1,7 @@
 """The one type of a sample, and of a split of them, behind every data set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 NORMAL, ABNORMAL = 0, 1
@@ -29,10 +29,12 @@ class Split:
     Attributes:
         samples: in the order of their classes, then of their paths.
         normal_class: the name of the class that counts as normal.
+        classes: the names of all its classes.
     """
 
     samples: list[Sample] = field(repr=False)
     normal_class: str
+    classes: tuple[str, ...]
 
     def __str__(self) -> str:
         num_abnormal = len(self.samples) - self.num_normal
@@ -56,7 +58,7 @@ class Split:
     def only_normal(self) -> "Split":
         """The same split without its abnormal samples."""
         normal = [sample for sample in self.samples if sample.label == NORMAL]
-        return Split(samples=normal, normal_class=self.normal_class)
+        return replace(self, samples=normal)
 
 
 # (DATA_PATH, "train" | "val" | "test", --normal_class) -> the split, or None where an optional one is absent
