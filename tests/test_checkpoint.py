@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from naming_rule import CHECKPOINT_KEYS, state_from_names
-from test_train_and_test import SHORT, TINY, invoke, read_tar, score, stopped, train
+from running import SHORT, TINY, invoke, read_tar, score, stopped, train
 
 from salad import checkpoint as checkpoints
 from salad import cli
@@ -319,7 +319,6 @@ def drop(content: dict, *names: str) -> dict:
         "no model": lambda content: drop(content, "model_state_dict"),
         "no memory": lambda content: drop(content, "memory_state_dict"),
         "another network": lambda content: {**content, "model_state_dict": {"fc.weight": torch.zeros(2, 2)}},
-        # FAULT: these five end in a traceback (ValueError, RuntimeError, IndexError, KeyError, AttributeError)
         "params of another length": lambda content: {
             **content, "memory_state_dict": {**content["memory_state_dict"], "params": torch.ones(3)}
         },
@@ -338,7 +337,6 @@ def test_unfit_content_ends_in_one_line(content, data, tmp_path, spoil):
     refuse(save(spoil[1](content), tmp_path / "unfit.tar"), data, tmp_path / "xp")
 
 
-# FAULT: a traceback of scikit-learn, which takes no NaN
 def test_weights_that_give_no_finite_score_end_in_one_line(content, data, tmp_path):
     content["model_state_dict"]["feat.weight"][:] = torch.nan
     path = save(content, tmp_path / "nan.tar")

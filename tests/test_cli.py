@@ -13,7 +13,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from test_train_and_test import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
+from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
 
 from salad import cli
 from salad.config import Config
@@ -261,7 +261,6 @@ def test_faulty_config_files_are_named(text, named, data, tmp_path):
     assert named in refuse_train(tmp_path / "xp", data, "--load_config", file)
 
 
-# FAULT: "--isize is None, but ... was trained with 64"
 def test_null_in_a_config_file_stands_for_the_default(run, data, tmp_path):
     file = tmp_path / "options.json"
     file.write_text('{"isize": null, "k": null, "weights": null}')
@@ -347,7 +346,6 @@ def test_k_above_the_normal_rows_is_an_error_with_both_numbers(run, data, tmp_pa
     assert "9" in line and "8 rows" in line
 
 
-# FAULT: no line is written, and metrics.json says "k": null
 def test_the_default_k_shrinks_with_a_warning(run, data, tmp_path):
     words = ["CXR_author", "unet", tmp_path, data, *TINY, "--load_model", run / "model.tar"]
     result = invoke(cli.test, *words)
@@ -358,7 +356,7 @@ def test_the_default_k_shrinks_with_a_warning(run, data, tmp_path):
     assert any("100" in line and "8" in line for line in result.stderr.splitlines()), result.stderr
 
 
-def test_metrics_json_records_the_k_in_use(run):  # FAULT: null, where 8 rows were used
+def test_metrics_json_records_the_k_in_use(run):
     assert read_json(run / "metrics.json")["k"] == 8
 
 
@@ -451,7 +449,7 @@ def test_overwrite_replaces_a_run(copy, data):
     assert len(after["metrics.jsonl"].splitlines()) == 1
 
 
-def test_overwrite_leaves_no_scores_of_the_former_model(copy, data):  # FAULT: scores.csv and metrics.json stay
+def test_overwrite_leaves_no_scores_of_the_former_model(copy, data):
     train(copy, data, "--overwrite", "--seed", 3)
     assert not {"scores.csv", "metrics.json"} & contents(copy).keys()
 

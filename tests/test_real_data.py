@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_train_and_test import SHORT, TINY, invoke, read_csv, read_json, read_lines, stopped
+from running import SHORT, TINY, invoke, read_csv, read_json, read_lines, stopped
 
 from salad import cli
 from salad.datasets import read_split
@@ -174,7 +174,6 @@ def test_a_dicom_file_under_another_name_is_refused_by_name(real, few, tmp_path)
     assert "renamed.png" in line and "not an image" in line
 
 
-# FAULT: files of other kinds among the images are passed over in silence
 def test_dicom_files_among_images_are_mentioned(real, few, tmp_path):
     root = shutil.copytree(few, tmp_path / "data", symlinks=True)
     dicom = images_below(real / "dicom", ".dcm")

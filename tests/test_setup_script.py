@@ -317,7 +317,7 @@ def test_demo_is_repeatable_and_touches_only_its_folder(checkout):
     calls = checkout.calls()
     assert calls[-2].startswith("python [main.py] [CXR_phantom] [unet] [log/demo] [data/phantom]")
     assert calls[-1].startswith("python [test.py] [CXR_phantom] [unet] [log/demo] [data/phantom]")
-    assert "[--load_model] [log/demo/model.tar]" in calls[-1]
+    assert "[--load_model] [log/demo/model_round2.tar]" in calls[-1]
     assert (checkout.root / "log/mine/old").exists()
     assert not [line for line in calls if "salad.archive" in line]
 

@@ -1,0 +1,93 @@
+"""Running the two commands inside a test, with a `unet` of a few channels so that a training takes half a second."""
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from salad import cli
+from salad.networks import unet
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CPU = torch.device("cpu")
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+# What both programs take, and what main.py needs besides for a run of rounds 0 and 1, one epoch each.
+TINY = ["--isize", 64, "--rep_dim", 8, "--batch_size", 6, "--n_jobs_dataloader", 0, "--device", "cpu"]
+SHORT = [*TINY, "--n_epochs", 1, "--ans_select_rate", 1, "--ans_size", 3]
+TIMINGS = {"seconds", "images_per_second"}
+
+
+@contextmanager
+def tiny_unet() -> Iterator[None]:
+    """A `unet` of some 10,000 parameters, whose checkpoints take 0.2 MB."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unet, "WIDTHS", (4, 4, 4, 4, 4, 4, 8))
+        yield
+
+
+def invoke(command: click.Command, *words: object, tiny: bool = True) -> Result:
+    """Run a command in this process, as typed, on one thread; the logger and the threads are put back."""
+    logger, num_threads = logging.getLogger("salad"), torch.get_num_threads()
+    torch.set_num_threads(1)  # images this small lose time on more
+    try:
+        with tiny_unet() if tiny else nullcontext():
+            return CliRunner().invoke(command, [str(word) for word in words])
+    finally:
+        for handler in logger.handlers[:]:
+            logger.removeHandler(handler)
+            handler.close()
+        logger.propagate = True
+        torch.set_num_threads(num_threads)
+
+
+def train(xp: Path, data: Path, *options: object) -> list[dict]:
+    """Train the tiny network; returns the lines of metrics.jsonl."""
+    result = invoke(cli.train, "CXR_author", "unet", xp, data, *SHORT, *options)
+    assert result.exit_code == 0, result.stderr
+    return read_lines(xp / "metrics.jsonl")
+
+
+def score(xp: Path, data: Path, *options: object) -> list[float]:
+    """Score with the tiny network; returns the scores of scores.csv."""
+    result = invoke(cli.test, "CXR_author", "unet", xp, data, *TINY, *options)
+    assert result.exit_code == 0, result.stderr
+    return [float(row["score"]) for row in read_csv(xp / "scores.csv")]
+
+
+def stopped(result: Result, *, status: int = 2) -> str:
+    """The last line on stderr of a run that ended with a message of one line, not with a traceback."""
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == status, result.stderr
+    assert result.stdout == ""
+    *before, line = result.stderr.splitlines()
+    assert line.startswith("Error: ") and not any(one.startswith("Error") for one in before), result.stderr
+    return line
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def read_tar(path: Path) -> dict:
+    return torch.load(path, weights_only=True)
+
+
+def without_timings(lines: list[dict]) -> list[dict]:
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
