@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import shutil
 import tarfile
 from pathlib import Path, PureWindowsPath
@@ -14,7 +15,7 @@ from salad.errors import InputError
 
 DRIVE_ID = "1LmonDb_gNAbbsnyLCsj40rUxbwZZ1ZSp"
 BROWSER_URL = f"https://drive.google.com/file/d/{DRIVE_ID}/view"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
 REQUIRED_SPLITS = ("train", "test")
 SPLITS = (*REQUIRED_SPLITS, "val", "valid")
 MAX_BYTES = 100 * 10**9  # unpacked; the whole of ChestX-ray14 at full size is about 45 GB
@@ -29,13 +30,17 @@ def count_images(folder: Path) -> Layout:
     layout: Layout = {}
     for split in filter(Path.is_dir, (folder / name for name in SPLITS)):
         labels = [path for path in sorted(split.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-        layout[split.name] = {label.name: sum(map(is_image, label.rglob("*"))) for label in labels}
+        layout[split.name] = {label.name: count_images_below(label) for label in labels}
     return layout
 
 
-def is_image(path: Path) -> bool:
-    """Tell by its name whether a path is an image."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+def count_images_below(folder: Path) -> int:
+    """Count the images of a class folder as the data set does: neither hidden files nor those of hidden folders."""
+    num_images = 0
+    for _, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        num_images += sum(name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".") for name in files)
+    return num_images
 
 
 def find_fault(layout: Layout) -> str | None:
@@ -167,7 +172,7 @@ def fetch(out: Path, *, archive: Path | None = None) -> Layout:
     click.echo(describe_file(archive), err=True)
     try:
         unpack(archive, partial)
-        tops = [partial, *sorted(path for path in partial.iterdir() if path.is_dir())]
+        tops = [partial, *sorted(path for path in partial.iterdir() if path.is_dir() and path.name[0] != ".")]
         root = next((top for top in tops if (top / "train").is_dir()), partial)
         layout = count_images(root)
         if fault := find_fault(layout):
