@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
-import importlib.util
 import os
 import shutil
 import tarfile
 from pathlib import Path, PureWindowsPath
+from typing import IO, cast
 
 import click
 
@@ -19,7 +20,10 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".p
 REQUIRED_SPLITS = ("train", "test")
 SPLITS = (*REQUIRED_SPLITS, "val", "valid")
 MAX_BYTES = 100 * 10**9  # unpacked; the whole of ChestX-ray14 at full size is about 45 GB
+MAX_RATIO = 100  # unpacked over packed; PNG and JPEG are packed already: about 1, and 3 for icons, of tar's headers
+MIN_LIMIT_BYTES = 100 * 2**20  # the ratio of an archive of a few kilobytes says nothing, and harms nobody
 MAX_MEMBERS = 1_000_000  # ChestX-ray14 has 112 120 images
+MAX_READ_BYTES = 2**20  # tarfile reads a long name whole into memory, as long as its header says
 
 PATH = click.Path(path_type=Path)
 Layout = dict[str, dict[str, int]]  # split -> class -> number of images
@@ -92,6 +96,49 @@ def describe_file(path: Path) -> str:
     return f"{path}: {path.stat().st_size:,} bytes, SHA-256 {digest.hexdigest()}"
 
 
+class BoundedReader:
+    """The unpacked bytes of an archive, up to a limit: tarfile believes whatever length a header claims."""
+
+    def __init__(self, file: IO[bytes], *, archive_bytes: int) -> None:
+        self.file, self.tell = file, file.tell
+        self.limit = min(MAX_BYTES, max(MIN_LIMIT_BYTES, MAX_RATIO * archive_bytes))
+
+    def check(self, num_bytes: int, where: str = "") -> int:
+        """Hand a number of unpacked bytes through, unless it is over the limit."""
+        if num_bytes > self.limit:
+            raise InputError(
+                f"refused: it unpacks to over {self.limit:,} bytes{where}; a tar of images, which are compressed "
+                f"already, never comes to {MAX_RATIO} times its own size, nor this one to {MAX_BYTES:,} bytes"
+            )
+        return num_bytes
+
+    def seek(self, position: int) -> int:
+        """Move to a position within the limit."""
+        return self.file.seek(self.check(position))
+
+    def read(self, size: int) -> bytes:
+        """Read at most `MAX_READ_BYTES`, within the limit."""
+        if size > MAX_READ_BYTES:
+            raise InputError(f"refused: a header of {size:,} bytes, over {MAX_READ_BYTES:,}")
+        self.check(self.tell() + size)
+        return self.file.read(size)
+
+
+def open_unpacked(path: Path) -> IO[bytes]:
+    """Open a plain, gz or xz file for reading what is in it."""
+    with path.open("rb") as file:
+        head = file.read(6)
+    if head.startswith(b"\x1f\x8b"):
+        return cast(IO[bytes], gzip.open(path))
+    if head != b"\xfd7zXZ\0":
+        return path.open("rb")
+    try:
+        import lzma
+    except ImportError as exc:
+        raise InputError("this Python was built without lzma, which an xz archive needs") from exc
+    return lzma.open(path)
+
+
 def check_member(member: tarfile.TarInfo) -> None:
     """Refuse a member that is no plain file or folder, or whose name leads out of the target."""
     path = PureWindowsPath(member.name)  # it knows both kinds of slash, and drives
@@ -107,22 +154,28 @@ def check_members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     Raises:
         InputError: for an unsafe member, too many bytes or members, a missing end.
     """
+    reader = cast(BoundedReader, tar.fileobj)
     kept, num_bytes = [], 0
     for num_members, member in enumerate(tar, start=1):
         check_member(member)
         num_bytes += member.size
-        if num_bytes > MAX_BYTES or num_members > MAX_MEMBERS:
-            raise InputError(f"refused: over {MAX_BYTES:,} bytes or {MAX_MEMBERS:,} members at {member.name!r}")
+        reader.check(num_bytes, f" at {member.name!r}")  # more than the reader sees, where a file is sparse
+        if num_members > MAX_MEMBERS:
+            raise InputError(f"refused: over {MAX_MEMBERS:,} members at {member.name!r}")
         name = PureWindowsPath(member.name).name
         if not name.startswith("._") and name != ".DS_Store":  # what macOS adds; `._x.png` is no image
-            member.mode = 0o755 if member.isdir() else 0o644
+            member.mode = 0o755 if member.isdir() else 0o644  # no file of it can be run
             kept.append(member)
     # tarfile takes a broken header for the end; the true end is a zero block. Reading on checks the checksum.
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    if not tar.fileobj.read(2**20).startswith(bytes(tarfile.BLOCKSIZE)):
+    reader.seek(tar.offset)
+    if not reader.read(MAX_READ_BYTES).startswith(bytes(tarfile.BLOCKSIZE)):
         raise InputError("the archive stops in the middle")
     return kept
+
+
+def open_tar(reader: BoundedReader) -> tarfile.TarFile:
+    """Open what is unpacked already: tarfile asks for no more than a BoundedReader has."""
+    return tarfile.open(fileobj=cast(IO[bytes], reader), mode="r:")
 
 
 def unpack(archive: Path, folder: Path) -> None:
@@ -130,7 +183,8 @@ def unpack(archive: Path, folder: Path) -> None:
     if is_web_page(archive):
         raise InputError(f"{archive} is a web page, not an archive: save the file behind {BROWSER_URL}")
     try:
-        with tarfile.open(archive) as tar:
+        size = archive.stat().st_size
+        with open_unpacked(archive) as file, open_tar(BoundedReader(file, archive_bytes=size)) as tar:
             members = check_members(tar)
             if hasattr(tarfile, "data_filter"):  # Python's own checks on top, from 3.10.12, 3.11.4 and 3.12
                 tar.extraction_filter = tarfile.data_filter
@@ -139,10 +193,8 @@ def unpack(archive: Path, folder: Path) -> None:
     except InputError as exc:
         raise InputError(f"{archive}: {exc}") from exc
     except Exception as exc:  # tarfile lets the errors of lzma, zlib and the disk through
-        if not importlib.util.find_spec("_lzma"):
-            raise InputError(f"this Python was built without lzma, which {archive} needs") from exc
         reason = str(exc).partition("\n")[0].rstrip(":") or type(exc).__name__
-        raise InputError(f"cannot unpack {archive} ({reason}): if damaged, fetch it again") from exc
+        raise InputError(f"cannot unpack {archive} ({reason}): if damaged, delete it and fetch it again") from exc
 
 
 def fetch(out: Path, *, archive: Path | None = None) -> Layout:

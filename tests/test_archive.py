@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 import subprocess
 import sys
 import tarfile
@@ -139,13 +140,19 @@ def test_unsafe_member_is_named_before_anything_is_written(tmp_path, monkeypatch
     assert names_below(tmp_path) == before
 
 
-@pytest.mark.parametrize(("limit", "bound"), [("MAX_BYTES", 8000), ("MAX_MEMBERS", 5)])
-def test_bombs_are_refused(tmp_path, monkeypatch, limit, bound):
-    path = make_tar(tmp_path / "images.tar.xz")
+@pytest.mark.parametrize(
+    ("limit", "bound", "message"),
+    [
+        ("MAX_BYTES", 25_000, "unpacks to over 25,000 bytes at 'train/0/huge.png'; .* nor this one to 25,000 bytes"),
+        ("MAX_MEMBERS", 5, "over 5 members at 'test/1/e.tiff'"),
+    ],
+)
+def test_total_limits(tmp_path, monkeypatch, limit, bound, message):
+    path = make_tar(tmp_path / "images.tar.xz", extra=[special("train/0/huge.png", size=30_000)])
     monkeypatch.setattr(archive, limit, bound)
-    with pytest.raises(InputError, match="refused: over .* at 'test/1/e.tiff'"):
+    with pytest.raises(InputError, match=f"refused: .*{message}"):
         archive.fetch(tmp_path / "data", archive=path)
-    assert not (tmp_path / "data/author").exists()
+    assert not list((tmp_path / "data").glob("*"))
 
 
 def test_bomb_is_refused_by_its_header_alone(tmp_path, monkeypatch):
@@ -153,7 +160,80 @@ def test_bomb_is_refused_by_its_header_alone(tmp_path, monkeypatch):
     header = special("train/0/huge.png", size=9_000_000_000).tobuf()
     path = tmp_path / "images.tar"
     path.write_bytes(header)  # the 9 GB themselves never come
-    with pytest.raises(InputError, match="refused: over 10,000 bytes .*huge.png"):
+    with pytest.raises(InputError, match="refused: it unpacks to over 10,000 bytes at .*huge.png"):
+        archive.fetch(tmp_path / "data", archive=path)
+
+
+@pytest.mark.parametrize("mode", ["w:xz", "w:gz"])
+def test_compression_ratio(tmp_path, monkeypatch, mode):
+    monkeypatch.setattr(archive, "MIN_LIMIT_BYTES", 0)
+    noise = {name: random.Random(name).randbytes(3000) for name in GOOD}  # as compressed as an image
+    assert archive.fetch(tmp_path / "good", archive=make_tar(tmp_path / "good.tar", noise, mode=mode)) == GOOD_LAYOUT
+    path = make_tar(tmp_path / "bomb.tar", noise, mode=mode, extra=[special("train/0/zeros.png", size=20_000_000)])
+    limit = 100 * path.stat().st_size
+    with pytest.raises(InputError, match=f"over {limit:,} bytes at 'train/0/zeros.png'; .* 100 times its own size"):
+        archive.fetch(tmp_path / "data", archive=path)
+    assert not list((tmp_path / "data").glob("*"))
+
+
+def test_ratio_leaves_small_archives_alone(tmp_path):
+    extra = [special("train/0/zeros.png", size=1_000_000)]
+    path = make_tar(tmp_path / "images.tar.xz", extra=extra)
+    assert path.stat().st_size * 1000 < 1_000_000
+    assert archive.fetch(tmp_path / "data", archive=path)["train"]["0"] == 3
+
+
+@pytest.mark.parametrize("tar_format", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_header_cannot_ask_for_memory(tmp_path, tar_format):
+    path = make_tar(tmp_path / "images.tar.xz", extra=[special("x" * 2_000_000)], tar_format=tar_format)
+    with pytest.raises(InputError, match=r"refused: a header of 2,000,\d+ bytes, over 1,048,576"):
+        archive.fetch(tmp_path / "data", archive=path)
+
+
+class Watched(io.BytesIO):
+    """Bytes that remember how far they were read or skipped."""
+
+    furthest = 0
+
+    def read(self, size=-1):
+        content = super().read(size)
+        self.furthest = max(self.furthest, self.tell())
+        return content
+
+    def seek(self, position, whence=0):
+        self.furthest = max(self.furthest, position)
+        return super().seek(position, whence)
+
+
+@pytest.mark.parametrize("content", ["100000\n" + "1\n" * 200_000, "0\n" + "x" * 400_000], ids=["map", "data"])
+def test_a_sparse_file_is_not_read_beyond_the_limit(tmp_path, monkeypatch, content):
+    info = special("train/0/sparse.png", size=len(content))
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+    path = tmp_path / "images.tar"
+    with tarfile.open(path, "w:") as tar:
+        tar.addfile(info, io.BytesIO(content.encode()))
+    watched = Watched(path.read_bytes())
+    monkeypatch.setattr(archive, "open_unpacked", lambda path: watched)
+    monkeypatch.setattr(archive, "MAX_BYTES", 50_000)
+    with pytest.raises(InputError, match="refused: it unpacks to over 50,000 bytes"):
+        archive.unpack(path, tmp_path / "data")
+    assert watched.furthest <= 50_000
+
+
+def test_nothing_from_the_archive_can_be_run(tmp_path):
+    odd = [special("train/0/run.png", size=1), special("train/0/setup.sh", size=1), special("train", tarfile.DIRTYPE)]
+    for info in odd:
+        info.mode = 0o6777
+    archive.fetch(tmp_path / "data", archive=make_tar(tmp_path / "images.tar.xz", extra=odd))
+    for path in (tmp_path / "data/author").rglob("*"):
+        assert path.stat().st_mode & 0o7000 == 0
+        assert path.is_dir() or path.stat().st_mode & 0o111 == 0
+
+
+def test_python_without_lzma_is_named(tmp_path, monkeypatch):
+    path = make_tar(tmp_path / "images.tar.xz")
+    monkeypatch.setitem(sys.modules, "lzma", None)
+    with pytest.raises(InputError, match="images.tar.xz: this Python was built without lzma"):
         archive.fetch(tmp_path / "data", archive=path)
 
 
