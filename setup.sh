@@ -29,6 +29,7 @@ Usage: bash setup.sh [MODE]
 The environment is `SALAD` where mamba or conda is on the PATH, else the folder .venv beside this script.
 A second run reuses it. The words of the variable SALAD_PIP_ARGS are handed to pip, for example
   SALAD_PIP_ARGS="--index-url URL" bash setup.sh
+Where SALAD_ARCHIVE_SHA256 holds a checksum, an archive with another one is not unpacked (the authors publish none).
 TEXT
 }
 
@@ -168,7 +169,7 @@ make_env() { # make_env EXTRA
 # --- the modes ----------------------------------------------------------------------------------------------
 
 fetch_archive() { # fetch_archive [--archive FILE]
-    "$PY" -m salad.archive --out data "$@" ||
+    "$PY" -m salad.archive --out data ${SALAD_ARCHIVE_SHA256:+--sha256 "$SALAD_ARCHIVE_SHA256"} "$@" ||
         die "the environment is ready, the data is not (see above); with the archive at hand, run:" \
             "bash setup.sh --archive FILE"
 }

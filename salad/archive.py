@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 from pathlib import Path, PureWindowsPath
@@ -24,6 +25,9 @@ MAX_RATIO = 100  # unpacked over packed; PNG and JPEG are packed already: about 
 MIN_LIMIT_BYTES = 100 * 2**20  # the ratio of an archive of a few kilobytes says nothing, and harms nobody
 MAX_MEMBERS = 1_000_000  # ChestX-ray14 has 112 120 images
 MAX_READ_BYTES = 2**20  # tarfile reads a long name whole into memory, as long as its header says
+QUOTA = re.compile(r"quota|too many users", re.IGNORECASE)
+QUOTA_CAUSE = "quota exceeded, it says: too many downloads of this file, which passes within about 24 hours"
+SHA256_HELP = "Stop before unpacking unless the archive has this SHA-256. None is built in: the authors publish none."
 
 PATH = click.Path(path_type=Path)
 Layout = dict[str, dict[str, int]]  # split -> class -> number of images
@@ -62,11 +66,17 @@ def format_table(layout: Layout) -> str:
     return "\n".join(lines)
 
 
-def is_web_page(path: Path) -> bool:
-    """Tell by its first bytes whether a file is an HTML page."""
+def read_web_page(path: Path) -> str | None:
+    """Say what a web page saved in place of an archive tells, or None where the file is no web page."""
     with path.open("rb") as file:
-        head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    return head.startswith((b"<!doctype", b"<html", b"<head", b"<?xml"))
+        page = file.read(2**20).removeprefix(b"\xef\xbb\xbf").lstrip().decode("utf-8", "replace")
+    if not re.match(r"<(!doctype|html|head|\?xml)", page, re.IGNORECASE):
+        return None
+    page = re.sub(r"<(script|style)\b.*?(</\1>|\Z)", "", page, flags=re.IGNORECASE | re.DOTALL)
+    if QUOTA.search(page):
+        return QUOTA_CAUSE
+    title = re.search(r"<title>(.*?)</title>", page, re.IGNORECASE | re.DOTALL)
+    return f"its title is {title[1].strip()!r}" if title else "it has no title"
 
 
 def download(path: Path) -> None:
@@ -79,21 +89,36 @@ def download(path: Path) -> None:
         gdown.download(id=DRIVE_ID, output=str(path), resume=True)
     except Exception as exc:  # gdown's own classes differ by version, and those of its HTTP library come through
         reason = " ".join(str(exc).split()) or type(exc).__name__
+        if QUOTA.search(reason):
+            reason = f"Drive answered with a web page: {QUOTA_CAUSE}"
+        if any(path.parent.glob(f"{path.name}?*")):  # gdown's partial file
+            way_out = f"run again to go on from where it stopped, or {way_out}"
         raise InputError(f"cannot download the authors' archive ({reason}); {way_out}") from exc
     if not path.is_file():
         raise InputError(f"the download left no file {path}; {way_out}")
-    if is_web_page(path):
+    if page := read_web_page(path):
         path.unlink()  # else the next run would take it for a finished download
-        raise InputError(f"Drive answered with a web page in place of the archive (its quota?); {way_out}")
+        raise InputError(f"Drive answered with a web page: {page}; {way_out}")
 
 
-def describe_file(path: Path) -> str:
-    """State the size and SHA-256 of a file in one line."""
+def check_archive(path: Path, sha256: str | None) -> None:
+    """Refuse a file that is a web page or has another SHA-256 than the one asked for; print what it is.
+
+    Raises:
+        InputError: with both checksums, where they differ.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    if page := read_web_page(path):
+        raise InputError(f"{path} is a web page, not an archive ({page}): save the file behind {BROWSER_URL}")
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
-    return f"{path}: {path.stat().st_size:,} bytes, SHA-256 {digest.hexdigest()}"
+    found = digest.hexdigest()
+    click.echo(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {found}", err=True)
+    if sha256 is not None and found != sha256.lower():
+        raise InputError(f"{path}: SHA-256 is {found}, not {sha256.lower()}; delete the file and fetch it again")
 
 
 class BoundedReader:
@@ -180,8 +205,6 @@ def open_tar(reader: BoundedReader) -> tarfile.TarFile:
 
 def unpack(archive: Path, folder: Path) -> None:
     """Extract a tar file (plain, gz or xz) into a new folder, once all its members are found safe."""
-    if is_web_page(archive):
-        raise InputError(f"{archive} is a web page, not an archive: save the file behind {BROWSER_URL}")
     try:
         size = archive.stat().st_size
         with open_unpacked(archive) as file, open_tar(BoundedReader(file, archive_bytes=size)) as tar:
@@ -197,12 +220,13 @@ def unpack(archive: Path, folder: Path) -> None:
         raise InputError(f"cannot unpack {archive} ({reason}): if damaged, delete it and fetch it again") from exc
 
 
-def fetch(out: Path, *, archive: Path | None = None) -> Layout:
+def fetch(out: Path, *, archive: Path | None = None, sha256: str | None = None) -> Layout:
     """Put the authors' images at `out/author`, unless they are there.
 
     Args:
         out: folder of the data sets.
         archive: a local copy of `author.tar.xz`; where None, `out/author.tar.xz`, downloaded if need be.
+        sha256: what the archive must have, 64 hexadecimal digits; where None, it is only printed.
 
     Raises:
         InputError: where the archive cannot be had or is unfit; `out/author` then stays as it was.
@@ -213,15 +237,13 @@ def fetch(out: Path, *, archive: Path | None = None) -> Layout:
         layout = count_images(target)
         if fault := find_fault(layout):
             raise InputError(f"{target}: {fault}; move that folder away and run again")
-        click.echo(f"{target} is already there.", err=True)
+        click.echo(f"{target} is already there{', its archive not checked' if sha256 else ''}.", err=True)
         return layout
     if archive is None:
         archive = out / "author.tar.xz"
         if not archive.is_file():
             download(archive)
-    if not archive.is_file():
-        raise InputError(f"{archive}: no such file")
-    click.echo(describe_file(archive), err=True)
+    check_archive(archive, sha256)
     try:
         unpack(archive, partial)
         tops = [partial, *sorted(path for path in partial.iterdir() if path.is_dir() and path.name[0] != ".")]
@@ -235,13 +257,21 @@ def fetch(out: Path, *, archive: Path | None = None) -> Layout:
     return layout
 
 
+def check_sha256(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an option that is no SHA-256, before anything is downloaded."""
+    if value is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        raise click.BadParameter(f"{value!r} is not 64 hexadecimal digits")
+    return value
+
+
 @click.command()
 @click.option("--archive", type=PATH, help="Local copy of author.tar.xz; else downloaded.")
 @click.option("--out", type=PATH, default="data", show_default=True, help="Data folder.")
-def main(archive: Path | None, out: Path) -> None:
+@click.option("--sha256", metavar="HEX", callback=check_sha256, help=SHA256_HELP)
+def main(archive: Path | None, out: Path, sha256: str | None) -> None:
     """Put the authors' X-ray images at OUT/author and print what is there."""
     try:
-        layout = fetch(out, archive=archive)
+        layout = fetch(out, archive=archive, sha256=sha256)
     except (InputError, OSError) as exc:
         click.echo(f"Error: {exc}", err=True)
         raise SystemExit(2) from exc

@@ -2,10 +2,14 @@
 
 import hashlib
 import io
+import os
 import random
 import subprocess
 import sys
 import tarfile
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import gdown
@@ -230,6 +234,36 @@ def test_nothing_from_the_archive_can_be_run(tmp_path):
         assert path.is_dir() or path.stat().st_mode & 0o111 == 0
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_checksum_is_compared_before_anything_is_unpacked(tmp_path, monkeypatch, right):
+    path = make_tar(tmp_path / "images.tar.xz")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if right:
+        assert archive.fetch(tmp_path / "data", archive=path, sha256=found.upper()) == GOOD_LAYOUT
+        return
+    monkeypatch.setattr(archive, "unpack", lambda *args: pytest.fail("unpacking began"))
+    with pytest.raises(InputError, match=f"SHA-256 is {found}, not {'ab' * 32}"):
+        archive.fetch(tmp_path / "data", archive=path, sha256="AB" * 32)
+    assert names_below(tmp_path) == ["images.tar.xz"]
+
+
+def test_checksum_option(tmp_path):
+    path, out = make_tar(tmp_path / "images.tar.xz"), tmp_path / "data"
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    arguments = ["--archive", str(path), "--out", str(out), "--sha256"]
+    for value, message in [("0" * 64, f"{found}, not {'0' * 64}"), (found[1:], "64 hexadecimal digits")]:
+        result = CliRunner().invoke(archive.main, [*arguments, value])
+        assert result.exit_code == 2
+        assert message in result.output
+        assert not out.exists()
+    assert CliRunner().invoke(archive.main, [*arguments, found]).exit_code == 0
+    again = CliRunner().invoke(archive.main, [*arguments, "0" * 64])
+    assert again.exit_code == 0
+    assert "already there, its archive not checked" in again.output
+    help_text = " ".join(CliRunner().invoke(archive.main, ["--help"]).output.split())
+    assert "None is built in: the authors publish none." in help_text
+
+
 def test_python_without_lzma_is_named(tmp_path, monkeypatch):
     path = make_tar(tmp_path / "images.tar.xz")
     monkeypatch.setitem(sys.modules, "lzma", None)
@@ -282,11 +316,26 @@ def test_wrong_checksum(tmp_path, mode):
         archive.fetch(tmp_path / "data", archive=path)
 
 
-@pytest.mark.parametrize("page", [b"<!DOCTYPE html><html>quota", b"\xef\xbb\xbf\n <HTML><head>"])
-def test_web_page_in_place_of_an_archive(tmp_path, page):
+QUOTA_PAGE = b"""<!DOCTYPE html><html><head><title>Google Drive - Quota exceeded</title></head><body>
+<p class="uc-error-caption">Sorry, you can&#39;t view or download this file at this time.</p>
+<p class="uc-error-subcaption">Too many users have viewed or downloaded this file recently. Please try later.</p>
+</body></html>"""
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [
+        (QUOTA_PAGE, r"\(quota exceeded, it says: too many downloads"),
+        (b"<!doctype html><p>Too many users have viewed or downloaded this file", r"\(quota exceeded"),
+        (b"\xef\xbb\xbf\n <HTML><head><title>\nSign in</title>", r"\(its title is 'Sign in'\)"),
+        (b"<html><script>storage_quota = 1</script><title>Image</title>", r"\(its title is 'Image'\)"),
+        (b"<html><script>storage_quota = 1", r"\(it has no title\)"),
+    ],
+)
+def test_web_page_in_place_of_an_archive(tmp_path, page, message):
     path = tmp_path / "author.tar.xz"
     path.write_bytes(page)
-    with pytest.raises(InputError, match="web page"):
+    with pytest.raises(InputError, match=f"is a web page, not an archive {message}"):
         archive.fetch(tmp_path / "data", archive=path)
     assert path.exists()  # the user's file
 
@@ -410,7 +459,9 @@ def test_download_goes_to_out_and_is_not_repeated(tmp_path, monkeypatch):
         (RuntimeError("Failed to retrieve:\n\n\tmany accesses\n"), r"\(Failed to retrieve: many accesses\)"),
         (ConnectionError(), r"\(ConnectionError\)"),
         (None, "left no file"),
-        (b"<html>Quota exceeded</html>", "Drive answered with a web page"),
+        (RuntimeError("Failed:\n\tToo many users have"), r"\(Drive answered with a web page: quota exceeded.*\)"),
+        (QUOTA_PAGE, "Drive answered with a web page: quota exceeded"),
+        (b"<html>Sign in</html>", "Drive answered with a web page: it has no title"),
     ],
 )
 def test_failed_download_is_one_line_with_the_way_out(tmp_path, monkeypatch, content, message):
@@ -421,6 +472,126 @@ def test_failed_download_is_one_line_with_the_way_out(tmp_path, monkeypatch, con
     assert archive.BROWSER_URL in str(caught.value)
     assert "--archive FILE" in str(caught.value)
     assert not list((tmp_path / "data").iterdir())  # the next run starts afresh
+
+
+# The real gdown, whose requests to Drive all end at a server on the loopback.
+LOOPBACK = """
+import sys, urllib.parse, requests, requests.adapters
+class Loopback(requests.adapters.HTTPAdapter):
+    def send(self, request, **options):
+        parts = urllib.parse.urlsplit(request.url)
+        assert parts.hostname.endswith("google.com"), request.url
+        request.url = parts._replace(scheme="http", netloc=sys.argv[1]).geturl()
+        return super().send(request, **options | {"proxies": {}})
+requests.Session.get_adapter = lambda self, url: Loopback()
+from salad import archive
+archive.main(["--out", *sys.argv[2:]])
+"""
+CONFIRM_PAGE = b"""<html><form id="download-form" action="https://drive.usercontent.google.com/download">
+<input type="hidden" name="id" value="1"></form></html>"""
+
+
+class Drive(ThreadingHTTPServer):
+    """As Drive answers for a large file: a page with a form, behind it the file; `fault` is cut, stall or quota."""
+
+    daemon_threads = True
+
+    def __init__(self, content):
+        super().__init__(("127.0.0.1", 0), DriveHandler)
+        self.content, self.fault, self.ranges, self.done = content, "", [], threading.Event()
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+    def command(self, out):
+        return [sys.executable, "-c", LOOPBACK, f"127.0.0.1:{self.server_port}", str(out)]
+
+    def fetch(self, out):
+        environment = os.environ | {"HOME": str(out.parent)}  # gdown keeps cookies there
+        root = Path(archive.__file__).parents[1]
+        return subprocess.run(
+            self.command(out), cwd=root, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+
+class DriveHandler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def answer(self, status, body, **headers):
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        cut = len(body) * 2 // 3 if self.server.fault and "Content_Disposition" in headers else len(body)
+        self.wfile.write(body[:cut])
+        if self.server.fault == "stall" and cut < len(body):
+            self.wfile.flush()
+            self.server.done.wait(60)
+
+    def do_GET(self):  # noqa: N802 - the name that http.server calls
+        if not self.path.startswith("/download"):
+            page = QUOTA_PAGE if self.server.fault == "quota" else CONFIRM_PAGE
+            return self.answer(200, page, Content_Type="text/html; charset=utf-8")
+        content, asked = self.server.content, self.headers["Range"]
+        headers = {"Content_Type": "application/x-xz", "Content_Disposition": 'attachment; filename="author.tar.xz"'}
+        if asked is None:
+            return self.answer(200, content, **headers)
+        self.server.ranges.append(asked)
+        start = int(asked.removeprefix("bytes=").removesuffix("-"))
+        headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        return self.answer(206, content[start:], **headers)
+
+
+@pytest.fixture
+def drive(tmp_path):
+    noise = GOOD | {"train/0/a.png": random.Random(0).randbytes(2_000_000)}
+    server = Drive(make_tar(tmp_path / "images.tar.xz", noise).read_bytes())
+    yield server
+    server.done.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_broken_download_is_resumed(tmp_path, drive):
+    out = tmp_path / "data"
+    drive.fault = "cut"
+    first = drive.fetch(out)
+    assert first.returncode == 2, first.stderr
+    assert "run again to go on from where it stopped" in first.stderr
+    (part,) = out.iterdir()
+    kept = part.read_bytes()
+    assert len(kept) >= 1_000_000
+    assert drive.content.startswith(kept)
+    drive.fault = "quota"
+    second = drive.fetch(out)
+    assert second.returncode == 2
+    assert "Drive answered with a web page: quota exceeded" in second.stderr
+    assert part.read_bytes() == kept
+    drive.fault = ""
+    third = drive.fetch(out)
+    assert third.returncode == 0, third.stderr
+    assert drive.ranges == [f"bytes={len(kept)}-"]
+    assert (out / "author.tar.xz").read_bytes() == drive.content
+    assert names_below(out / "author/test") == ["0", "0/d.png", "1", "1/e.tiff"]
+
+
+def test_killed_download_is_resumed(tmp_path, drive):
+    out = tmp_path / "data"
+    drive.fault = "stall"
+    root, environment = Path(archive.__file__).parents[1], os.environ | {"HOME": str(tmp_path)}
+    process = subprocess.Popen(drive.command(out), cwd=root, env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (sizes := [path.stat().st_size for path in out.glob("*")]) or sizes[0] < 1_000_000:
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    (part,) = out.iterdir()
+    size, drive.fault = part.stat().st_size, ""
+    result = drive.fetch(out)
+    assert result.returncode == 0, result.stderr
+    assert drive.ranges == [f"bytes={size}-"]
+    assert (out / "author.tar.xz").read_bytes() == drive.content
 
 
 def test_download_without_gdown(tmp_path, monkeypatch):

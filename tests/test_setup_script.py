@@ -299,6 +299,17 @@ def test_local_archive_is_found_from_the_folder_of_the_caller(checkout, tmp_path
     assert checkout.calls()[-1] == f"{FETCH} [--archive] [{tmp_path}/my files/author.tar.xz]"
 
 
+def test_checksum_is_handed_on(checkout, tmp_path):
+    (tmp_path / "author.tar.xz").touch()
+    assert checkout.run(SALAD_ARCHIVE_SHA256="ab 12").returncode == 0
+    assert checkout.calls()[-1] == f"{FETCH} [--sha256] [ab 12]"
+    assert checkout.run("--archive", tmp_path / "author.tar.xz", SALAD_ARCHIVE_SHA256="ab").returncode == 0
+    assert checkout.calls()[-1] == f"{FETCH} [--sha256] [ab] [--archive] [{tmp_path}/author.tar.xz]"
+    checkout.run(SALAD_ARCHIVE_SHA256="")
+    assert checkout.calls()[-1] == FETCH
+    assert "SALAD_ARCHIVE_SHA256" in checkout.run("--help").stdout
+
+
 def test_test_mode_hands_arguments_and_status_to_pytest(checkout):
     result = checkout.run("--test", "-k", "one or two", FAKE_PYTEST="5")
     assert result.returncode == 5
