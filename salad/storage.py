@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -69,8 +70,9 @@ def write_sealed(paths: list[Path], content: dict[str, Any]) -> None:
             f"{paths[-1]}: could not be written ({cause.strerror}); files written before stand; make room and --resume"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
-        link.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk has nothing to clean
+            temporary.unlink(missing_ok=True)
+            link.unlink(missing_ok=True)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

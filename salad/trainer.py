@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from pathlib import Path
 
 import torch
@@ -96,6 +97,7 @@ class Trainer:
         self.round = PRE_TRAINING
         self.epoch_in_round = 0
         self.epochs_done = 0
+        self.val_auc: float | None = None  # of the last finished epoch
         self.best_auc = -math.inf
         self.tally: Tally | None = None  # of the epoch under way
 
@@ -215,6 +217,7 @@ class Trainer:
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Validate, log, and save; then the run can be resumed from here."""
         found = None if self.round == PRE_TRAINING else self.validate()
+        self.val_auc = found.value if found else None
         self.folder.append_metrics(
             {
                 "epoch": self.epochs_done,
@@ -222,7 +225,7 @@ class Trainer:
                 **metrics,
                 "num_anchors": len(self.anchors.anchors) if self.anchors else 0,
                 "radius": self.radius.item(),
-                "val_auc": found and found.value,
+                "val_auc": self.val_auc,
                 "val_auc_ci95": found and [found.low, found.high],
             }
         )
@@ -268,6 +271,7 @@ class Trainer:
             "round": self.round,
             "epoch_in_round": self.epoch_in_round,
             "epoch": self.epochs_done,
+            "val_auc": self.val_auc,
             "best_auc": self.best_auc,
             "tally": self.tally and self.tally.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -301,5 +305,8 @@ class Trainer:
         self.schedule.load_state_dict(training["schedule"])
         self.round, self.epoch_in_round = training["round"], training["epoch_in_round"]
         self.epochs_done, self.best_auc = training["epoch"], training["best_auc"]
+        self.val_auc = training["val_auc"]
         self.tally = Tally.from_state_dict(training["tally"], self.device) if training["tally"] else None
         set_rng_state(training["rng"])
+        # where no step of an epoch was left, the schedule rightly moves first
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
