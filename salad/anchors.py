@@ -1,5 +1,7 @@
 """Anchors: the memory rows that lie closest to others, and the neighbours they are grouped with."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +24,11 @@ class Anchors:
     anchors: Tensor
     neighbours: Tensor
     entropy: Tensor
+
+    def to(self, device: torch.device) -> Anchors:
+        """The same anchors on a device."""
+        moved = (tensor.to(device) for tensor in (self.anchors, self.neighbours, self.entropy))
+        return Anchors(**dict(zip(("anchors", "neighbours", "entropy"), moved, strict=True)))
 
     @property
     def position(self) -> Tensor:

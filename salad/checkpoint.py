@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from salad.anchors import Anchors
 from salad.errors import InputError
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
+from salad.storage import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -37,7 +37,8 @@ class Checkpoint:
         normal_class: name of the class that was normal; None for a published file.
         row_labels: 0 normal, 1 abnormal, of every memory row, (N,); None for a published file.
         svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
-        progress: `round` and `epoch` (over the whole run) that were finished; empty for a published file.
+        anchors: of the round in which it was written; None in round 0.
+        training: what resuming needs (see `Trainer.state`); empty for a published file.
     """
 
     path: Path
@@ -47,7 +48,8 @@ class Checkpoint:
     normal_class: str | None
     row_labels: Tensor | None
     svdd: dict[str, Tensor] | None
-    progress: dict[str, int]
+    anchors: Anchors | None
+    training: dict[str, Any]
 
     @property
     def net_name(self) -> str:
@@ -76,27 +78,28 @@ class Checkpoint:
             if not isinstance(found, Tensor) or found.shape != tensor.shape:
                 shape = tuple(found.shape) if isinstance(found, Tensor) else None
                 what = f"has shape {shape}, not {tuple(tensor.shape)}" if shape is not None else "is missing"
-                raise InputError(f"--load_model {self.path}: does not fit {type(network).__name__}: {name} {what}")
+                raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
         network.load_state_dict({name: self.model_state[name] for name in own})
 
 
 def save_checkpoint(
-    path: Path,
+    paths: list[Path],
     *,
     network: Network,
     bank: MemoryBank,
     anchors: Anchors | None,
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
     config: dict[str, Any],
     normal_class: str,
     row_labels: Tensor,
     svdd: dict[str, Tensor] | None,
-    progress: dict[str, int],
+    training: dict[str, Any],
 ) -> None:
-    """Write a checkpoint beside its place and move it there, so that a file under this name is always whole.
+    """Write one checkpoint under one or several names.
 
     The first three entries have the names and the content of the published files.
+
+    Raises:
+        StorageError: the disk is full or read-only; files that were there before stand.
     """
     content = {
         "model_state_dict": network.state_dict(),
@@ -107,20 +110,10 @@ def save_checkpoint(
         "normal_class": normal_class,
         "row_labels": row_labels,
         "svdd": svdd,
-        "progress": progress,
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
         "rng": rng_state(),
+        **training,
     }
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_sealed(paths, content)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -130,29 +123,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: the file is missing, damaged, or no checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"--load_model {path}: there is no such file") from None
-    except OSError as error:
-        raise InputError(f"--load_model {path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # damaged files make torch.load raise many kinds
-        raise InputError(f"--load_model {path}: damaged, or not a checkpoint ({type(error).__name__})") from None
-    try:
-        return _parse(path, content)
+        return _parse(path, read_sealed(path))
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-        raise InputError(f"--load_model {path}: not a checkpoint: {error} is missing or unfit") from None
+        raise InputError(f"{path}: not a checkpoint: {error} is missing or unfit") from None
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
-        raise InputError(f"--load_model {path}: not a checkpoint: it holds no model_state_dict")
+        raise InputError(f"{path}: not a checkpoint: it holds no model_state_dict")
     if not any(name in content["model_state_dict"] for name in TELLTALES.values()):
-        raise InputError(f"--load_model {path}: holds none of the networks {', '.join(NETWORKS)}")
+        raise InputError(f"{path}: holds none of the networks {', '.join(NETWORKS)}")
     version = content.get("schema_version", SCHEMA_VERSION)
     if version > SCHEMA_VERSION:
-        raise InputError(f"--load_model {path}: written by a newer release (schema {version}); upgrade this program")
+        raise InputError(f"{path}: written by a newer release (schema {version}); upgrade this program")
     checkpoint = Checkpoint(
         path=path,
         model_state=content["model_state_dict"],
@@ -161,13 +146,14 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         normal_class=content.get("normal_class"),
         row_labels=content.get("row_labels"),
         svdd=content.get("svdd"),
-        progress=content.get("progress", {}),
+        anchors=_anchors_from(content.get("ans_discovery_state_dict", {})),
+        training={name: value for name, value in content.items() if not name.endswith("_state_dict")},
     )
     num_rows, rep_dim = checkpoint.bank.rows.shape
     if rep_dim != checkpoint.known()["rep_dim"]:
-        raise InputError(f"--load_model {path}: memory rows of {rep_dim} do not fit embeddings of another length")
+        raise InputError(f"{path}: memory rows of {rep_dim} do not fit embeddings of another length")
     if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
-        raise InputError(f"--load_model {path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
+        raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
     return checkpoint
 
 
@@ -189,6 +175,13 @@ def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tenso
     }
 
 
+def _anchors_from(state: dict[str, Tensor]) -> Anchors | None:
+    if len(state.get("anchor_indexes", ())) == 0:
+        return None
+    order = state["anchor_indexes"].sort()
+    return Anchors(anchors=order.values, neighbours=state["neighbours"][order.indices], entropy=state["entropy"])
+
+
 def rng_state() -> Mapping[str, Any]:
     """The state of every random generator, in types that a weights-only load accepts."""
     return {
@@ -197,6 +190,21 @@ def rng_state() -> Mapping[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def set_rng_state(state: Mapping[str, Any]) -> None:
+    """Put every random generator back to a state of `rng_state`."""
+    random.setstate(_tuples(state["python"]))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _tuples(value: Any) -> Any:
+    """Lists as tuples, at every depth, as `random.setstate` wants them."""
+    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _numpy_state() -> list[Any]:

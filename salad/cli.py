@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import click
 
 from salad.config import Config
 from salad.datasets import DATASETS
-from salad.errors import DivergedError, InputError
+from salad.errors import InputError, RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
 from salad.options import TEST, TRAIN, read_values, value_type
 
@@ -26,6 +28,7 @@ ARGUMENT_NOTES = {
     "dataset_name": f"({', '.join(DATASETS)})",
     "net_name": f"({', '.join(NETWORKS)})",
 }
+REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
 
 
 def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], click.Command]:
@@ -38,16 +41,24 @@ def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], cli
     def decorate(run: Callable[[dict[str, Any]], None]) -> click.Command:
         declared = [one for one in dataclasses.fields(Config) if program in one.metadata["commands"]]
 
-        def callback(load_config: Path | None, **values: Any) -> None:
+        def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
             typed = {name: value for name, value in values.items() if value is not None and value != ()}
             try:
                 read = read_values(load_config, Config) if load_config else {}
                 if program == TEST:
                     read.pop("load_model", None)  # what a run started from, not what it made
                 run({**{name: value for name, value in read.items() if value is not None}, **typed})
-            except (InputError, DivergedError) as error:
+            except StoppedError as error:
                 click.echo(f"Error: {error}", err=True)
-                sys.exit(2 if isinstance(error, InputError) else 1)
+                sys.exit(error.exit_code)
+            except KeyboardInterrupt:
+                sys.exit(128 + signal.SIGINT)
+            except Exception as error:
+                logger.debug("internal error", exc_info=True)
+                if debug:
+                    raise
+                click.echo(f"Internal error: {type(error).__name__}: {error}; {REPORT}", err=True)
+                sys.exit(1)
 
         positional = [one for one in declared if one.default is dataclasses.MISSING]
         notes = "\n".join(
@@ -58,10 +69,11 @@ def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], cli
             type=click.Path(path_type=Path),
             help="JSON file of options, such as the config.json of a run; flags given on the line win.",
         )
+        debug_option = click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error.")
         return click.Command(
             run.__name__,
             callback=callback,
-            params=[*map(_parameter, declared), file_option],
+            params=[*map(_parameter, declared), file_option, debug_option],
             help=f"{run.__doc__}\n\n\b\n{notes}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
@@ -81,6 +93,7 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     shown = "" if default is None else f"  [default: {shown_value}]"
     return click.Option(
         [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],
+        **({"is_flag": False, "flag_value": declared.metadata["bare"]} if declared.metadata["bare"] else {}),
         type=None if kind is bool else given_type,
         default=None,
         multiple=many,
@@ -91,24 +104,20 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
 @command_of(TRAIN)
 def train(given: dict[str, Any]) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
-    config = Config(**given)
-    from salad.device import draw_seed
+    Config(**given)  # cheap checks before anything heavy
     from salad.run_folder import RunFolder, log_to
-    from salad.trainer import train as run_training
+    from salad.training import run_training
 
-    config = dataclasses.replace(config, seed=draw_seed(config.seed))
-    folder = RunFolder(config.xp_path)
-    if not config.overwrite:
-        folder.check_free()
-    log_to(folder)
-    run_training(config, folder)
-    logger.info(
-        "done: score with  python test.py %s %s %s %s",
-        config.dataset_name,
-        config.net_name,
-        config.xp_path,
-        config.data_path,
-    )
+    folder = RunFolder(given["xp_path"])
+    with folder.lock():
+        log_to(folder)
+        try:
+            run_training(given, folder)
+        except RunInterruptedError as error:
+            command = [word for word in sys.argv if not word.startswith(("--resume", "--overwrite"))]
+            raise RunInterruptedError(error.received, f"go on with: python {shlex.join(command)} --resume") from None
+    name, net, xp, data = (str(given[one]) for one in ("dataset_name", "net_name", "xp_path", "data_path"))
+    logger.info("done: score with  %s", shlex.join(["python", "test.py", name, net, xp, data]))
 
 
 @command_of(TEST)

@@ -11,7 +11,7 @@ from typing import Any
 from salad.datasets import check_dataset
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
-from salad.options import TEST, TRAIN, argument, check, option
+from salad.options import TEST, TRAIN, argument, check, option, value_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,8 @@ class Config:
 
     dataset_name: str = argument("the data set")
     net_name: str = argument("the network", known_to_checkpoint=True)
-    xp_path: Path = argument("folder for everything that is written")
-    data_path: Path = argument("folder of the images")
+    xp_path: Path = argument("folder for everything that is written", may_change=True)
+    data_path: Path = argument("folder of the images", may_change=True)
 
     # images
     isize: int | None = option(
@@ -59,7 +59,10 @@ class Config:
     )
     batch_size: int = option(32, "Images in a batch, at most; batches of an epoch are of equal size up to one.", low=1)
     n_jobs_dataloader: int = option(
-        min(4, os.cpu_count() or 1), "Processes that decode images; 0 decodes in the main process.", low=0
+        min(4, os.cpu_count() or 1),
+        "Processes that decode images; 0 decodes in the main process.",
+        low=0,
+        may_change=True,
     )
 
     # network
@@ -132,7 +135,9 @@ class Config:
         commands=(TRAIN,),
     )
     weight_decay: float = option(1e-6, "Weight decay (L2).", low=0, commands=(TRAIN,))
-    n_epochs: int = option(30, "Epochs of one round (round 0, and 10 more by default).", low=1, commands=(TRAIN,))
+    n_epochs: int = option(
+        30, "Epochs of one round (round 0, and 10 more by default).", low=1, commands=(TRAIN,), may_change=True
+    )
     pre_training_epochs: int = option(0, "Epochs of reconstruction alone before round 0.", low=0, commands=(TRAIN,))
 
     # scoring
@@ -149,10 +154,28 @@ class Config:
     )
 
     # run
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.")
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)
     seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1, high=2**32 - 1)
     deterministic: bool = option(False, "Use deterministic algorithms only (slower on a GPU).")
-    overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,))
+    overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,), may_change=True)
+    resume: str | None = option(
+        None,
+        "Go on with the run that XP_PATH holds; with auto, or start one where there is none.",
+        choices=("must", "auto"),
+        bare="must",
+        commands=(TRAIN,),
+        may_change=True,
+    )
+    keep: int | None = option(
+        None, "Rounds whose checkpoints are kept, the newest  [default: all]", low=1, commands=(TRAIN,), may_change=True
+    )
+    on_collapse: str = option(
+        "warn",
+        "When all embeddings become one point: warn, or stop the run.",
+        choices=("warn", "stop"),
+        commands=(TRAIN,),
+        may_change=True,
+    )
 
     def __post_init__(self) -> None:
         for declared in dataclasses.fields(self):
@@ -160,6 +183,8 @@ class Config:
         check_dataset(self.dataset_name)
         if self.isize is None:
             object.__setattr__(self, "isize", network_spec(self.net_name).default_isize)
+        if self.overwrite and self.resume:
+            raise InputError("--resume goes on with the run that --overwrite would replace: choose one of them")
         check_isize(self.net_name, self.image_size)
         if self.w_rec == self.w_svdd == self.w_contrast == 0:
             raise InputError("--w_rec, --w_svdd and --w_contrast are all 0: there is nothing to train")
@@ -177,8 +202,13 @@ class Config:
         """Rounds after round 0: int(1 / ans_select_rate), none without the aggregation loss."""
         return int(1 / self.ans_select_rate) if self.w_contrast > 0 else 0
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Config:
+        """Rebuild what `as_json` wrote."""
+        return cls(**{name: value_from_json(cls, name, value) for name, value in values.items()})
+
     def as_json(self) -> dict[str, Any]:
         """A plain dict that JSON can hold and `read_values` reads back."""
         values = dataclasses.asdict(self)
-        del values["overwrite"]  # a config that is loaded again must not delete anything
+        del values["overwrite"], values["resume"]  # a config that is loaded again must not delete anything
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

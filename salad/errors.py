@@ -1,12 +1,37 @@
-"""The one exception that means: the input is at fault, not the program."""
+"""What the program says when it stops, and with which exit status."""
+
+import signal
 
 
-class InputError(ValueError):
-    """Bad input from the user: one line that says what, where, and the way out.
+class StoppedError(Exception):
+    """The program stops with one line, no traceback; anything else that is raised is an internal error."""
 
-    The command line prints it without a traceback and exits with status 2.
+    exit_code = 1
+
+
+class InputError(StoppedError, ValueError):
+    """Bad input from the user: one line that says what, where, and the way out."""
+
+    exit_code = 2
+
+
+class DivergedError(StoppedError, RuntimeError):
+    """Training cannot go on: a loss or the weights are not finite, or all embeddings have become one point."""
+
+
+class StorageError(StoppedError, OSError):
+    """A file of the run could not be written: the disk is full or read-only."""
+
+
+class RunInterruptedError(StoppedError):
+    """A signal asked the run to end; its state is saved.
+
+    Args:
+        received: the signal.
+        advice: how to go on.
     """
 
-
-class DivergedError(RuntimeError):
-    """A loss was not finite: training cannot go on."""
+    def __init__(self, received: signal.Signals, advice: str = "its state is saved") -> None:
+        super().__init__(f"interrupted by {received.name}; {advice}")
+        self.received = received
+        self.exit_code = 128 + received

@@ -27,6 +27,8 @@ def option(
     high: float | None = None,
     open_low: bool = False,
     known_to_checkpoint: bool = False,
+    may_change: bool = False,
+    bare: str | None = None,
 ) -> Any:
     """Declare a parameter.
 
@@ -39,19 +41,35 @@ def option(
         high: the largest value allowed.
         open_low: whether `low` itself is forbidden.
         known_to_checkpoint: whether a checkpoint fixes it, so that scoring takes it from there.
+        may_change: whether a resumed run may have another value.
+        bare: its value where the option is typed without one.
     """
     return field(
         default=default,
         metadata={
-            "help": help, "commands": commands, "choices": choices, "low": low, "high": high, "open_low": open_low,
+            "help": help,
+            "commands": commands,
+            "choices": choices,
+            "low": low,
+            "high": high,
+            "open_low": open_low,
             "known_to_checkpoint": known_to_checkpoint,
+            "may_change": may_change,
+            "bare": bare,
         },
-    )  # fmt: skip
+    )
 
 
-def argument(help: str, **metadata: Any) -> Any:  # noqa: A002
+def argument(help: str, *, known_to_checkpoint: bool = False, may_change: bool = False) -> Any:  # noqa: A002
     """Declare a positional parameter."""
-    return field(metadata={"help": help, "commands": (TRAIN, TEST), "known_to_checkpoint": False, **metadata})
+    return field(
+        metadata={
+            "help": help,
+            "commands": (TRAIN, TEST),
+            "known_to_checkpoint": known_to_checkpoint,
+            "may_change": may_change,
+        }
+    )
 
 
 def value_type(cls: type, name: str) -> tuple[type, bool]:
@@ -89,19 +107,22 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise InputError(f"--load_config {path}: no option is called '{name}'{hint}")
-    return {name: _from_json(cls, known[name], value, path) for name, value in values.items()}
+    converted = {name: value_from_json(cls, name, value) for name, value in values.items()}
+    for name, value in converted.items():
+        if not _has_type(cls, known[name], value):
+            kind = value_type(cls, name)[0].__name__
+            raise InputError(f"--load_config {path}: {name} is {value!r}, but must be of type {kind}")
+    return converted
 
 
-def _from_json(cls: type, declared: dataclasses.Field[Any], value: Any, path: Path) -> Any:
-    """A JSON value as the type that the parameter has; never a silent conversion."""
-    kind, many = value_type(cls, declared.name)
+def value_from_json(cls: type, name: str, value: Any) -> Any:
+    """A JSON value as the type that the parameter has, where JSON has no such type; else as it is."""
+    kind, many = value_type(cls, name)
     if many and isinstance(value, list):
-        value = tuple(value)
+        return tuple(value)
     if kind is Path and isinstance(value, str):
-        value = Path(value)
-    if not _has_type(cls, declared, value):
-        raise InputError(f"--load_config {path}: {declared.name} is {value!r}, but must be of type {kind.__name__}")
-    return float(value) if kind is float else value
+        return Path(value)
+    return float(value) if kind is float and type(value) is int else value
 
 
 def _has_type(cls: type, declared: dataclasses.Field[Any], value: Any) -> bool:

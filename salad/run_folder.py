@@ -1,17 +1,22 @@
 """XP_PATH: everything that a run writes."""
 
+from __future__ import annotations
+
+import contextlib
 import json
 import logging
 import platform
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import salad
-from salad.errors import InputError
+from salad.errors import InputError, StorageError
 
-CONFIG_FILE, METRICS_FILE, MODEL_FILE, LOG_FILE = "config.json", "metrics.jsonl", "model.tar", "log.txt"
+CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
+LOG_FILE, LOCK_FILE = "log.txt", "lock"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
 
 
@@ -33,20 +38,54 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another XP_PATH") from None
 
+    @property
+    def model(self) -> Path:
+        """The checkpoint to score with."""
+        return self.path / MODEL_FILE
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from: of the last finished epoch, or of the moment of an interruption."""
+        return self.path / LAST_FILE
+
+    def round_model(self, number: int) -> Path:
+        """The checkpoint at the end of a round."""
+        return self.path / f"model_round{number}.tar"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other trainings out of the folder.
+
+        Raises:
+            InputError: another training holds it.
+        """
+        from salad.lock import only_one
+
+        with only_one(self.path / LOCK_FILE):
+            yield
+
     def held_files(self) -> list[Path]:
         """The files of a training run that the folder holds already."""
-        files = [*self.path.glob("model*.tar"), *(self.path / name for name in (CONFIG_FILE, METRICS_FILE))]
+        files = [*self.path.glob("model*.tar"), self.last, self.path / CONFIG_FILE, self.path / METRICS_FILE]
         return [file for file in files if file.exists()]
 
     def check_free(self) -> None:
         """Raise `InputError` where the folder holds a run."""
         if held := self.held_files():
-            raise InputError(f"{self.path}: holds a run ({held[0].name}); choose another XP_PATH, or add --overwrite")
+            raise InputError(
+                f"{self.path}: holds a run ({held[0].name}); --resume goes on with it, --overwrite replaces it"
+            )
 
     def clear(self) -> None:
         """Remove the run that the folder holds, if any, and what was scored with it."""
         for file in [*self.held_files(), self.path / SCORES_FILE, self.path / RESULT_FILE]:
             file.unlink(missing_ok=True)
+
+    def keep_newest_rounds(self, count: int | None) -> None:
+        """Remove the checkpoints of all but the newest rounds; None keeps all."""
+        rounds = sorted(self.path.glob("model_round*.tar"), key=lambda path: int(path.stem.removeprefix("model_round")))
+        for file in rounds[: -count if count else 0]:
+            file.unlink()
 
     def write_config(self, options: dict[str, Any], **facts: Any) -> None:
         """Write config.json: the options, as `--load_config` reads them, and under "run" what was found out."""
@@ -55,33 +94,45 @@ class RunFolder:
         versions = {"salad": salad.__version__, "torch": torch.__version__, "python": platform.python_version()}
         run = {"command": shlex.join(sys.argv), "versions": versions, **facts}
         text = json.dumps({**options, "run": run}, indent=2)
-        (self.path / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
+        with _storage(self.path / CONFIG_FILE) as path:
+            path.write_text(text + "\n", encoding="utf-8")
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with (self.path / METRICS_FILE).open("a", encoding="utf-8") as file:
+        with _storage(self.path / METRICS_FILE) as path, path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
-    @property
-    def model(self) -> Path:
-        """The checkpoint to score with."""
-        return self.path / MODEL_FILE
+    def cut_metrics(self, num_epochs: int) -> None:
+        """Leave the lines of the first epochs in metrics.jsonl; a later one comes from an epoch that was not saved."""
+        path = self.path / METRICS_FILE
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        with _storage(path):
+            temporary = path.with_name(f".{METRICS_FILE}")
+            temporary.write_text("".join(lines[:num_epochs]), encoding="utf-8")
+            temporary.replace(path)
 
-    def round_model(self, number: int) -> Path:
-        """The checkpoint at the end of a round."""
-        return self.path / f"model_round{number}.tar"
+
+@contextlib.contextmanager
+def _storage(path: Path) -> Iterator[Path]:
+    """Turn a failure to write into a `StorageError`."""
+    try:
+        yield path
+    except OSError as error:
+        raise StorageError(f"{path}: could not be written ({error.strerror}); make room, then --resume") from None
 
 
 def log_to(folder: RunFolder) -> None:
-    """Send the program's messages to stderr and, with the time, to log.txt."""
+    """Send the program's messages to stderr and, with the time and with tracebacks, to log.txt."""
     logger = logging.getLogger("salad")
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.DEBUG)
     logger.propagate = False
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()
     to_screen, to_file = logging.StreamHandler(), logging.FileHandler(folder.path / LOG_FILE, encoding="utf-8")
+    to_screen.setLevel(logging.INFO)
     to_screen.setFormatter(logging.Formatter("%(message)s"))
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not flood the screen
     logger.addHandler(to_screen)
     logger.addHandler(to_file)

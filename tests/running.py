@@ -91,3 +91,9 @@ def read_tar(path: Path) -> dict:
 
 def without_timings(lines: list[dict]) -> list[dict]:
     return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def place(path: Path) -> dict[str, int]:
+    """Where a run stood when it wrote a checkpoint: the round, and the epoch over the whole run."""
+    content = read_tar(path)
+    return {"round": content["round"], "epoch": content["epoch"]}

@@ -42,7 +42,7 @@ TRAIN_DEFAULTS = {
     "isize": "224 for CXR_resnet18, 256 for unet", "load_model": "none",
     "n_jobs_dataloader": str(min(4, os.cpu_count())),
 }  # fmt: skip
-WITHOUT_DEFAULT = {"deterministic", "overwrite", "load_config"}
+WITHOUT_DEFAULT = {"deterministic", "overwrite", "resume", "load_config", "debug"}
 TEST_OPTIONS = {
     "batch_size", "n_jobs_dataloader", "isize", "k", "rep_dim", "load_model", "load_config", "device", "seed",
     "deterministic", "resize", "normal_class", "score",
@@ -92,7 +92,7 @@ def refuse_test(xp: Path, data: Path, *options: object, net: str = "unet", datas
 def test_the_lines_of_the_requirements_parse_as_typed(line):
     _, program, *words = line.split()
     with COMMANDS[program].make_context(program, list(words)) as context:
-        given = {name: value for name, value in context.params.items() if name != "load_config"}
+        given = {name: value for name, value in context.params.items() if name not in ("load_config", "debug")}
     typed = dict(zip(words[4::2], words[5::2], strict=True))
     for flag, text in typed.items():
         value = given[flag.removeprefix("--")]
@@ -106,7 +106,7 @@ def test_defaults_equal_the_first_line():
     _, program, *words = TRAIN_LINE.split()
     with cli.train.make_context(program, list(words)) as context:
         typed = {name: value for name, value in context.params.items() if value not in (None, ())}
-    del typed["n_jobs_dataloader"]
+    del typed["n_jobs_dataloader"], typed["debug"]
     names = ("dataset_name", "net_name", "xp_path", "data_path")
     assert Config(**{name: typed[name] for name in names}) == Config(**typed)
     assert Config(**{**{name: typed[name] for name in names}, "net_name": "unet"}).isize == 256
@@ -148,7 +148,7 @@ def test_test_help_states_its_options():
 def test_options_are_those_that_config_declares_and_no_others(program, takes):
     names = [parameter.name for parameter in COMMANDS[program].params]
     declared = [one.name for one in dataclasses.fields(Config) if takes in one.metadata["commands"]]
-    assert names == [*declared, "load_config"]
+    assert names == [*declared, "load_config", "debug"]
     assert len(set(names)) == len(names)
 
 
@@ -521,4 +521,4 @@ def test_config_json_is_what_load_config_reads(run):
     values = json.loads((run / "config.json").read_text())
     assert "overwrite" not in values
     names = {one.name for one in dataclasses.fields(Config)}
-    assert values.keys() - {"run"} == names - {"overwrite"}
+    assert values.keys() - {"run"} == names - {"overwrite", "resume"}

@@ -38,6 +38,9 @@ LIMITS = {
     "n_epochs": ([1, 500], [0]),
     "pre_training_epochs": ([0, 5], [-1]),
     "k": ([1, 150, None], [0, -1]),
+    "resume": (["must", "auto", None], ["maybe"]),
+    "keep": ([1, None], [0, -1]),
+    "on_collapse": (["warn", "stop"], ["ignore"]),
     "score": (["knn", "weighted", "svdd", "reconstruction"], ["cosine"]),
     "seed": ([-1, 0, 2], [-2, 2**64]),
 }

@@ -25,6 +25,7 @@ from running import (
     SHORT,
     TINY,
     invoke,
+    place,
     read_csv,
     read_json,
     read_lines,
@@ -104,7 +105,7 @@ def real(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.Te
     )
     tested = script("test.py", "CXR_author", net_name, xp, data, *TINY, *workers, "--isize", isize)
     files = {path.name for path in xp.iterdir()}
-    progress = {path.name: read_tar(path)["progress"] for path in xp.glob("*.tar")}
+    progress = {path.name: place(path) for path in xp.glob("*.tar")}
     for path in xp.glob("*.tar"):
         path.unlink()
     return SimpleNamespace(
@@ -115,7 +116,7 @@ def real(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.Te
 def test_both_scripts_succeed_and_write_their_files(real):
     assert real.trained.returncode == 0, real.trained.stderr
     assert real.tested.returncode == 0, real.tested.stderr
-    models = {"model_round0.tar", "model_round1.tar", "model.tar"}
+    models = {"model_round0.tar", "model_round1.tar", "model.tar", "last.tar"}
     assert real.files == models | {"config.json", "metrics.jsonl", "log.txt", "scores.csv", "metrics.json"}
 
 
@@ -226,7 +227,7 @@ def test_without_contrast_there_is_one_round(data, tmp_path):
     lines = train(tmp_path, data, "--w_contrast", 0, "--n_epochs", 2)
     assert [line["round"] for line in lines] == [0, 0]
     assert all("aggregation" not in line and {"rec", "svdd"} <= line.keys() for line in lines)
-    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["model.tar", "model_round0.tar"]
+    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["last.tar", "model.tar", "model_round0.tar"]
 
 
 def test_rounds_follow_the_select_rate(data, tmp_path):
@@ -336,8 +337,8 @@ def test_best_validation_auc_picks_model_tar(data, tmp_path, monkeypatch):
     monkeypatch.setattr(salad.trainer.Trainer, "validate", lambda self: Auc(next(aucs), 0.0, 1.0))
     lines = train(tmp_path, data, "--n_epochs", 2)
     assert [line["val_auc"] for line in lines] == [0.6, 0.9, 0.7, 0.9]
-    assert read_tar(tmp_path / "model.tar")["progress"] == {"round": 0, "epoch": 2}
-    assert read_tar(tmp_path / "model_round1.tar")["progress"] == {"round": 1, "epoch": 4}
+    assert place(tmp_path / "model.tar") == {"round": 0, "epoch": 2}
+    assert place(tmp_path / "model_round1.tar") == {"round": 1, "epoch": 4}
 
 
 @pytest.mark.parametrize("keep", [None, "0.normal"])
@@ -347,7 +348,9 @@ def test_without_both_classes_in_val_the_last_round_is_model_tar(data, data_with
     lines = train(tmp_path / "xp", data_without_val)
     assert all(line["val_auc"] is None for line in lines)
     model, last = (read_tar(tmp_path / "xp" / name) for name in ("model.tar", "model_round1.tar"))
-    assert model["progress"] == last["progress"] == {"round": 1, "epoch": 2}
+    assert (
+        place(tmp_path / "xp" / "model.tar") == place(tmp_path / "xp" / "model_round1.tar") == {"round": 1, "epoch": 2}
+    )
     torch.testing.assert_close(model["model_state_dict"], last["model_state_dict"], rtol=0, atol=0)
     torch.testing.assert_close(model["memory_state_dict"], last["memory_state_dict"], rtol=0, atol=0)
 
@@ -500,8 +503,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(data, tmp_p
     assert not any(name in line for name in steps[2])
     assert "nan" in line
     assert [entry["epoch"] for entry in read_lines(tmp_path / "metrics.jsonl")] == [1]
-    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["model.tar", "model_round0.tar"]
-    assert load_checkpoint(tmp_path / "model_round0.tar").progress == {"round": 0, "epoch": 1}
+    assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["last.tar", "model.tar", "model_round0.tar"]
+    assert place(tmp_path / "model_round0.tar") == {"round": 0, "epoch": 1}
     assert np.isfinite(score(tmp_path, data)).all()
 
 

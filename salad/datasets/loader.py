@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample
 from salad.errors import InputError
+from salad.interrupt import ignore_signals
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class BalancedBatches(Sampler[list[int]]):
         self.num_batches = -(-num_samples // batch_size)
         self.seed = seed
         self.epoch = 0
+        self.first = 0  # batches before it are left out: they were met before an interruption
 
     def __len__(self) -> int:
         return self.num_batches
@@ -71,7 +73,11 @@ class BalancedBatches(Sampler[list[int]]):
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
             order = torch.randperm(self.num_samples, generator=generator)
-        return (chunk.tolist() for chunk in order.tensor_split(self.num_batches))
+        return (chunk.tolist() for chunk in order.tensor_split(self.num_batches)[self.first :])
+
+
+def _start_worker(_: int) -> None:
+    ignore_signals()
 
 
 class Loader:
@@ -107,19 +113,24 @@ class Loader:
             num_workers=min(num_workers, len(self.batches)),
             persistent_workers=num_workers > 0,
             pin_memory=pin_memory,
+            worker_init_fn=_start_worker,
             generator=torch.Generator().manual_seed(0),  # else each epoch takes a number from the global one
         )
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int, *, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch; its number decides the order.
+
+        Args:
+            number: of the epoch.
+            first: batches to leave out at the start.
 
         Raises:
             InputError: a file cannot be read.
         """
-        self.batches.epoch = number
+        self.batches.epoch, self.batches.first = number, first
         for batch in self._loader:
             if isinstance(batch, InputError):
                 raise batch

@@ -1,5 +1,6 @@
 """The one type of a sample, and of a split of them, behind every data set."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,14 @@ class Split:
     def labels(self) -> list[int]:
         """One label a sample, 0 normal, 1 abnormal."""
         return [sample.label for sample in self.samples]
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this split from others: the number of images and a digest of their names and labels."""
+        digest = hashlib.sha256()
+        for sample in self.samples:
+            digest.update(f"{sample.label} {sample.name}\n".encode(errors="surrogateescape"))
+        return f"{len(self.samples)} images (digest {digest.hexdigest()[:12]})"
 
     @property
     def num_normal(self) -> int:

@@ -1,0 +1,125 @@
+"""A training run from its options to its last checkpoint: started, or resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.config import Config
+from salad.datasets.sample import Split
+from salad.device import choose_device, draw_seed, seed_everything
+from salad.errors import InputError
+from salad.interrupt import Interrupts
+from salad.prepare import read_training_data
+from salad.run_folder import RunFolder
+from salad.storage import remove_leftovers
+from salad.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(given: dict[str, Any], folder: RunFolder) -> None:
+    """Train on the images of train/ and write everything into the run folder; test/ is never looked at.
+
+    Args:
+        given: the options that were given, by name; the others have their defaults or, in a resumed run, the
+            values that the run has.
+        folder: where to write, locked; a run that it holds is replaced, if that was asked for, once everything
+            has been checked.
+
+    Raises:
+        InputError: the data or an option is at fault, or contradicts the run to go on with.
+        DivergedError: a loss was not finite; the checkpoints so far stay.
+        RunInterruptedError: a signal asked for an end; the state is saved.
+        StorageError: a file could not be written.
+    """
+    config = Config(**given)
+    stopped = find_stopped_run(config, folder)
+    if stopped is not None:
+        config = resume_config(given, stopped)
+    config = dataclasses.replace(config, seed=draw_seed(config.seed))
+    device = choose_device(config.device)
+    seed_everything(config.seed, deterministic=config.deterministic)
+    train, val = read_training_data(config)
+    if stopped is not None:
+        check_same_images(train, stopped)
+    start = stopped or (load_checkpoint(config.load_model) if config.load_model else None)
+    with Interrupts() as interrupts:
+        trainer = Trainer(config, folder, train=train, val=val, device=device, start=start, interrupts=interrupts)
+        remove_leftovers(folder.path)
+        if stopped is not None:
+            trainer.restore(stopped)
+            folder.cut_metrics(trainer.epochs_done)
+            logger.info("resumed after %d epochs", trainer.epochs_done)
+        else:
+            folder.clear()
+        folder.write_config(
+            config.as_json(),
+            device=str(device),
+            weights_loaded=trainer.network.weights_loaded,
+            normal_class=train.normal_class,
+            num_train=len(train.samples),
+            num_val=len(val.samples) if val else 0,
+        )
+        if stopped is None:
+            trainer.save([folder.last])
+        with logging_redirect_tqdm([logging.getLogger("salad")]):
+            trainer.run()
+
+
+def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
+    """The state to go on from, or None for a new run.
+
+    Raises:
+        InputError: there is a run but --resume is not given, or the other way round.
+    """
+    if config.resume is None:
+        if not config.overwrite:
+            folder.check_free()
+        return None
+    if folder.last.exists():
+        return load_checkpoint(folder.last)
+    if config.resume == "must":
+        raise InputError(f"{folder.path}: holds no run to --resume ({folder.last.name} is missing); leave --resume out")
+    if folder.model.exists():
+        folder.check_free()
+    return None
+
+
+def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
+    """The options of the stopped run, with those that may change as given now.
+
+    Raises:
+        InputError: an option that was given contradicts the run.
+    """
+    if stopped.config is None:
+        raise InputError(f"{stopped.path}: holds no options; it is no run of this program")
+    had = Config.from_json(stopped.config)
+    for declared in dataclasses.fields(Config):
+        name = declared.name
+        now, before = given.get(name), getattr(had, name)
+        if name not in given or now == before or (name == "seed" and now == -1):
+            continue
+        if name == "n_epochs" and now < before:
+            raise InputError(
+                f"--n_epochs is {now}, but the run in {stopped.path.parent} has {before}: it may only grow"
+            )
+        if not declared.metadata["may_change"]:
+            flag = f"--{name}" if declared.default is not dataclasses.MISSING else name.upper()
+            raise InputError(f"{flag} is {now}, but the run in {stopped.path.parent} has {before}: leave it as it was")
+    new = {name: value for name, value in given.items() if name != "seed"}
+    return dataclasses.replace(had, **new)
+
+
+def check_same_images(train: Split, stopped: Checkpoint) -> None:
+    """Raise `InputError` where DATA_PATH holds other training images than the run had."""
+    had, now = stopped.training["images"], train.fingerprint
+    if had != now:
+        raise InputError(
+            f"the run in {stopped.path.parent} trains on {had}, but DATA_PATH holds {now}: "
+            "resume with the same images, or start a new run"
+        )

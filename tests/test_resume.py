@@ -1,0 +1,295 @@
+"""An interrupted and resumed run ends bit by bit as one that was never interrupted."""
+
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from running import ONE_THREAD, REPOSITORY, SHORT, invoke, read_lines, read_tar, stopped, train, without_timings
+
+from salad import cli
+from salad.datasets import phantom
+from salad.interrupt import Interrupts
+from salad.trainer import Trainer
+
+# pre-training, three rounds of two epochs of two batches, soft boundary, two views
+OPTIONS = ["--pre_training_epochs", 1, "--n_epochs", 2, "--ans_select_rate", 0.5, "--deterministic", "--n_views", 2]
+NUM_EPOCHS = 7
+# main.py as typed, with a network of a few channels
+TINY_MAIN = (
+    "from salad.networks import unet; unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)\n"
+    "from salad.cli import train; train(prog_name='main.py')"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=32, num_train=12, num_val=3, num_test=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted."""
+    xp = tmp_path_factory.mktemp("whole") / "xp"
+    train(xp, data, *OPTIONS)
+    return xp
+
+
+def same(value: object, other: object) -> bool:
+    """Equal to the last bit, at every depth."""
+    if isinstance(value, torch.Tensor):
+        return isinstance(other, torch.Tensor) and value.dtype == other.dtype and torch.equal(value, other)
+    if isinstance(value, dict):
+        return isinstance(other, dict) and value.keys() == other.keys() and all(same(value[k], other[k]) for k in value)
+    if isinstance(value, (list, tuple)):
+        return len(value) == len(other) and all(map(same, value, other))
+    return value == other
+
+
+def assert_same_end(xp: Path, whole: Path) -> None:
+    assert without_timings(read_lines(xp / "metrics.jsonl")) == without_timings(read_lines(whole / "metrics.jsonl"))
+    assert [line["epoch"] for line in read_lines(xp / "metrics.jsonl")] == list(range(1, NUM_EPOCHS + 1))
+    for name in ("last.tar", "model.tar", "model_round0.tar", "model_round1.tar", "model_round2.tar"):
+        ours, theirs = read_tar(xp / name), read_tar(whole / name)
+        for content in (ours, theirs):
+            del content["config"]["xp_path"], content["config"]["n_jobs_dataloader"]
+        different = [key for key in theirs if not same(ours.get(key), theirs[key])]
+        assert not different, (name, different)
+    assert not [*xp.glob(".writing*"), *xp.glob(".linking*"), *xp.glob("lock")]
+
+
+def resume(xp: Path, data: Path) -> None:
+    """Go on with nothing but --resume typed."""
+    result = invoke(cli.train, "CXR_author", "unet", xp, data, "--resume")
+    assert result.exit_code == 0, result.stderr
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, num_steps: int, *, number: int = signal.SIGTERM) -> None:
+    """A signal arrives during the step of this number."""
+    step, count = Trainer.step, 0
+
+    def counting(self, batch):
+        nonlocal count
+        count += 1
+        if count == num_steps:
+            os.kill(os.getpid(), number)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", counting)
+
+
+# 7 epochs of 2 batches: steps 1 and 2 are pre-training, an even one ends an epoch
+@pytest.mark.parametrize("num_steps", range(1, 2 * NUM_EPOCHS + 1))
+def test_a_signal_in_any_step_loses_nothing(data, whole, tmp_path, num_steps):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, num_steps)
+        words = ["CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS]
+        line = stopped(invoke(cli.train, *words), status=143)
+    assert "--resume" in line and "SIGTERM" in line
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+@pytest.mark.parametrize("name", ["append_metrics", "keep_newest_rounds"])
+@pytest.mark.parametrize("num_calls", [1, 2, 3, 5, 7])
+def test_dying_before_or_after_an_epoch_is_saved_loses_at_most_that_epoch(data, whole, tmp_path, name, num_calls):
+    from salad.run_folder import RunFolder
+
+    with pytest.MonkeyPatch.context() as patch:
+        real, count = getattr(RunFolder, name), 0
+
+        def dying(self, *words):
+            nonlocal count
+            real(self, *words)
+            count += 1
+            if count == num_calls:
+                raise RuntimeError("killed")
+
+        patch.setattr(RunFolder, name, dying)
+        assert invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS).exit_code == 1
+    saved = num_calls if name == "keep_newest_rounds" else num_calls - 1
+    assert read_tar(tmp_path / "xp" / "last.tar")["epoch"] == saved
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_resuming_twice_and_a_finished_run(data, whole, tmp_path):
+    for num_steps in (3, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_after(patch, num_steps)
+            invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS, "--resume", "auto")
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_n_epochs_may_grow(data, tmp_path):
+    train(tmp_path / "xp", data, "--w_contrast", 0)
+    lines = train(tmp_path / "xp", data, "--w_contrast", 0, "--resume", "--n_epochs", 3)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+# Refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--lr", 0.01], ["--lr", "0.01", "0.0001"]),
+        (["--n_epochs", 1], ["--n_epochs", "1", "2"]),
+        (["--seed", 5], ["--seed", "5", "2"]),
+        (["--augment", "flip"], ["--augment", "flip", "ssl"]),
+        (["--rep_dim", 9], ["--rep_dim", "9", "8"]),
+    ],
+)
+def test_a_contradicting_option_names_both_values(data, whole, tmp_path, options, named):
+    words = ["CXR_author", "unet", whole, data, "--resume", *options]
+    line = stopped(invoke(cli.train, *words))
+    assert all(word in line for word in named), line
+
+
+def test_other_images_are_refused(data, whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "train" / "0.normal" / "0000.png").unlink()
+    line = stopped(invoke(cli.train, "CXR_author", "unet", whole, other, "--resume"))
+    assert "11 images" in line and "12 images" in line
+
+
+def test_another_network_is_refused(data, whole):
+    assert "unet" in stopped(invoke(cli.train, "CXR_author", "CXR_resnet18", whole, data, "--resume"))
+
+
+def test_resume_without_a_run(data, tmp_path):
+    assert "--resume" in stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, "--resume"))
+    train(tmp_path, data, "--resume", "auto")
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_resume_auto_goes_on_with_a_run(data, whole, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 6)
+        invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS, "--resume", "auto")
+    train(tmp_path / "xp", data, *OPTIONS, "--resume", "auto")
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_a_new_run_in_a_used_folder_names_both_ways_out(data, whole):
+    line = stopped(invoke(cli.train, "CXR_author", "unet", whole, data, *SHORT))
+    assert "--resume" in line and "--overwrite" in line
+
+
+def test_resume_and_overwrite_exclude_each_other(data, whole):
+    before = (whole / "last.tar").read_bytes()
+    stopped(invoke(cli.train, "CXR_author", "unet", whole, data, *SHORT, "--resume", "--overwrite"))
+    assert (whole / "last.tar").read_bytes() == before
+
+
+def test_a_damaged_last_checkpoint_is_named(data, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "xp")
+    content = bytearray((whole / "last.tar").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "xp" / "last.tar").write_bytes(content)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume"))
+    assert "damaged" in line and "last.tar" in line
+
+
+def test_only_the_newest_rounds_are_kept(data, tmp_path):
+    train(tmp_path, data, "--n_epochs", 1, "--ans_select_rate", 0.34, "--keep", 2)
+    assert sorted(path.name for path in tmp_path.glob("model_round*")) == ["model_round1.tar", "model_round2.tar"]
+
+
+# Real processes -------------------------------------------------------------------------------------------------
+
+
+def start(xp: Path, data: Path, *options: object) -> subprocess.Popen:
+    words = ["CXR_author", "unet", xp, data, *SHORT, *OPTIONS, "--n_jobs_dataloader", 1, *options]
+    command = [sys.executable, "-c", TINY_MAIN, *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=REPOSITORY, env=ONE_THREAD, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for_epochs(process: subprocess.Popen, xp: Path, num_epochs: int) -> None:
+    metrics, deadline = xp / "metrics.jsonl", time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= num_epochs:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 128 + signal.SIGUSR1)]
+)
+def test_a_signal_ends_a_real_process_with_its_status_and_the_resume_command(data, whole, tmp_path, number, status):
+    xp = tmp_path / "xp"
+    process = start(xp, data)
+    wait_for_epochs(process, xp, 2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert out == "" and "Traceback" not in err
+    *_, line = err.splitlines()
+    assert line.startswith("Error: interrupted by") and line.endswith("--resume") and str(xp) in line
+    assert shlex.split(line)[-1] == "--resume"
+    process = start(xp, data, "--resume")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert_same_end(xp, whole)
+
+
+def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, whole, tmp_path):
+    """SIGKILL, 25 times by default; SALAD_KILLS asks for more."""
+    xp, draw, kills, epochs_before = tmp_path / "xp", random.Random(0), 0, 0
+    wanted = int(os.environ.get("SALAD_KILLS", "25"))
+    while kills < wanted:
+        process = start(xp, data, "--resume", "auto")
+        wait_for_epochs(process, xp, epochs_before + 1)
+        time.sleep(draw.uniform(0, 0.25))
+        process.kill()
+        process.communicate()
+        if process.returncode != -signal.SIGKILL:  # it was done before the blow
+            assert process.returncode == 0
+            for file in xp.iterdir():
+                file.unlink()
+            epochs_before = 0
+            continue
+        kills += 1
+        epochs = read_tar(xp / "last.tar")["epoch"]  # readable, and
+        lines = len((xp / "metrics.jsonl").read_text().splitlines()) if (xp / "metrics.jsonl").exists() else 0
+        assert epochs >= max(epochs_before, lines - 1)  # nothing but the current epoch is lost
+        epochs_before = epochs
+    process = start(xp, data, "--resume", "auto")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert_same_end(xp, whole)
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    script = (
+        "import time\nfrom salad.interrupt import Interrupts\n"
+        "with Interrupts():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None  # the first is remembered
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,130 @@
+import os
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from salad.errors import InputError, StorageError
+from salad.storage import SEAL_BYTES, read_sealed, remove_leftovers, write_sealed
+
+CONTENT = {"weights": torch.arange(20_000.0), "name": "x", "numbers": [1, 2.5, None]}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_round_trip_under_several_names(tmp_path):
+    paths = [tmp_path / name for name in ("model.tar", "model_round0.tar", "last.tar")]
+    write_sealed(paths, CONTENT)
+    assert names(tmp_path) == sorted(path.name for path in paths)
+    for path in paths:
+        found = read_sealed(path)
+        assert torch.equal(found["weights"], CONTENT["weights"]) and found["numbers"] == [1, 2.5, None]
+
+
+def test_a_later_write_leaves_the_other_names_alone(tmp_path):
+    write_sealed([tmp_path / "a", tmp_path / "last"], {"number": 1})
+    write_sealed([tmp_path / "last"], {"number": 2})
+    assert (read_sealed(tmp_path / "a")["number"], read_sealed(tmp_path / "last")["number"]) == (1, 2)
+
+
+def test_without_hard_links_names_are_copies(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", refuse)
+    write_sealed([tmp_path / "a", tmp_path / "last"], CONTENT)
+    assert torch.equal(read_sealed(tmp_path / "a")["weights"], CONTENT["weights"])
+    assert names(tmp_path) == ["a", "last"]
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.8, 0.99])
+def test_a_flipped_bit_anywhere_is_found(tmp_path, share):
+    path = tmp_path / "last.tar"
+    write_sealed([path], CONTENT)
+    content = bytearray(path.read_bytes())
+    content[int(share * (len(content) - SEAL_BYTES))] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="last.tar: damaged"):
+        read_sealed(path)
+
+
+def test_a_flipped_digest_is_found(tmp_path):
+    path = tmp_path / "last.tar"
+    write_sealed([path], CONTENT)
+    content = bytearray(path.read_bytes())
+    content[-SEAL_BYTES] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        read_sealed(path)
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_truncated_file_is_refused(tmp_path, tenth):
+    path = tmp_path / "last.tar"
+    write_sealed([path], CONTENT)
+    os.truncate(path, path.stat().st_size * tenth // 10)
+    with pytest.raises(InputError, match="last.tar"):
+        read_sealed(path)
+
+
+def test_files_without_a_seal_are_read(tmp_path):
+    torch.save(CONTENT, tmp_path / "published.tar")
+    assert read_sealed(tmp_path / "published.tar")["name"] == "x"
+
+
+def test_leftovers_of_killed_processes_go(tmp_path):
+    for name in (".writing.123", ".linking.9", "model.tar"):
+        (tmp_path / name).write_bytes(b"x")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["model.tar"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_a_full_disk_leaves_the_former_file(small_disk):
+    path = small_disk / "last.tar"
+    write_sealed([path], {"number": 1})
+    with pytest.raises(StorageError, match="No space left on device.*--resume"):
+        write_sealed([path], {"number": 2, "big": torch.zeros(2**19)})
+    assert read_sealed(path)["number"] == 1
+    assert names(small_disk) == ["last.tar"]
+
+
+def test_a_read_only_disk_leaves_the_former_file(small_disk):
+    path = small_disk / "last.tar"
+    write_sealed([path], {"number": 1})
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    with pytest.raises(StorageError, match="Read-only file system"):
+        write_sealed([path], {"number": 2})
+    assert read_sealed(path)["number"] == 1
+
+
+def test_a_write_error_of_torch_save_is_told_as_what_it_is(tmp_path, monkeypatch):
+    """torch.save raises a RuntimeError of its own where the file below it fails."""
+    path = tmp_path / "last.tar"
+    write_sealed([path], {"number": 1})
+    monkeypatch.setattr("salad.storage._Hashing.write", fail)
+    with pytest.raises(StorageError, match="No space left"):
+        write_sealed([path], CONTENT)
+    assert read_sealed(path)["number"] == 1
+    shutil.rmtree(tmp_path)
+
+
+def fail(self, data):
+    self.error = OSError(28, "No space left on device")
+    raise self.error
