@@ -61,6 +61,12 @@ class Config:
     n_jobs_dataloader: int = option(
         min(4, os.cpu_count() or 1), "Processes that decode images; 0 decodes in the main process.", low=0
     )
+    on_bad_image: str = option(
+        "error",
+        "What the check of all images before a run does with those that cannot be read: error (lists all, stops) or "
+        "skip (leaves them out, writes skipped.csv). A file that turns bad during the run stops it with both.",
+        choices=("error", "skip"),
+    )
 
     # network
     rep_dim: int = option(200, "Length of the embedding.", low=1, known_to_checkpoint=True)

@@ -22,6 +22,7 @@ from salad.config import Config
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
+from salad.datasets.scan import write_skipped
 from salad.device import choose_device, seed_everything
 from salad.errors import DivergedError
 from salad.evaluate import choose_score, embed, score_split
@@ -51,6 +52,7 @@ def train(config: Config, folder: RunFolder) -> None:
     train_split, val_split = read_training_data(config)
     trainer = Trainer(config, folder, train=train_split, val=val_split, device=device)
     folder.clear()
+    write_skipped(folder.path, train_split.skipped, scanned=("train", "val", "test"))
     folder.write_config(
         config.as_json(),
         device=str(device),
@@ -58,6 +60,7 @@ def train(config: Config, folder: RunFolder) -> None:
         normal_class=train_split.normal_class,
         num_train=len(train_split.samples),
         num_val=len(val_split.samples) if val_split else 0,
+        num_skipped=len(train_split.skipped),
     )
     with logging_redirect_tqdm([logging.getLogger("salad")]):
         trainer.run()
