@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from salad.anchors import Anchors
+from salad.datasets.sample import printable
 from salad.errors import InputError
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
@@ -141,8 +142,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return _parse(path, content)
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-        raise InputError(f"--load_model {path}: not a checkpoint: {error} is missing or unfit") from None
+    except Exception as error:  # whatever a value of another type leads to; torch's messages fill pages
+        reason = printable(error)[:120]
+        raise InputError(f"--load_model {path}: not a checkpoint: {reason} is missing or unfit") from None
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -151,6 +153,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     if not any(name in content["model_state_dict"] for name in TELLTALES.values()):
         raise InputError(f"--load_model {path}: holds none of the networks {', '.join(NETWORKS)}")
     version = content.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int):
+        raise InputError(f"--load_model {path}: not a checkpoint: its schema_version is no whole number")
     if version > SCHEMA_VERSION:
         raise InputError(f"--load_model {path}: written by a newer release (schema {version}); upgrade this program")
     checkpoint = Checkpoint(

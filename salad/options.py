@@ -115,8 +115,10 @@ def _from_json(cls: type, declared: dataclasses.Field[Any], value: Any, path: Pa
     try:
         if kind is Path and value is not None and b"\0" in os.fsencode(value):
             raise ValueError("NUL")
+        if kind is str and value is not None and printable(value) != value:
+            raise ValueError("control characters")
         return float(value) if kind is float else value
-    except (ValueError, OverflowError):  # a name that no file can have, a whole number beyond all floats
+    except (ValueError, OverflowError):  # no file, no word, or a whole number beyond all floats
         shown = _short(repr(str(value)))
         raise InputError(f"--load_config {path}: {declared.name} is {shown}, which no {kind.__name__} can be") from None
 
