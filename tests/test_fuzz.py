@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from salad import checkpoint
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets.images import read_image
@@ -191,7 +192,7 @@ def test_config_files_of_any_values(path, values):
     try_config(path, json.dumps(values).encode())
 
 
-@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"k":' * 100_000, b"9" * 100_000, b" " * (2**20 + 1)])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"k":' * 100_000, b"9" * 100_000, b"{}" + b" " * 2**20])
 def test_config_files_that_ask_too_much(path, content):
     path.write_bytes(content)
     with pytest.raises(InputError):
@@ -264,6 +265,17 @@ def with_new_pickle(content: bytes, changes: list[tuple[str, int, bytes]]) -> by
 @given(st.sampled_from([ZIPPED, PLAIN, None]), edits)
 def test_damaged_checkpoints(path, whole, changes):
     try_checkpoint(path, with_new_pickle(ZIPPED, changes) if whole is None else edit(whole, changes))
+
+
+def test_a_page_of_torch_becomes_one_line(path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("no such operator\n" * 1000)
+
+    monkeypatch.setattr(checkpoint, "_parse", refuse)
+    path.write_bytes(ZIPPED)
+    with pytest.raises(InputError) as caught:
+        load_checkpoint(path)
+    assert_refused_well(caught.value)
 
 
 @cases(0.1)

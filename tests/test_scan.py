@@ -62,7 +62,9 @@ def test_skip_leaves_out_the_bad_files_and_says_why(split, num_workers):
 
 
 def test_error_names_all_bad_files_at_once(split, caplog):
-    with pytest.raises(InputError, match=r"^4 of 8 images of train/ cannot be read; .*--on_bad_image skip$"):
+    with pytest.raises(
+        InputError, match=r"^4 of 8 images of train/ cannot be read, the first is train/cut.png .*--on_bad_image skip$"
+    ):
         run_scan(split, on_bad_image="error")
     assert [message.partition(": ")[0] for message in caplog.messages] == [
         f"train/{name}.png" for name in ("cut", "empty", "link", "text")
@@ -280,7 +282,9 @@ def test_a_folder_of_a_name_that_is_no_utf8(tmp_path, data):
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xff"))
     data.rename(odd)
     spoil(odd, "test")
-    train(odd / "xp", odd)
+    result = invoke(cli.train, "CXR_author", "unet", odd / "xp", odd, *SHORT)
+    assert result.exit_code == 0 and "Logging error" not in result.stderr
+    assert "d\\udcff" in (odd / "xp/log.txt").read_text(encoding="utf-8")
     assert "1 of 6" in stopped(invoke(cli.test, "CXR_author", "unet", odd / "xp", odd, *TINY))
     assert len(score(odd / "xp", odd, "--on_bad_image", "skip")) == 5
 

@@ -84,8 +84,6 @@ def _check_file(path: Path) -> None:
 def _check_image(image: ImageFile.ImageFile, file: BinaryIO) -> None:
     """Refuse, from the header and before anything is decoded, what cannot give one whole picture."""
     width, height = image.size
-    if min(width, height) < 1:
-        raise InputError(f"an image without pixels ({width} x {height})")
     if width * height > MAX_PIXELS:
         raise InputError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} (8192 x 8192) are decoded: shrink it")
     if image.format == "PPM" and image.mode == "I" and image.tile[0][0] == "ppm":

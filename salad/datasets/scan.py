@@ -67,8 +67,8 @@ def scan(splits: dict[str, Split], *, isize: int, resize: str, num_workers: int,
     count = f"{len(skipped)} of {len(samples)} images of {folders}"
     if skipped and on_bad_image == "error":
         raise InputError(
-            f"{count} cannot be read; log.txt names each: mend or remove them, or leave them out with "
-            "--on_bad_image skip"
+            f"{count} cannot be read, the first is {skipped[0].name} ({skipped[0].reason}); log.txt names each: "
+            "mend or remove them, or leave them out with --on_bad_image skip"
         )
     for name, split in kept.items():
         if split.skipped and not split.samples:
