@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from salad.anchors import Anchors
+from salad.datasets.sample import printable
 from salad.errors import InputError
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
@@ -126,8 +127,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         return _parse(path, read_sealed(path))
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path}: not a checkpoint: {error} is missing or unfit") from None
+    except Exception as error:  # whatever a value of another type leads to; torch's messages fill pages
+        reason = printable(error)[:120]
+        raise InputError(f"{path}: not a checkpoint: {reason} is missing or unfit") from None
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
@@ -136,6 +138,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     if not any(name in content["model_state_dict"] for name in TELLTALES.values()):
         raise InputError(f"{path}: holds none of the networks {', '.join(NETWORKS)}")
     version = content.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int):
+        raise InputError(f"{path}: not a checkpoint: its schema_version is no whole number")
     if version > SCHEMA_VERSION:
         raise InputError(f"{path}: written by a newer release (schema {version}); upgrade this program")
     checkpoint = Checkpoint(

@@ -64,6 +64,12 @@ class Config:
         low=0,
         may_change=True,
     )
+    on_bad_image: str = option(
+        "error",
+        "What the check of all images before a run does with those that cannot be read: error (lists all, stops) or "
+        "skip (leaves them out, writes skipped.csv). A file that turns bad during the run stops it with both.",
+        choices=("error", "skip"),
+    )
 
     # network
     rep_dim: int = option(200, "Length of the embedding.", low=1, known_to_checkpoint=True)

@@ -24,10 +24,11 @@ from salad.datasets import read_split
 from salad.datasets.augment import to_network
 from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
+from salad.datasets.scan import write_skipped
 from salad.device import choose_device, seed_everything
 from salad.errors import InputError
 from salad.metrics import Auc, auc
-from salad.prepare import find_k, make_loader, start_network
+from salad.prepare import find_k, make_loader, scan_images, start_network
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Result:
             "k": self.k,
             "num_normal": self.split.num_normal,
             "num_abnormal": len(self.split.samples) - self.split.num_normal,
+            "num_skipped": len(self.split.skipped),
             "seconds": round(self.seconds, 2),
         }
 
@@ -201,6 +203,7 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
         centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
         rec_loss=config.rec_loss,
     )
+    split = scan_images(config, {"test": split})["test"]
     loader = make_loader(config, split, device)
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score, device)
@@ -247,7 +250,8 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
 
 
 def write_result(result: Result, folder: RunFolder, **facts: Any) -> None:
-    """Write scores.csv (path, label, score) and metrics.json into the run folder."""
+    """Write scores.csv (path, label, score), metrics.json and what was skipped into the run folder."""
+    write_skipped(folder.path, result.split.skipped, scanned=("test",))
     with (folder.path / SCORES_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "score"])

@@ -6,15 +6,19 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import types
 import typing
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from salad.datasets.sample import printable
 from salad.errors import InputError
 
 TRAIN, TEST = "train", "test"
+MAX_CONFIG_BYTES = 2**20
+MAX_SHOWN = 80  # characters of a value in a message
 
 
 def option(
@@ -93,10 +97,16 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
         InputError: the file cannot be read, or holds a name or a value that no parameter takes.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:  # a pipe may be given, so what is read is counted
+            content = file.read(MAX_CONFIG_BYTES + 1)
+        if len(content) > MAX_CONFIG_BYTES:
+            raise InputError(f"--load_config {path}: larger than {MAX_CONFIG_BYTES:,} bytes, no file of options")
+        values = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"--load_config {path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:  # JSON syntax or encoding
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # JSON syntax, encoding, brackets a hundred thousand deep
         raise InputError(f"--load_config {path}: not a JSON file ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"--load_config {path}: holds no JSON object with option names as keys")
@@ -106,12 +116,25 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise InputError(f"--load_config {path}: no option is called '{name}'{hint}")
-    converted = {name: value_from_json(cls, name, value) for name, value in values.items()}
-    for name, value in converted.items():
-        if not _has_type(cls, known[name], value):
-            kind = value_type(cls, name)[0].__name__
-            raise InputError(f"--load_config {path}: {name} is {value!r}, but must be of type {kind}")
+            raise InputError(f"--load_config {path}: no option is called '{_short(name)}'{hint}")
+    return {name: _from_file(cls, known[name], value, path) for name, value in values.items()}
+
+
+def _from_file(cls: type, declared: dataclasses.Field[Any], value: Any, path: Path) -> Any:
+    """A value of a JSON file that anybody may have written."""
+    kind = value_type(cls, declared.name)[0].__name__
+    try:
+        converted = value_from_json(cls, declared.name, value)
+        if isinstance(converted, Path) and b"\0" in os.fsencode(converted):
+            raise ValueError("NUL")
+        if isinstance(converted, str) and printable(converted) != converted:
+            raise ValueError("control characters")
+    except (ValueError, OverflowError):  # no file, no word, or a whole number beyond all floats
+        shown = _short(repr(str(value)))
+        raise InputError(f"--load_config {path}: {declared.name} is {shown}, which no {kind} can be") from None
+    if not _has_type(cls, declared, converted):
+        shown = _short(repr(value))
+        raise InputError(f"--load_config {path}: {declared.name} is {shown}, but must be of type {kind}")
     return converted
 
 
@@ -123,6 +146,12 @@ def value_from_json(cls: type, name: str, value: Any) -> Any:
     if kind is Path and isinstance(value, str):
         return Path(value)
     return float(value) if kind is float and type(value) is int else value
+
+
+def _short(text: str) -> str:
+    """Text from a file as a part of one line of a message."""
+    text = printable(text)
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
 def _has_type(cls: type, declared: dataclasses.Field[Any], value: Any) -> bool:

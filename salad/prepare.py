@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
+from salad.datasets.scan import scan
 from salad.errors import InputError
 from salad.networks import build_network, network_spec
 from salad.scoring import DEFAULT_K, choose_k
@@ -25,23 +27,47 @@ logger = logging.getLogger(__name__)
 def read_training_data(config: Config) -> tuple[Split, Split | None]:
     """The images to train on, and those of val/ where it holds both classes; test/ is never looked at.
 
+    Every file is decoded once. What was skipped in either split stands in `skipped` of the first.
+
     Raises:
-        InputError: train/ is not there or holds no normal image, or an option asks for more than it holds.
+        InputError: train/ is not there or holds no normal image, a file cannot be read, or an option asks for
+            more than train/ holds.
     """
     found = read_split(config.dataset_name, config.data_path, "train", normal_class=config.normal_class)
     assert found is not None, "only val may be absent"
     train = found if config.train_on == "all" else found.only_normal()
     if train.num_normal == 0:
         raise InputError(f"{config.data_path}: train/ holds no image of the normal class '{found.normal_class}'")
-    _check_sizes(config, train)
-    num_left_out = len(found.samples) - len(train.samples)
-    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
     val = read_split(config.dataset_name, config.data_path, "val", normal_class=train.normal_class)
+    checked = scan_images(config, {"train": train, **({"val": val} if val and val.has_both_classes else {})})
+    skipped = tuple(one for split in checked.values() for one in split.skipped)
+    num_left_out = len(found.samples) - len(train.samples)
+    train = replace(checked["train"], skipped=skipped)
+    if train.num_normal == 0:
+        raise InputError(f"{config.data_path}: train/ holds no normal image that can be read; log.txt says why")
+    _check_sizes(config, train)
+    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
+    val = checked.get("val", val)
     if val is None or not val.has_both_classes:
         logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
         return train, None
     logger.info("val: %s; the best AUC picks model.tar", val)
     return train, val
+
+
+def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
+    """Decode every file once, as the options say, and leave out the bad ones where they say so.
+
+    Raises:
+        InputError: a file cannot be read and --on_bad_image is not skip, or none can be.
+    """
+    return scan(
+        splits,
+        isize=config.image_size,
+        resize=config.resize,
+        num_workers=config.n_jobs_dataloader,
+        on_bad_image=config.on_bad_image,
+    )
 
 
 def _check_sizes(config: Config, train: Split) -> None:

@@ -129,7 +129,9 @@ def log_to(folder: RunFolder) -> None:
     for handler in logger.handlers[:]:
         logger.removeHandler(handler)
         handler.close()
-    to_screen, to_file = logging.StreamHandler(), logging.FileHandler(folder.path / LOG_FILE, encoding="utf-8")
+    to_screen = logging.StreamHandler()
+    to_file = logging.FileHandler(folder.path / LOG_FILE, encoding="utf-8", errors="backslashreplace")
+    to_screen.addFilter(lambda record: not getattr(record, "only_in_file", False))
     to_screen.setLevel(logging.INFO)
     to_screen.setFormatter(logging.Formatter("%(message)s"))
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

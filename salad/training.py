@@ -11,6 +11,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.sample import Split
+from salad.datasets.scan import write_skipped
 from salad.device import choose_device, draw_seed, seed_everything
 from salad.errors import InputError
 from salad.interrupt import Interrupts
@@ -57,6 +58,7 @@ def run_training(given: dict[str, Any], folder: RunFolder) -> None:
             logger.info("resumed after %d epochs", trainer.epochs_done)
         else:
             folder.clear()
+        write_skipped(folder.path, train.skipped, scanned=("train", "val", "test"))
         folder.write_config(
             config.as_json(),
             device=str(device),
@@ -64,6 +66,7 @@ def run_training(given: dict[str, Any], folder: RunFolder) -> None:
             normal_class=train.normal_class,
             num_train=len(train.samples),
             num_val=len(val.samples) if val else 0,
+            num_skipped=len(train.skipped),
         )
         if stopped is None:
             trainer.save([folder.last])

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from salad.datasets.images import IMAGE_SUFFIXES
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Split
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Split, printable
 from salad.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -42,8 +42,15 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
         The split; None where there is no val/, or no image in it.
 
     Raises:
-        InputError: a folder is missing or empty, or which class is normal is in doubt.
+        InputError: a folder is missing, empty or cannot be listed, or which class is normal is in doubt.
     """
+    try:
+        return _read_split(data_path, split, normal_class)
+    except OSError as error:  # no permission, a network drive that is gone
+        raise InputError(f"{printable(error.filename or data_path)}: cannot be listed ({error.strerror})") from None
+
+
+def _read_split(data_path: Path, split: str, normal_class: str | None) -> Split | None:
     folder = _find_folder(data_path, split)
     if folder is None:
         if split == "val":
@@ -59,7 +66,11 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
     own = sorted(_class_names(folder))
     files = [(name, file) for name in own for file in _files_below(folder / name)]
     samples = [
-        Sample(Path(file), Path(file).relative_to(data_path).as_posix(), NORMAL if name == normal else ABNORMAL)
+        Sample(
+            Path(file),
+            printable(Path(file).relative_to(data_path).as_posix()),
+            NORMAL if name == normal else ABNORMAL,
+        )
         for name, file in files
         if _suffix(file) in IMAGE_SUFFIXES
     ]
@@ -130,9 +141,17 @@ def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str
         return []
     with os.scandir(folder) as found:
         entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    files = [entry.path for entry in entries if not entry.is_dir()]
+    is_folder = {entry.name: _is_folder(entry) for entry in entries}
+    folders = [Path(entry.path) for entry in entries if is_folder[entry.name]]
+    files = [entry.path for entry in entries if not is_folder[entry.name]]
     return files + [file for inner in folders for file in _files_below(inner, above | {real})]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads back to itself: no folder, and refused as an image
+        return False
 
 
 def _suffix(name: str) -> str:

@@ -1,15 +1,25 @@
-"""Any radiograph file to one grey array."""
+"""Any radiograph file to one grey array; what is no whole image is refused."""
 
-import struct
+import errno
+import stat
+import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from salad.datasets.sample import printable
 from salad.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others (EPS runs a program) are never tried
+MAX_PIXELS = 8192 * 8192
+MAX_FILE_BYTES = 512 * 2**20
+SLOW_CODECS = {"bmp_rle", "ppm", "ppm_plain"}  # these Pillow has in Python: minutes for the largest image
+MAX_SLOW_PIXELS = 1024 * 1024
+STRETCH_CHUNK = 2**20  # pixels that are held in double precision at a time
 
 GreyImage = NDArray[np.uint8]
 
@@ -17,8 +27,9 @@ GreyImage = NDArray[np.uint8]
 def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
     """Decode a file to a square grey image.
 
-    Grey, RGB, RGBA, palette and CMYK files of the same picture give the same image. Deeper files (16 bit,
-    32 bit, float) are stretched from their own range to 8 bits. Rotation noted in EXIF is applied.
+    The content counts, not the suffix. Grey, RGB, RGBA, palette and CMYK files of the same picture give the
+    same image. Deeper grey files (16 bit, 32 bit, float) are stretched from their own range to 8 bits.
+    Rotation noted in EXIF is applied. Of an animation (PNG, WebP) the first frame is taken.
 
     Args:
         path: a file with one of `IMAGE_SUFFIXES`.
@@ -30,36 +41,92 @@ def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
         (S, S), uint8.
 
     Raises:
-        InputError: the file cannot be read as an image.
+        InputError: the file cannot be read as one whole image of at most `MAX_PIXELS`.
     """
     try:
-        with Image.open(path) as image:
-            grey = _to_grey(ImageOps.exif_transpose(image))
-            return np.asarray(_to_square(grey, isize, resize))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Pillow only warns about is either harmless or refused below
+            _check_file(path)
+            # opened here, because a file that Pillow maps into memory and another program cuts kills the process
+            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+                _check_image(image, file)
+                ImageOps.exif_transpose(image, in_place=True)
+                grey = _to_grey(image)
+    except InputError as error:
+        raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image, or of an unknown format") from None
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: too large to be decoded safely ({error})") from None
-    except (OSError, ValueError, SyntaxError, struct.error) as error:  # truncated, damaged or unreadable
-        raise InputError(f"{path}: cannot be read as an image ({error})") from None
+        reason = f"not an image, or its beginning is damaged ({', '.join(FORMATS)} can be read)"
+        raise InputError(f"{printable(path)}: {reason}") from None
+    except Exception as error:  # decoders raise every kind at a damaged file
+        reason = printable(getattr(error, "strerror", None) or error) or type(error).__name__
+        raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
+    return np.asarray(_to_square(grey, isize, resize))
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what would block, or be read without an end."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise InputError("a link to a file that is not there" if path.is_symlink() else "no such file") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError("a link that leads back to itself") from None
+        raise
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError("a folder, a pipe or a device, not a file")
+    if found.st_size == 0:
+        raise InputError("an empty file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise InputError(f"a file of {found.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+
+
+def _check_image(image: ImageFile.ImageFile, file: BinaryIO) -> None:
+    """Refuse, from the header and before anything is decoded, what cannot give one whole picture."""
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} (8192 x 8192) are decoded: shrink it")
+    if image.format == "PPM" and image.mode == "I" and image.tile[0][0] == "ppm":
+        # 16-bit grey with a largest value of its own, 4095 say: as good unscaled, and a hundred times faster
+        _, box, offset, _ = image.tile[0]
+        image.tile = [ImageFile._Tile("raw", box, offset, "I;16B")]
+    if width * height > MAX_SLOW_PIXELS and SLOW_CODECS.intersection(tile[0] for tile in image.tile):
+        raise InputError(f"{width} x {height} pixels in a kind of {image.format} that takes minutes: save it as PNG")
+    if image.format == "TIFF" and getattr(image, "is_animated", False):
+        raise InputError("a TIFF of several pages: save each page as a file")
+    # libjpeg paints what is missing grey; Pillow notices a file that is too short, not one filled up with zeros
+    if image.format in ("JPEG", "MPO") and b"\xff\xd9" not in file.read():
+        raise InputError("a JPEG without its end: cut off")
 
 
 def _to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
-        values = np.asarray(image, dtype=np.float64)
-        low, high = values.min(), values.max()
-        if not np.isfinite(high - low):
-            raise ValueError("NaN or infinite pixels")
-        return Image.fromarray(np.uint8(np.rint((values - low) * (255 / max(high - low, 1e-12)))))
+        return Image.fromarray(_stretch(np.asarray(image)))
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette may carry transparency, which "L" alone would warn about
     return image.convert("L")
 
 
+def _stretch(values: NDArray[np.generic]) -> GreyImage:
+    """Spread the range of the values over 0..255, a part at a time: a float image is large enough once."""
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(high - low):
+        raise InputError("an image with NaN or infinite pixels")
+    flat, scale = values.reshape(-1), 255 / max(high - low, 1e-12)
+    grey = np.empty(flat.shape, np.uint8)
+    for start in range(0, len(flat), STRETCH_CHUNK):
+        part = slice(start, start + STRETCH_CHUNK)
+        grey[part] = np.rint((flat[part].astype(np.float64) - low) * scale)
+    return grey.reshape(values.shape)
+
+
 def _to_square(grey: Image.Image, isize: int, resize: str) -> Image.Image:
     square, bilinear = (isize, isize), Image.Resampling.BILINEAR
-    if resize == "pad":
+    if resize == "pad" and isize * min(grey.size) >= max(grey.size):
         return ImageOps.pad(grey, square, bilinear)
+    if resize == "pad":  # so narrow that less than a pixel would be left of it
+        narrow = (isize, 1) if grey.width > grey.height else (1, isize)
+        return ImageOps.pad(grey.resize(narrow, bilinear), square, bilinear)
     if resize == "crop":
         return ImageOps.fit(grey, square, bilinear)
     return grey.resize(square, bilinear)

@@ -1,11 +1,22 @@
 """The one type of a sample, and of a split of them, behind every data set."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 NORMAL, ABNORMAL = 0, 1
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    r"""Text for a line of UTF-8: what cannot stand there is escaped.
+
+    A file name may hold line breaks, terminal commands and bytes that are no UTF-8; they become ``\n``,
+    ``\x1b`` and ``\udcff`` in every output: messages, logs and tables.
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +25,28 @@ class Sample:
 
     Attributes:
         path: where the file is.
-        name: its path inside DATA_PATH, with forward slashes; what outputs show.
+        name: its path inside DATA_PATH, with forward slashes, `printable`; what outputs show.
         label: 0 normal, 1 abnormal.
     """
 
     path: Path
     name: str
     label: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One image file that was left out because it cannot be read.
+
+    Attributes:
+        name: as of a `Sample`.
+        reason: in one line.
+        split: ``train``, ``val`` or ``test``.
+    """
+
+    name: str
+    reason: str
+    split: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +57,13 @@ class Split:
         samples: in the order of their classes, then of their paths.
         normal_class: the name of the class that counts as normal.
         classes: the names of all its classes.
+        skipped: files that were left out.
     """
 
     samples: list[Sample] = field(repr=False)
     normal_class: str
     classes: tuple[str, ...]
+    skipped: tuple[Skipped, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         num_abnormal = len(self.samples) - self.num_normal
