@@ -69,6 +69,7 @@ class Config:
         "What the check of all images before a run does with those that cannot be read: error (lists all, stops) or "
         "skip (leaves them out, writes skipped.csv). A file that turns bad during the run stops it with both.",
         choices=("error", "skip"),
+        may_change=True,
     )
 
     # network

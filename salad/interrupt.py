@@ -36,7 +36,7 @@ class Interrupts:
         self.received = self.received or signal.Signals(number)
 
 
-def ignore_signals() -> None:
-    """For worker processes, which get the signals of the whole group: the main process tells them when to end."""
+def start_worker(_: int) -> None:
+    """For a loader's worker processes, which get the signals of the whole group: the main process ends them."""
     for one in SIGNALS:
         signal.signal(one, signal.SIG_IGN)

@@ -32,8 +32,6 @@ from salad.tally import Tally
 logger = logging.getLogger(__name__)
 
 RADIUS_WARM_UP_EPOCHS = 10  # of soft-boundary SVDD, before the radius leaves 0 (Ruff et al., 2018)
-
-
 PRE_TRAINING = -1  # its place among the rounds
 
 

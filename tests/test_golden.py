@@ -104,7 +104,8 @@ def network_run(request):
         normal_class=None,
         row_labels=None,
         svdd=None,
-        progress={},
+        anchors=None,
+        training={},
     )
     published.load_into(network)
     images = golden_images(size)

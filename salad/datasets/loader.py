@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample
 from salad.errors import InputError
-from salad.interrupt import ignore_signals
+from salad.interrupt import start_worker
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,6 @@ class BalancedBatches(Sampler[list[int]]):
         return (chunk.tolist() for chunk in order.tensor_split(self.num_batches)[self.first :])
 
 
-def _start_worker(_: int) -> None:
-    ignore_signals()
-
-
 class Loader:
     """Iterates over the batches of a list of samples.
 
@@ -113,7 +109,7 @@ class Loader:
             num_workers=min(num_workers, len(self.batches)),
             persistent_workers=num_workers > 0,
             pin_memory=pin_memory,
-            worker_init_fn=_start_worker,
+            worker_init_fn=start_worker,
             generator=torch.Generator().manual_seed(0),  # else each epoch takes a number from the global one
         )
 

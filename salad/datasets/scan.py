@@ -5,12 +5,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample, Skipped, Split, printable
 from salad.errors import InputError
+from salad.interrupt import start_worker
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +83,13 @@ def scan(splits: dict[str, Split], *, isize: int, resize: str, num_workers: int,
 def _find_reasons(samples: list[Sample], *, isize: int, resize: str, num_workers: int) -> dict[Path, str]:
     """Why a file cannot be read, of the bad ones alone."""
     checks = FileChecks([sample.path for sample in samples], isize=isize, resize=resize)
-    loader = DataLoader(checks, batch_size=None, num_workers=min(num_workers, len(checks)))
+    loader = DataLoader(
+        checks,
+        batch_size=None,
+        num_workers=min(num_workers, len(checks)),
+        worker_init_fn=start_worker,
+        generator=torch.Generator().manual_seed(0),  # else it takes a number from the global one
+    )
     found: list[str | None] = []
     with tqdm(total=len(samples), desc="checking images", leave=False, disable=None) as bar:
         try:
