@@ -14,12 +14,13 @@ logger = logging.getLogger(__name__)
 COLLAPSE_SPREAD = 1e-3  # total variance of unit embeddings below which they count as one point
 
 
-def check_loss(loss: Tensor, terms: dict[str, Tensor], names: list[str]) -> None:
-    """Raise `DivergedError`, naming the images of the batch, where a loss is not finite."""
-    if not torch.isfinite(loss):
+def check_loss(loss: Tensor, z: Tensor, terms: dict[str, Tensor], names: list[str]) -> None:
+    """Raise `DivergedError`, naming the images of the batch, where its loss or an embedding is not finite."""
+    if not torch.isfinite(loss + z.detach().sum()):
         values = ", ".join(f"{name} = {term.item()}" for name, term in terms.items())
+        what = "an embedding" if torch.isfinite(loss) else "the loss"
         raise DivergedError(
-            f"the loss is not finite ({values}); the checkpoints so far stand; try a smaller --lr; "
+            f"{what} is not finite ({values}); the checkpoints so far stand; try a smaller --lr; "
             f"the batch was: {', '.join(names)}"
         )
 

@@ -25,7 +25,7 @@ from salad.guards import check_loss, check_spread, check_weights
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
-from salad.prepare import find_k, make_loader, start_network
+from salad.prepare import find_k, make_loader, make_optimizer, start_network
 from salad.run_folder import RunFolder
 from salad.tally import Tally
 
@@ -71,28 +71,16 @@ class Trainer:
         self.loss_weights = {"rec": config.w_rec, "aggregation": config.w_contrast, "svdd": config.w_svdd}
 
         self.network = start_network(config, start, device)
-        self.bank = MemoryBank(
-            len(train.samples) * config.n_views,
-            config.rep_dim,
-            temperature=config.npc_temperature,
-            momentum=config.npc_momentum,
-            device=device,
-        )
+        size = len(train.samples) * config.n_views, config.rep_dim
+        self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
         self.row_labels = torch.tensor(train.labels, device=device).repeat_interleave(config.n_views)
         self.k = find_k(config, num_normal_rows=train.num_normal * config.n_views)
         self.anchors: Anchors | None = None
         self.centre: Tensor | None = None
         self.radius = torch.zeros((), device=device)
 
-        self.optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            amsgrad=config.optimizer_name == "amsgrad",
-            fused=device.type in ("cpu", "cuda"),
-        )
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(config.lr_milestone), gamma=0.1)
-        self.round = PRE_TRAINING
+        self.optimizer, self.schedule = make_optimizer(config, self.network, device)
+        self.round = PRE_TRAINING if config.pre_training_epochs else 0
         self.epoch_in_round = 0
         self.epochs_done = 0
         self.val_auc: float | None = None  # of the last finished epoch
@@ -184,7 +172,7 @@ class Trainer:
         z, recon = self.network(inputs.contiguous(memory_format=torch.channels_last))
         terms = self.loss_terms(z, recon, targets, rows)
         loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
-        check_loss(loss, terms, [self.train_split.samples[i].name for i in batch.index.tolist()])
+        check_loss(loss, z, terms, [self.train_split.samples[i].name for i in batch.index.tolist()])
 
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

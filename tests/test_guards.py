@@ -21,8 +21,10 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite(value):
     with pytest.raises(DivergedError, match="rec = .*a.png, b.png"):
-        check_loss(torch.tensor(value), {"rec": torch.tensor(value)}, ["a.png", "b.png"])
-    check_loss(torch.tensor(1.0), {}, [])
+        check_loss(torch.tensor(value), torch.ones(2, 3), {"rec": torch.tensor(value)}, ["a.png", "b.png"])
+    with pytest.raises(DivergedError, match="an embedding is not finite.*a.png"):
+        check_loss(torch.tensor(1.0), torch.tensor([[0.0, value]]), {}, ["a.png"])
+    check_loss(torch.tensor(1.0), torch.ones(2, 3), {}, [])
 
 
 def test_a_weight_that_is_not_finite():
