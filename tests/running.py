@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
 
 import click
@@ -97,3 +97,11 @@ def place(path: Path) -> dict[str, int]:
     """Where a run stood when it wrote a checkpoint: the round, and the epoch over the whole run."""
     content = read_tar(path)
     return {"round": content["round"], "epoch": content["epoch"]}
+
+
+def run_main(words: list[str]) -> None:
+    """main.py, as typed, with the tiny network: for a process of its own that is started without its imports."""
+    torch.set_num_threads(1)
+    unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
+    with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+        cli.train(words, prog_name="main.py")

@@ -1,5 +1,6 @@
 """An interrupted and resumed run ends bit by bit as one that was never interrupted."""
 
+import multiprocessing
 import os
 import random
 import shlex
@@ -8,11 +9,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from running import ONE_THREAD, REPOSITORY, SHORT, invoke, read_lines, read_tar, stopped, train, without_timings
+from running import (
+    ONE_THREAD,
+    REPOSITORY,
+    SHORT,
+    invoke,
+    read_lines,
+    read_tar,
+    run_main,
+    stopped,
+    train,
+    without_timings,
+)
 
 from salad import cli
 from salad.datasets import phantom
@@ -219,9 +232,9 @@ def start(xp: Path, data: Path, *options: object) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=REPOSITORY, env=ONE_THREAD, stdout=pipe, stderr=pipe, text=True)
 
 
-def wait_for_epochs(process: subprocess.Popen, xp: Path, num_epochs: int) -> None:
+def wait_for_epochs(is_running: Callable[[], bool], xp: Path, num_epochs: int) -> None:
     metrics, deadline = xp / "metrics.jsonl", time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+    while is_running() and time.monotonic() < deadline:
         if metrics.exists() and len(metrics.read_text().splitlines()) >= num_epochs:
             return
         time.sleep(0.005)
@@ -233,7 +246,7 @@ def wait_for_epochs(process: subprocess.Popen, xp: Path, num_epochs: int) -> Non
 def test_a_signal_ends_a_real_process_with_its_status_and_the_resume_command(data, whole, tmp_path, number, status):
     xp = tmp_path / "xp"
     process = start(xp, data)
-    wait_for_epochs(process, xp, 2)
+    wait_for_epochs(lambda: process.poll() is None, xp, 2)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == status, err
@@ -251,14 +264,18 @@ def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, whole, 
     """SIGKILL, 25 times by default; SALAD_KILLS asks for more."""
     xp, draw, kills, epochs_before = tmp_path / "xp", random.Random(0), 0, 0
     wanted = int(os.environ.get("SALAD_KILLS", "25"))
+    context = multiprocessing.get_context("forkserver")  # processes of their own, with the imports done
+    context.set_forkserver_preload(["salad.training", "salad.networks.unet"])
+    words = ["CXR_author", "unet", xp, data, *SHORT, *OPTIONS, "--n_jobs_dataloader", 0, "--resume", "auto"]
     while kills < wanted:
-        process = start(xp, data, "--resume", "auto")
-        wait_for_epochs(process, xp, epochs_before + 1)
+        process = context.Process(target=run_main, args=([str(word) for word in words],))
+        process.start()
+        wait_for_epochs(process.is_alive, xp, epochs_before + 1)
         time.sleep(draw.uniform(0, 0.25))
         process.kill()
-        process.communicate()
-        if process.returncode != -signal.SIGKILL:  # it was done before the blow
-            assert process.returncode == 0
+        process.join()
+        if process.exitcode != -signal.SIGKILL:  # it was done before the blow
+            assert process.exitcode == 0
             for file in xp.iterdir():
                 file.unlink()
             epochs_before = 0
@@ -268,9 +285,7 @@ def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, whole, 
         lines = len((xp / "metrics.jsonl").read_text().splitlines()) if (xp / "metrics.jsonl").exists() else 0
         assert epochs >= max(epochs_before, lines - 1)  # nothing but the current epoch is lost
         epochs_before = epochs
-    process = start(xp, data, "--resume", "auto")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    resume(xp, data)
     assert_same_end(xp, whole)
 
 
