@@ -12,7 +12,6 @@ demo() {
     "$PY" main.py CXR_phantom unet log/demo data/phantom --isize 64 --augment flip --batch_size 16 --lr 0.001 \
         --n_epochs 5 --ans_select_rate 0.5 --rec_loss mse --w_rec 10 --w_svdd 0.1 --w_contrast 0.1
     "$PY" test.py CXR_phantom unet log/demo data/phantom --load_model log/demo/model_round2.tar --score reconstruction
-    NEXT="python main.py --help"
 }
 
 usage() {
@@ -208,7 +207,6 @@ main() {
         --demo)
             make_env data
             demo
-            finish
             ;;
         --archive)
             make_env data

@@ -207,15 +207,15 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
     loader = make_loader(config, split, device)
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score, device)
-    _warn_of_useless_scores(result, checkpoint)
+    _warn_of_useless_scores(result, checkpoint, score_name=config.score)
     return dataclasses.replace(result, k=k or None)
 
 
-def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint) -> None:
+def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, score_name: str) -> None:
     """Say what an AUC alone would hide; the sign of a score is never turned."""
     if len(result.scores) > 1 and np.ptp(result.scores) == 0:
         logger.warning("all %d scores are the same: the model tells nothing apart", len(result.scores))
-    on_val: float | None = checkpoint.training.get("val_auc")
+    on_val: float | None = checkpoint.training.get("val_auc") if score_name == "knn" else None  # val/ is scored by kNN
     on_test = result.auc.value if result.auc else None
     for name, value in (("validation", on_val), ("test", on_test)):
         if value is not None and value < 0.5:
