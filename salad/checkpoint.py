@@ -39,7 +39,7 @@ class Checkpoint:
         row_labels: 0 normal, 1 abnormal, of every memory row, (N,); None for a published file.
         svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
         anchors: of the round in which it was written; None in round 0.
-        training: what resuming needs (see `Trainer.state`); empty for a published file.
+        training: what resuming needs (see `Trainer.save`); empty for a published file.
     """
 
     path: Path

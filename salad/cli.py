@@ -123,13 +123,13 @@ def train(given: dict[str, Any]) -> None:
 @command_of(TEST)
 def test(given: dict[str, Any]) -> None:
     """Score DATA_PATH/test with a checkpoint; writes scores.csv and metrics.json to XP_PATH, prints the AUC."""
-    path = given.get("load_model") or given["xp_path"] / "model.tar"
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluate import run_test, write_result
-    from salad.run_folder import RunFolder, log_to
+    from salad.run_folder import MODEL_FILE, RunFolder, log_to
 
+    path = given.get("load_model") or given["xp_path"] / MODEL_FILE
     checkpoint = load_checkpoint(path)
     config = Config(**reconcile(given, checkpoint))
     config = dataclasses.replace(config, seed=draw_seed(config.seed), load_model=path)

@@ -19,7 +19,7 @@ class Config:
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
 
     dataset_name: str = argument("the data set")
-    net_name: str = argument("the network", known_to_checkpoint=True)
+    net_name: str = argument("the network")
     xp_path: Path = argument("folder for everything that is written", may_change=True)
     data_path: Path = argument("folder of the images", may_change=True)
 
@@ -28,13 +28,11 @@ class Config:
         None,
         "Height and width that images are resized to, in pixels  [default: 224 for CXR_resnet18, 256 for unet]",
         low=1,
-        known_to_checkpoint=True,
     )
     resize: str = option(
         "squash",
         "How an image becomes square: squash, pad (black borders) or crop (the middle).",
         choices=("squash", "pad", "crop"),
-        known_to_checkpoint=True,
     )
     normal_class: str | None = option(
         None, "Class folder that counts as normal, by name or by index in sorted order  [default: the first]"
@@ -73,7 +71,7 @@ class Config:
     )
 
     # network
-    rep_dim: int = option(200, "Length of the embedding.", low=1, known_to_checkpoint=True)
+    rep_dim: int = option(200, "Length of the embedding.", low=1)
     weights: str | None = option(
         None,
         "Start of a ResNet trunk: imagenet, none or a file  [default: imagenet for CXR_resnet18]",
@@ -117,7 +115,6 @@ class Config:
         "Temperature of the softmax over the memory rows.",
         low=0,
         open_low=True,
-        known_to_checkpoint=True,
     )
     npc_momentum: float = option(
         0.5, "Share of a memory row that an update keeps.", low=0, high=0.999, commands=(TRAIN,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ logger = logging.getLogger(__name__)
 COLLAPSE_SPREAD = 1e-3  # total variance of unit embeddings below which they count as one point
 
 
-def check_loss(loss: Tensor, z: Tensor, terms: dict[str, Tensor], names: list[str]) -> None:
+def check_loss(loss: Tensor, z: Tensor, terms: dict[str, Tensor], names: Iterable[str]) -> None:
     """Raise `DivergedError`, naming the images of the batch, where its loss or an embedding is not finite."""
     if not torch.isfinite(loss + z.detach().sum()):
         values = ", ".join(f"{name} = {term.item()}" for name, term in terms.items())

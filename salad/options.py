@@ -30,7 +30,6 @@ def option(
     low: float | None = None,
     high: float | None = None,
     open_low: bool = False,
-    known_to_checkpoint: bool = False,
     may_change: bool = False,
     bare: str | None = None,
 ) -> Any:
@@ -44,7 +43,6 @@ def option(
         low: the smallest value allowed.
         high: the largest value allowed.
         open_low: whether `low` itself is forbidden.
-        known_to_checkpoint: whether a checkpoint fixes it, so that scoring takes it from there.
         may_change: whether a resumed run may have another value.
         bare: its value where the option is typed without one.
     """
@@ -57,20 +55,18 @@ def option(
             "low": low,
             "high": high,
             "open_low": open_low,
-            "known_to_checkpoint": known_to_checkpoint,
             "may_change": may_change,
             "bare": bare,
         },
     )
 
 
-def argument(help: str, *, known_to_checkpoint: bool = False, may_change: bool = False) -> Any:  # noqa: A002
+def argument(help: str, *, may_change: bool = False) -> Any:  # noqa: A002
     """Declare a positional parameter."""
     return field(
         metadata={
             "help": help,
             "commands": (TRAIN, TEST),
-            "known_to_checkpoint": known_to_checkpoint,
             "may_change": may_change,
         }
     )

@@ -111,13 +111,15 @@ def start_network(config: Config, start: Checkpoint | None, device: torch.device
         InputError: the checkpoint or the weights do not fit.
     """
     weights = config.weights
-    if weights is None and start is None and network_spec(config.net_name).has_imagenet_trunk:
+    if weights is None and network_spec(config.net_name).has_imagenet_trunk:
         weights = "imagenet"
+    if start is not None or weights == "none":  # a checkpoint has all weights
+        weights = None
     network = build_network(
         config.net_name,
         rep_dim=config.rep_dim,
         isize=config.image_size,
-        weights=None if weights == "none" else weights,
+        weights=weights,
     )
     if start is not None:
         start.load_into(network)

@@ -172,7 +172,7 @@ class Trainer:
         z, recon = self.network(inputs.contiguous(memory_format=torch.channels_last))
         terms = self.loss_terms(z, recon, targets, rows)
         loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
-        check_loss(loss, z, terms, [self.train_split.samples[i].name for i in batch.index.tolist()])
+        check_loss(loss, z, terms, (self.train_split.samples[i].name for i in batch.index.tolist()))
 
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

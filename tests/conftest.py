@@ -1,6 +1,10 @@
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
+
+from salad.datasets import phantom
 
 
 @pytest.fixture
@@ -26,3 +30,12 @@ def write_folders(tmp_path, write_image):
         return tmp_path / "data"
 
     return write
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Eight normal films to train on and three of each class to score, without val/."""
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=32, num_train=8, num_val=0, num_test=3)
+    shutil.rmtree(root / "val")
+    return root

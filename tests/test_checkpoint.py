@@ -14,7 +14,6 @@ from running import SHORT, TINY, invoke, read_tar, score, stopped, train
 from salad import checkpoint as checkpoints
 from salad import cli, storage
 from salad.checkpoint import Checkpoint, load_checkpoint
-from salad.datasets import phantom
 from salad.errors import InputError, StorageError
 from salad.networks import build_network
 
@@ -24,14 +23,6 @@ ANCHOR_KEYS = {
 }  # fmt: skip
 PUBLISHED_ISIZE = {"unet": 256, "CXR_resnet18": 224}
 REP_DIM = 200
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("phantom") / "data"
-    phantom.write_phantom(root, size=32, num_train=8, num_val=0, num_test=3)
-    shutil.rmtree(root / "val")
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,6 @@ from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_t
 
 from salad import cli
 from salad.config import Config
-from salad.datasets import phantom
 from salad.options import TEST, TRAIN
 
 COMMANDS = {"main.py": cli.train, "test.py": cli.test}
@@ -47,14 +46,6 @@ TEST_OPTIONS = {
     "batch_size", "n_jobs_dataloader", "isize", "k", "rep_dim", "load_model", "load_config", "device", "seed",
     "deterministic", "resize", "normal_class", "score", "on_bad_image",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("phantom") / "data"
-    phantom.write_phantom(root, size=32, num_train=8, num_val=0, num_test=3)
-    shutil.rmtree(root / "val")
-    return root
 
 
 @pytest.fixture(scope="module")
