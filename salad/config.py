@@ -14,6 +14,12 @@ from salad.networks import check_isize, network_spec
 from salad.options import TEST, TRAIN, argument, check, option, value_from_json
 
 
+def num_cores() -> int:
+    """Processor cores that this process may use, 16 at the most."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(16, available)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
@@ -56,9 +62,15 @@ class Config:
         commands=(TRAIN,),
     )
     batch_size: int = option(32, "Images in a batch, at most; batches of an epoch are of equal size up to one.", low=1)
+    cache: str | None = option(
+        None,
+        "Folder for the images as they are after decoding and resizing, so that every file is decoded once, or off  "
+        "[default: .salad_cache in DATA_PATH or, where that is read-only, in the user's cache folder]",
+        may_change=True,
+    )
     n_jobs_dataloader: int = option(
-        min(4, os.cpu_count() or 1),
-        "Processes that decode images; 0 decodes in the main process.",
+        num_cores(),
+        "Threads that decode and read images; 0 leaves it to the main thread.",
         low=0,
         may_change=True,
     )

@@ -34,9 +34,3 @@ class Interrupts:
         if self.received is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = self.received or signal.Signals(number)
-
-
-def start_worker(_: int) -> None:
-    """For a loader's worker processes, which get the signals of the whole group: the main process ends them."""
-    for one in SIGNALS:
-        signal.signal(one, signal.SIG_IGN)

@@ -11,6 +11,7 @@ import torch
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
+from salad.datasets.cache import choose_folder
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
 from salad.datasets.scan import scan
@@ -56,7 +57,7 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
 
 
 def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
-    """Decode every file once, as the options say, and leave out the bad ones where they say so.
+    """Decode every file once, or find its pixels in the cache, and leave out the bad ones where the options say so.
 
     Raises:
         InputError: a file cannot be read and --on_bad_image is not skip, or none can be.
@@ -65,8 +66,10 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
         splits,
         isize=config.image_size,
         resize=config.resize,
-        num_workers=config.n_jobs_dataloader,
+        num_threads=config.n_jobs_dataloader,
         on_bad_image=config.on_bad_image,
+        cache=choose_folder(config.cache, config.data_path),
+        data_path=config.data_path,
     )
 
 
@@ -92,13 +95,12 @@ def find_k(config: Config, *, num_normal_rows: int) -> int:
 
 
 def make_loader(config: Config, split: Split, device: torch.device, *, seed: int | None = None) -> Loader:
-    """A loader of a split as the options say; shuffled where there is a seed."""
+    """A loader of a split that was scanned; shuffled where there is a seed."""
+    assert split.images is not None and len(split.images) == len(split.samples), "scan_images comes first"
     return Loader(
-        split.samples,
-        isize=config.image_size,
-        resize=config.resize,
+        split.images,
         batch_size=config.batch_size,
-        num_workers=config.n_jobs_dataloader,
+        num_threads=config.n_jobs_dataloader,
         seed=seed,
         pin_memory=device.type == "cuda",
     )

@@ -1,3 +1,4 @@
+import multiprocessing
 import shutil
 
 import numpy as np
@@ -5,6 +6,13 @@ import pytest
 from PIL import Image
 
 from salad.datasets import phantom
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_process_is_left():
+    """One that does not end by itself would keep the whole run from ending."""
+    yield
+    assert not multiprocessing.active_children()
 
 
 @pytest.fixture

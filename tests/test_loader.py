@@ -1,13 +1,18 @@
+import multiprocessing
 import random
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from running import REPOSITORY
 
 from salad.datasets.images import read_image
-from salad.datasets.loader import BalancedBatches, Loader
+from salad.datasets.loader import BATCHES_AHEAD, BalancedBatches, DecodedImages, Loader
 from salad.datasets.sample import Sample
 from salad.errors import InputError
 
@@ -17,8 +22,9 @@ def samples(tmp_path, write_image):
     return [Sample(write_image(tmp_path / f"{i}.png"), f"{i}.png", 0) for i in range(7)]
 
 
-def make(samples, *, seed=0, num_workers=0, batch_size=3):
-    return Loader(samples, isize=8, resize="squash", batch_size=batch_size, num_workers=num_workers, seed=seed)
+def make(samples, *, seed=0, num_threads=0, batch_size=3):
+    images = DecodedImages(samples, isize=8, resize="squash")
+    return Loader(images, batch_size=batch_size, num_threads=num_threads, seed=seed)
 
 
 def order(loader, epoch):
@@ -59,8 +65,9 @@ def test_a_batch_holds_the_images_of_its_index(samples):
             assert np.array_equal(image[0].numpy(), expected)
 
 
-def test_workers_change_nothing(samples):
-    alone, helped = make(samples), make(samples, num_workers=2)
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_threads_change_nothing(samples, num_threads):
+    alone, helped = make(samples), make(samples, num_threads=num_threads)
     assert len(alone) == len(helped) == 3
     for epoch in (0, 1, 1, 5):
         for one, other in zip(alone.epoch(epoch), helped.epoch(epoch), strict=True):
@@ -79,9 +86,9 @@ def test_without_a_seed_the_order_is_kept(samples):
     assert order(make(samples, seed=None), 3) == [[0, 1, 2], [3, 4], [5, 6]]
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_iterating_draws_no_global_random_numbers(samples, num_workers):
-    loader = make(samples, num_workers=num_workers)
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_iterating_draws_no_global_random_numbers(samples, num_threads):
+    loader = make(samples, num_threads=num_threads)
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     order(loader, 0)
     assert torch.equal(torch.get_rng_state(), before[0])
@@ -89,11 +96,11 @@ def test_iterating_draws_no_global_random_numbers(samples, num_workers):
     assert np.array_equal(np.random.get_state()[1], before[2])
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_damaged_file(samples, num_workers, capfd):
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_damaged_file(samples, num_threads, capfd):
     samples[4].path.write_bytes(samples[4].path.read_bytes()[:60])
-    loader = make(samples, num_workers=num_workers)
-    for _ in range(2):  # the second time over workers that lived on
+    loader = make(samples, num_threads=num_threads)
+    for _ in range(2):  # and it can be tried again
         with pytest.raises(InputError) as caught:
             order(loader, 0)
         assert str(caught.value).startswith(f"{samples[4].path}: ")
@@ -105,3 +112,46 @@ def test_missing_file(samples):
     samples[0].path.unlink()
     with pytest.raises(InputError, match=str(samples[0].path)):
         order(make(samples), 0)
+
+
+def test_few_batches_are_read_ahead_and_none_after_the_end():
+    class Counted:
+        isize, read_so_far = 1, 0
+
+        def __len__(self):
+            return 100
+
+        def read(self, index, out):
+            self.read_so_far += len(index)
+
+    images = Counted()
+    batches = Loader(images, batch_size=1, num_threads=2).epoch(0)
+    next(batches)
+    batches.close()
+    assert 1 <= images.read_so_far <= 1 + BATCHES_AHEAD
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
+
+
+def test_an_epoch_that_is_held_after_an_error_does_not_keep_the_process_alive(samples):
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from salad.datasets.loader import DecodedImages, Loader\n"
+        "from salad.datasets.sample import Sample\n"
+        "samples = [Sample(Path(sys.argv[1]), 'a', 0)] * 50\n"
+        "held = Loader(DecodedImages(samples, isize=8, resize='squash'), batch_size=2, num_threads=2).epoch(0)\n"
+        "next(held)\n"
+        "raise RuntimeError('a fault')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(samples[0].path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "a fault" in done.stderr
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_reads_in_processes_of_every_start_method(samples, method):
+    """As a hyper-parameter search has them."""
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        found = pool.apply_async(order, (make(samples, num_threads=2), 1)).get(timeout=120)
+    assert found == order(make(samples), 1)

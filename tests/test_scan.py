@@ -2,14 +2,11 @@
 
 import logging
 import os
-import pickle
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch.multiprocessing
 from PIL import Image
 from running import SHORT, TINY, invoke, read_csv, read_json, score, stopped, train
 
@@ -17,7 +14,7 @@ from salad import cli, evaluate, prepare
 from salad.datasets import phantom, read_split
 from salad.datasets import scan as scans
 from salad.datasets.sample import Sample, Skipped, Split
-from salad.datasets.scan import FileChecks, scan, write_skipped
+from salad.datasets.scan import scan, write_skipped
 from salad.errors import InputError
 from salad.run_folder import RunFolder, log_to
 
@@ -39,17 +36,17 @@ def split(tmp_path, write_image):
     return Split(samples=samples, normal_class="normal", classes=("normal",))
 
 
-def run_scan(split, *, num_workers=0, on_bad_image="skip"):
-    return scan({"train": split}, isize=8, resize="squash", num_workers=num_workers, on_bad_image=on_bad_image)["train"]
+def run_scan(split, *, num_threads=0, on_bad_image="skip"):
+    return scan({"train": split}, isize=8, resize="squash", num_threads=num_threads, on_bad_image=on_bad_image)["train"]
 
 
 def names(split):
     return {sample.path.name for sample in split.samples}
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_skip_leaves_out_the_bad_files_and_says_why(split, num_workers):
-    found = run_scan(split, num_workers=num_workers)
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
+def test_skip_leaves_out_the_bad_files_and_says_why(split, num_threads):
+    found = run_scan(split, num_threads=num_threads)
     assert names(found) == GOOD
     assert found.normal_class == split.normal_class
     reasons = {one.name: one.reason for one in found.skipped}
@@ -81,7 +78,7 @@ def test_good_files_pass_without_a_word(split, caplog, on_bad_image):
 
 def test_several_splits_are_told_apart(split, write_image, tmp_path):
     val = Split(samples=[Sample(write_image(tmp_path / "v.png"), "val/v.png", 0)], normal_class="n", classes=("n",))
-    found = scan({"train": split, "val": val}, isize=8, resize="squash", num_workers=0, on_bad_image="skip")
+    found = scan({"train": split, "val": val}, isize=8, resize="squash", num_threads=0, on_bad_image="skip")
     assert names(found["train"]) == GOOD and names(found["val"]) == {"v.png"}
     assert not found["val"].skipped
 
@@ -112,23 +109,19 @@ def test_screen_shows_some_and_the_log_all(split, tmp_path, capfd):
     assert len([line for line in logged if line.endswith("no such file")]) == 57
 
 
-def test_workers_that_are_started_afresh(split):
-    """Where processes are spawned, as on macOS and Windows, what they work on has to travel."""
-    checks = pickle.loads(pickle.dumps(FileChecks([split.samples[0].path], isize=8, resize="squash")))
-    assert checks[0] == [None]
-    before = torch.multiprocessing.get_start_method()
-    torch.multiprocessing.set_start_method("spawn", force=True)
-    try:
-        assert names(run_scan(split, num_workers=1)) == GOOD
-    finally:
-        torch.multiprocessing.set_start_method(before, force=True)
+def test_few_files_are_decoded_ahead(monkeypatch):
+    """However many there are, and however long what takes them takes."""
+    decoded: list[Path] = []
 
+    def count(path, **_):
+        decoded.append(path)
+        return np.zeros((8, 8), np.uint8)
 
-def test_worker_that_dies(split, monkeypatch):
-    monkeypatch.setattr(scans, "read_image", lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(InputError, match=r"^train/a.png, or a file after it, ended a process") as caught:
-        run_scan(split, num_workers=1)
-    assert "\n" not in str(caught.value)
+    monkeypatch.setattr(scans, "read_image", count)
+    taken = scans.decode_files([Path(str(i)) for i in range(500)], isize=8, resize="squash", num_threads=2)
+    next(taken)
+    taken.close()
+    assert 1 <= len(decoded) <= 1 + 2 * scans.FILES_AHEAD
 
 
 # skipped.csv ----------------------------------------------------------------------------------------------------
@@ -191,13 +184,13 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "log.txt"}
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_training_stops_before_anything_is_touched(run, data, num_workers):
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_training_stops_before_anything_is_touched(run, data, num_threads):
     bad = [spoil(data, "train"), spoil(data, "train", number=5), spoil(data, "val", "1.abnormal")]
     (run / "skipped.csv").write_text("path,reason,split\ntrain/x.png,of old,train\n")
     before = contents(run)
     result = invoke(
-        cli.train, "CXR_author", "unet", run, data, *SHORT, "--overwrite", "--n_jobs_dataloader", num_workers
+        cli.train, "CXR_author", "unet", run, data, *SHORT, "--overwrite", "--n_jobs_dataloader", num_threads
     )
     assert stopped(result).startswith("Error: 3 of 12 images of train/ and val/ cannot be read")
     assert contents(run) == before
@@ -248,7 +241,7 @@ def test_file_that_turns_bad_during_the_run(run, data, tmp_path, monkeypatch, pr
             splits,
             isize=64,
             resize="squash",
-            num_workers=0,
+            num_threads=0,
             on_bad_image=config.on_bad_image,
         )
         change(path)

@@ -1,22 +1,49 @@
-"""Batches of decoded images, in the same order whatever the number of workers."""
+"""Batches of images, read ahead by threads, in the same order whatever their number."""
 
+from __future__ import annotations
+
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
 
 from salad.datasets.images import read_image
-from salad.datasets.sample import Sample
-from salad.errors import InputError
-from salad.interrupt import start_worker
+from salad.datasets.sample import Images, Sample
+
+BATCHES_AHEAD = 3  # that are read while one is worked on
+
+
+class DecodedImages:
+    """The files of some samples, decoded whenever they are asked for.
+
+    Args:
+        samples: what to read.
+        isize: S, in pixels.
+        resize: ``squash``, ``pad`` or ``crop``.
+    """
+
+    def __init__(self, samples: list[Sample], *, isize: int, resize: str) -> None:
+        self.samples = samples
+        self.isize = isize
+        self.resize = resize
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
+        """Decode some files."""
+        for place, i in enumerate(index):
+            out[place] = read_image(self.samples[i].path, isize=self.isize, resize=self.resize)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Decoded images of one step.
+    """Images of one step.
 
     Attributes:
         grey: (B, 1, S, S), uint8.
@@ -26,28 +53,8 @@ class Batch:
     grey: Tensor
     index: Tensor
 
-    def pin_memory(self) -> "Batch":
-        """Page-locked, so that the copy to a GPU need not wait (called by torch's loader)."""
-        return Batch(self.grey.pin_memory(), self.index.pin_memory())
 
-
-class DecodedBatches(Dataset["Batch | InputError"]):
-    """Decodes the files of one batch at a time; a file at fault comes back as the error itself."""
-
-    def __init__(self, samples: list[Sample], *, isize: int, resize: str) -> None:
-        self.samples = samples
-        self.isize = isize
-        self.resize = resize
-
-    def __getitem__(self, index: list[int]) -> "Batch | InputError":
-        try:
-            images = [read_image(self.samples[i].path, isize=self.isize, resize=self.resize) for i in index]
-        except InputError as error:  # raised here, a worker's traceback would be printed around it
-            return error
-        return Batch(torch.from_numpy(np.stack(images)).unsqueeze(1), torch.tensor(index))
-
-
-class BalancedBatches(Sampler[list[int]]):
+class BalancedBatches:
     """The numbers 0..N-1 in batches whose sizes differ by one at most, none left out.
 
     A last batch of one or two images would spoil batch statistics; here N = 33 at batch size 32 gives 17 + 16.
@@ -77,41 +84,26 @@ class BalancedBatches(Sampler[list[int]]):
 
 
 class Loader:
-    """Iterates over the batches of a list of samples.
+    """Iterates over the batches of some images.
+
+    Decoders and file systems work outside Python's lock, so threads read as fast as processes would, and need
+    no start-up, no shared memory and no copies of the list of samples.
 
     Args:
-        samples: what to read.
-        isize: S, in pixels.
-        resize: ``squash``, ``pad`` or ``crop``.
+        images: what to read.
         batch_size: at most this many images a batch.
-        num_workers: processes that decode; 0 decodes in this one.
-        seed: shuffles the samples anew in each epoch; None keeps their order.
-        pin_memory: for copies to a GPU.
+        num_threads: threads that read ahead; 0 reads in this one, when a batch is asked for.
+        seed: shuffles the images anew in each epoch; None keeps their order.
+        pin_memory: for copies to a GPU that need not wait.
     """
 
     def __init__(
-        self,
-        samples: list[Sample],
-        *,
-        isize: int,
-        resize: str,
-        batch_size: int,
-        num_workers: int,
-        seed: int | None = None,
-        pin_memory: bool = False,
+        self, images: Images, *, batch_size: int, num_threads: int, seed: int | None = None, pin_memory: bool = False
     ) -> None:
-        self.samples = samples
-        self.batches = BalancedBatches(len(samples), batch_size=batch_size, seed=seed)
-        self._loader = DataLoader(
-            DecodedBatches(samples, isize=isize, resize=resize),
-            sampler=self.batches,
-            batch_size=None,  # the sampler gives whole batches
-            num_workers=min(num_workers, len(self.batches)),
-            persistent_workers=num_workers > 0,
-            pin_memory=pin_memory,
-            worker_init_fn=start_worker,
-            generator=torch.Generator().manual_seed(0),  # else each epoch takes a number from the global one
-        )
+        self.images = images
+        self.batches = BalancedBatches(len(images), batch_size=batch_size, seed=seed)
+        self.num_threads = num_threads
+        self.pin_memory = pin_memory
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -127,7 +119,38 @@ class Loader:
             InputError: a file cannot be read.
         """
         self.batches.epoch, self.batches.first = number, first
-        for batch in self._loader:
-            if isinstance(batch, InputError):
-                raise batch
-            yield batch
+        if self.num_threads == 0:
+            for index in self.batches:
+                batch = self._empty(index)
+                self.images.read(index, batch.grey.numpy()[:, 0])
+                yield batch
+            return
+        pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="images")
+        under_way: deque[tuple[Batch, list[Future[None]]]] = deque()
+        try:
+            for index in self.batches:
+                under_way.append(self._start(index, pool))
+                if len(under_way) > BATCHES_AHEAD:
+                    yield _finish(*under_way.popleft())
+            while under_way:
+                yield _finish(*under_way.popleft())
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _empty(self, index: list[int]) -> Batch:
+        shape = len(index), 1, self.images.isize, self.images.isize
+        return Batch(torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory), torch.tensor(index))
+
+    def _start(self, index: list[int], pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
+        """Share a batch out among the threads."""
+        batch, parts = self._empty(index), []
+        for places in np.array_split(np.arange(len(index)), min(self.num_threads, len(index))):
+            low, high = places[0], places[-1] + 1
+            parts.append(pool.submit(self.images.read, index[low:high], batch.grey.numpy()[low:high, 0]))
+        return batch, parts
+
+
+def _finish(batch: Batch, parts: list[Future[None]]) -> Batch:
+    for part in parts:
+        part.result()
+    return batch

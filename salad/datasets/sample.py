@@ -1,10 +1,17 @@
 """The one type of a sample, and of a split of them, behind every data set."""
 
+from __future__ import annotations
+
 import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NORMAL, ABNORMAL = 0, 1
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -49,6 +56,21 @@ class Skipped:
     split: str
 
 
+class Images(Protocol):
+    """Where pixels come from: the files themselves, or a cache of what they hold."""
+
+    isize: int
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
+        """Read some images into `out`, (len(index), S, S); called from several threads at once.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """The samples of train, val or test.
@@ -58,12 +80,14 @@ class Split:
         normal_class: the name of the class that counts as normal.
         classes: the names of all its classes.
         skipped: files that were left out.
+        images: their pixels, once they have been looked at.
     """
 
     samples: list[Sample] = field(repr=False)
     normal_class: str
     classes: tuple[str, ...]
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
+    images: Images | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         num_abnormal = len(self.samples) - self.num_normal
@@ -92,10 +116,10 @@ class Split:
         """Whether an AUC is defined."""
         return 0 < self.num_normal < len(self.samples)
 
-    def only_normal(self) -> "Split":
+    def only_normal(self) -> Split:
         """The same split without its abnormal samples."""
         normal = [sample for sample in self.samples if sample.label == NORMAL]
-        return replace(self, samples=normal)
+        return replace(self, samples=normal, images=None)
 
 
 # (DATA_PATH, "train" | "val" | "test", --normal_class) -> the split, or None where an optional one is absent

@@ -2,71 +2,68 @@
 
 import csv
 import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import torch
-from torch.utils.data import DataLoader, Dataset
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
+from salad.datasets.cache import CachedImages, cached_images
 from salad.datasets.images import read_image
-from salad.datasets.sample import Sample, Skipped, Split, printable
+from salad.datasets.loader import DecodedImages
+from salad.datasets.sample import Skipped, Split, printable
 from salad.errors import InputError
-from salad.interrupt import start_worker
 
 logger = logging.getLogger(__name__)
 
 SKIPPED_FILE = "skipped.csv"
-FILES_PER_TASK = 8
+FILES_AHEAD = 4  # that each thread may be in front of what was taken
 SHOWN_ON_SCREEN = 20  # bad files; log.txt has all
 
-
-class FileChecks(Dataset[list["str | None"]]):
-    """What is wrong with the files of one task, each decoded as the run will decode it; None for a good one."""
-
-    def __init__(self, paths: list[Path], *, isize: int, resize: str) -> None:
-        self.paths = paths
-        self.isize = isize
-        self.resize = resize
-
-    def __len__(self) -> int:
-        return -(-len(self.paths) // FILES_PER_TASK)
-
-    def __getitem__(self, task: int) -> list[str | None]:
-        return [self._check(path) for path in self.paths[task * FILES_PER_TASK : (task + 1) * FILES_PER_TASK]]
-
-    def _check(self, path: Path) -> str | None:
-        try:
-            read_image(path, isize=self.isize, resize=self.resize)
-        except InputError as error:
-            return str(error).removeprefix(f"{printable(path)}: ")
-        return None
+T = TypeVar("T")
 
 
-def scan(splits: dict[str, Split], *, isize: int, resize: str, num_workers: int, on_bad_image: str) -> dict[str, Split]:
-    """Decode every file of some splits once.
+def scan(
+    splits: dict[str, Split],
+    *,
+    isize: int,
+    resize: str,
+    num_threads: int,
+    on_bad_image: str,
+    cache: Path | None = None,
+    data_path: Path = Path(),
+) -> dict[str, Split]:
+    """Decode every file of some splits once, into a cache or only to see that it can be read.
 
     Args:
         splits: by name, ``train``, ``val`` or ``test``.
         isize: S, in pixels.
         resize: ``squash``, ``pad`` or ``crop``.
-        num_workers: processes that decode; 0 decodes in this one.
+        num_threads: threads that decode; 0 decodes in this one.
         on_bad_image: ``error``, or ``skip``, which leaves bad files out.
+        cache: folder of the caches of this data set; None goes without.
+        data_path: the data set.
 
     Returns:
-        The splits without the bad files, which stand in their `skipped`.
+        The splits without the bad files, which stand in their `skipped`, and with `images`.
 
     Raises:
         InputError: there are bad files, all of them logged; or with ``skip``, a split holds no other.
     """
-    samples = [sample for split in splits.values() for sample in split.samples]
-    reasons = _find_reasons(samples, isize=isize, resize=resize, num_workers=num_workers)
-    kept = {name: _without_bad(name, split, reasons) for name, split in splits.items()}
+    read = partial(_read_split, isize=isize, resize=resize, num_threads=num_threads, cache=cache, data_path=data_path)
+    kept = {name: read(name, split) for name, split in splits.items()}
+    num_samples = sum(len(split.samples) for split in splits.values())
     skipped = [one for split in kept.values() for one in split.skipped]
     if skipped:
         _log(skipped, logging.WARNING if on_bad_image == "skip" else logging.ERROR)
     folders = " and ".join(f"{name}/" for name in splits)
-    count = f"{len(skipped)} of {len(samples)} images of {folders}"
+    count = f"{len(skipped)} of {num_samples} images of {folders}"
     if skipped and on_bad_image == "error":
         raise InputError(
             f"{count} cannot be read, the first is {skipped[0].name} ({skipped[0].reason}); log.txt names each: "
@@ -80,35 +77,64 @@ def scan(splits: dict[str, Split], *, isize: int, resize: str, num_workers: int,
     return kept
 
 
-def _find_reasons(samples: list[Sample], *, isize: int, resize: str, num_workers: int) -> dict[Path, str]:
-    """Why a file cannot be read, of the bad ones alone."""
-    checks = FileChecks([sample.path for sample in samples], isize=isize, resize=resize)
-    loader = DataLoader(
-        checks,
-        batch_size=None,
-        num_workers=min(num_workers, len(checks)),
-        worker_init_fn=start_worker,
-        generator=torch.Generator().manual_seed(0),  # else it takes a number from the global one
-    )
-    found: list[str | None] = []
-    with tqdm(total=len(samples), desc="checking images", leave=False, disable=None) as bar:
+def _read_split(
+    name: str, split: Split, *, isize: int, resize: str, num_threads: int, cache: Path | None, data_path: Path
+) -> Split:
+    """A split with its images and without its bad ones."""
+    decode = partial(decode_files, isize=isize, resize=resize, num_threads=num_threads)
+    images: CachedImages | None = None
+    if cache is not None:
         try:
-            for task in loader:
-                found += task
-                bar.update(len(task))
-        except RuntimeError as error:  # a worker died: out of memory, or a decoder crashed
-            raise InputError(
-                f"{samples[len(found)].name}, or a file after it, ended a process that decodes images "
-                f"({printable(error)}): is there memory enough? fewer --n_jobs_dataloader need less"
-            ) from None
-    return {sample.path: reason for sample, reason in zip(samples, found, strict=True) if reason is not None}
-
-
-def _without_bad(name: str, split: Split, reasons: dict[Path, str]) -> Split:
-    bad = [sample for sample in split.samples if sample.path in reasons]
-    skipped = tuple(Skipped(sample.name, reasons[sample.path], name) for sample in bad)
+            images, reasons = cached_images(
+                split.samples, folder=cache, data_path=data_path, split=name, isize=isize, resize=resize, decode=decode
+            )
+        except OSError as error:
+            logger.warning("%s: no cache there (%s); files are decoded in every epoch", cache, error.strerror or error)
+    if images is None:
+        paths = [sample.path for sample in split.samples]
+        found = zip(paths, decode(paths), strict=True)
+        reasons = {path: content for path, content in found if isinstance(content, str)}
     good = [sample for sample in split.samples if sample.path not in reasons]
-    return replace(split, samples=good, skipped=skipped)
+    skipped = (Skipped(one.name, reasons[one.path], name) for one in split.samples if one.path in reasons)
+    return replace(
+        split,
+        samples=good,
+        skipped=tuple(skipped),
+        images=images or DecodedImages(good, isize=isize, resize=resize),
+    )
+
+
+def decode_files(paths: list[Path], *, isize: int, resize: str, num_threads: int) -> Iterator[NDArray[np.uint8] | str]:
+    """The pixels (S, S) of each file, or in one line why it cannot be read; a few files are decoded ahead."""
+
+    def decode(path: Path) -> NDArray[np.uint8] | str:
+        try:
+            return read_image(path, isize=isize, resize=resize)
+        except InputError as error:
+            return str(error).removeprefix(f"{printable(path)}: ")
+
+    with tqdm(total=len(paths), desc="decoding", unit=" images", leave=False, disable=None) as bar:
+        for content in _map_in_order(decode, paths, num_threads=num_threads):
+            yield content
+            bar.update()
+
+
+def _map_in_order(function: Callable[[Path], T], items: list[Path], *, num_threads: int) -> Iterator[T]:
+    """What a function gives for each item, by some threads that stay a bounded number of items ahead."""
+    if num_threads == 0:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+    under_way: deque[Future[T]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > FILES_AHEAD * num_threads:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _log(skipped: list[Skipped], level: int) -> None:

@@ -1,0 +1,294 @@
+"""Every image decoded and resized once, kept on disk as plain pixels."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salad.datasets.images import read_image
+from salad.datasets.sample import Sample, printable
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # of the files, and of the pixels that `read_image` makes: counted up when either changes
+FOLDER_NAME = ".salad_cache"
+LOCK_FILE = "lock"
+
+# from files to their pixels (S, S), or to the reason why there are none, in the same order
+Decode = Callable[[list[Path]], Iterable["NDArray[np.uint8] | str"]]
+
+
+class Stamp(NamedTuple):
+    """What an image file has to keep for its pixels to stay good."""
+
+    name: str
+    size: int
+    mtime_ns: int
+
+
+class Row(NamedTuple):
+    """Where the pixels of an image are, and their CRC-32."""
+
+    number: int
+    crc: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """The pixels of some images at one size.
+
+    Attributes:
+        file: rows of S * S bytes; open, so that they stay although another run replaces the cache.
+        rows: of every image that could be read.
+        bad: the images that could not.
+    """
+
+    file: BinaryIO
+    rows: dict[Stamp, Row]
+    bad: frozenset[Stamp]
+
+    def read(self, row: Row, out: NDArray[np.uint8]) -> bool:
+        """Fill an array (S, S) with a row; False where its bytes are not those that were written.
+
+        They are read and not mapped: what was read does not stay in memory, and a failing disk is no crash.
+        """
+        with contextlib.suppress(OSError):
+            num_bytes = os.preadv(self.file.fileno(), [out.data], row.number * out.nbytes)
+            return num_bytes == out.nbytes and zlib.crc32(out.data) == row.crc
+        return False
+
+
+class CachedImages:
+    """Some images of a cache.
+
+    Args:
+        cache: holds all of them.
+        items: path and row of each.
+        isize: S, in pixels.
+        resize: ``squash``, ``pad`` or ``crop``.
+    """
+
+    def __init__(self, cache: Cache, items: list[tuple[Path, Row]], *, isize: int, resize: str) -> None:
+        self.cache = cache
+        self.isize = isize
+        self.resize = resize
+        self.items = items
+        self._is_damaged = False
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
+        """Read some rows into `out`, (len(index), S, S); what is damaged in the cache is decoded anew."""
+        for place, i in enumerate(index):
+            path, row = self.items[i]
+            if self.cache.read(row, out[place]):
+                continue
+            if not self._is_damaged:
+                self._is_damaged = True
+                logger.warning("%s is damaged: images are decoded anew; delete it", printable(self.cache.file.name))
+            out[place] = read_image(path, isize=self.isize, resize=self.resize)
+
+
+def choose_folder(cache: str | None, data_path: Path) -> Path | None:
+    """Where to keep the cache of a data set.
+
+    Args:
+        cache: a folder, ``off``, or None for a hidden folder in `data_path` or, where that is read-only, the
+            user's cache folder.
+        data_path: the data set.
+
+    Returns:
+        None for ``off``.
+    """
+    if cache == "off":
+        return None
+    if cache is None and os.access(data_path, os.W_OK):
+        return data_path / FOLDER_NAME
+    place = data_path.resolve()
+    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salad"
+    return (Path(cache) if cache else user) / f"{place.name}-{_digest(os.fsencode(place))}"
+
+
+def cached_images(
+    samples: list[Sample], *, folder: Path, data_path: Path, split: str, isize: int, resize: str, decode: Decode
+) -> tuple[CachedImages, dict[Path, str]]:
+    """Some images out of the cache, which is built or brought up to date first.
+
+    Only files that are new, changed, or could not be read before are decoded. The index is moved into place
+    last, so a build that is killed leaves nothing that counts; a second process that wants the same waits for
+    the first.
+
+    Args:
+        samples: good and bad images.
+        folder: of the caches of this data set.
+        data_path: the data set; images in it are known by their place in it, so that both can move together.
+        split: its name; each has one cache for every isize and resize.
+        isize: S, in pixels.
+        resize: ``squash``, ``pad`` or ``crop``.
+        decode: for the files that are not in the cache.
+
+    Returns:
+        The good images, in the order of the samples, and why each of the bad ones cannot be read.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    index_path = folder / f"{split}-{isize}-{resize}.json"
+    stamps = {sample.path: _stamp(sample.path, data_path) for sample in samples}
+    labels = {stamps[sample.path]: sample.label for sample in samples}
+    cache = _load(index_path, isize)
+    missing, reasons = _missing(cache, stamps, decode)
+    if cache is None or missing:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _lock(folder / LOCK_FILE):
+            cache = _load(index_path, isize)  # another process may have built it meanwhile
+            missing, reasons = _missing(cache, stamps, decode)
+            if cache is None or missing:
+                cache, found = _build(index_path, cache, stamps, labels, missing=missing, isize=isize, decode=decode)
+                reasons.update(found)
+    paths = [sample.path for sample in samples if sample.path not in reasons]
+    good = [(path, cache.rows[stamps[path]]) for path in paths]
+    return CachedImages(cache, good, isize=isize, resize=resize), reasons
+
+
+def _stamp(path: Path, data_path: Path) -> Stamp:
+    name = str(path.relative_to(data_path) if path.is_relative_to(data_path) else path)
+    try:
+        found = path.stat()
+    except OSError:  # its decoder will say why
+        return Stamp(name, -1, -1)
+    return Stamp(name, found.st_size, found.st_mtime_ns)
+
+
+def _missing(cache: Cache | None, stamps: dict[Path, Stamp], decode: Decode) -> tuple[list[Path], dict[Path, str]]:
+    """The files to decode into the cache, and those known as bad that still are: access may have been granted."""
+    unknown = [path for path, stamp in stamps.items() if cache is None or stamp not in cache.rows]
+    known_bad = [path for path in unknown if cache is not None and stamps[path] in cache.bad]
+    found = zip(known_bad, decode(known_bad), strict=True) if known_bad else ()
+    reasons = {path: content for path, content in found if isinstance(content, str)}
+    return [path for path in unknown if path not in reasons], reasons
+
+
+def _build(
+    index_path: Path,
+    old: Cache | None,
+    stamps: dict[Path, Stamp],
+    labels: dict[Stamp, int],
+    *,
+    missing: list[Path],
+    isize: int,
+    decode: Decode,
+) -> tuple[Cache, dict[Path, str]]:
+    """Write the pixels, kept and decoded ones, then the index; also gives why some files cannot be read."""
+    rows: dict[Stamp, Row] = {}
+    reasons: dict[Path, str] = {}
+    pixels = np.empty((isize, isize), np.uint8)
+    kept = [(path, stamp) for path, stamp in stamps.items() if old is not None and stamp in old.rows]
+    _make_room(index_path.parent, (len(kept) + len(missing)) * pixels.nbytes, len(kept), len(missing))
+    temporary = index_path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as file:
+            for path, stamp in kept:
+                if old is not None and old.read(old.rows[stamp], pixels):
+                    rows[stamp] = _append(file, pixels, len(rows))
+                else:  # damaged on the disk
+                    missing.append(path)
+            for path, content in zip(missing, decode(missing), strict=True):
+                if isinstance(content, str):
+                    reasons[path] = content
+                else:
+                    rows[stamps[path]] = _append(file, content, len(rows))
+            _to_disk(file)
+        bad = [stamp for path, stamp in stamps.items() if stamp not in rows]
+        entries = [[*stamp, labels[stamp], *row] for stamp, row in rows.items()]
+        index = json.dumps({"version": VERSION, "images": entries, "bad": bad})
+        pixel_path = _pixel_path(index_path, index)
+        temporary.replace(pixel_path)
+        with temporary.open("wb") as file:
+            file.write(index.encode("ascii"))
+            _to_disk(file)
+        temporary.replace(index_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    for other in index_path.parent.glob(f"{index_path.stem}-*.u8"):
+        if other != pixel_path:
+            other.unlink(missing_ok=True)
+    cache = _load(index_path, isize)
+    if cache is None:
+        raise OSError(f"{index_path} is gone as soon as it was written")
+    return cache, reasons
+
+
+def _append(file: BinaryIO, pixels: NDArray[np.uint8], number: int) -> Row:
+    content = pixels.tobytes()
+    file.write(content)
+    return Row(number, zlib.crc32(content))
+
+
+def _to_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _pixel_path(index_path: Path, index: str) -> Path:
+    """Where the pixels of an index lie: another index never finds them."""
+    return index_path.with_name(f"{index_path.stem}-{_digest(index.encode())}.u8")
+
+
+def _make_room(folder: Path, num_bytes: int, num_kept: int, num_missing: int) -> None:
+    """Say what is about to be written, and refuse it where it does not fit."""
+    size = f"{num_bytes / 2**20:,.1f} MiB"
+    logger.info("cache: %d images to decode, %d kept, %s in %s", num_missing, num_kept, size, folder)
+    free = shutil.disk_usage(folder).free
+    if free < num_bytes:
+        raise OSError(errno.ENOSPC, f"{size} are needed, {free / 2**20:,.1f} MiB are free")
+
+
+def _load(index_path: Path, isize: int) -> Cache | None:
+    """The cache as it is on the disk; None where there is none, or no whole one of this version."""
+    try:
+        text = index_path.read_text(encoding="ascii")
+        file = _pixel_path(index_path, text).open("rb", buffering=0)
+        index = json.loads(text)
+        rows = {Stamp(*entry[:3]): Row(*entry[4:]) for entry in index["images"]}
+        bad = frozenset(Stamp(*entry) for entry in index["bad"])
+        is_whole = os.fstat(file.fileno()).st_size == len(rows) * isize * isize
+        return Cache(file=file, rows=rows, bad=bad) if index["version"] == VERSION and is_whole else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """One build at a time; where the file system has no locks, builds at once cost time and do no harm."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("cache: waiting for another process that builds in %s", path.parent)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:
+            logger.debug("no locks in %s", path.parent, exc_info=True)
+        else:
+            for leftover in path.parent.glob("*.partial"):  # of builds that were killed
+                leftover.unlink(missing_ok=True)
+        yield
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
