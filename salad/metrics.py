@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from sklearn.metrics import roc_auc_score
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,8 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
     Returns:
         None where one class is missing and no AUC is defined.
     """
+    from sklearn.metrics import roc_auc_score  # here, because it takes longer to import than a run to start
+
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     positives, negatives = values[truth == 1], values[truth == 0]
     if not len(positives) or not len(negatives):

@@ -47,7 +47,7 @@ from salad.datasets import phantom, read_split
 from salad.datasets.images import read_image
 from salad.evaluate import embed
 from salad.metrics import Auc
-from salad.prepare import make_loader, start_network
+from salad.prepare import make_loader, scan_images, start_network
 
 
 @pytest.fixture(scope="module")
@@ -325,7 +325,8 @@ def test_train_on_all_keeps_abnormal_rows_but_scores_against_normal_ones(mixed_d
     )
     with tiny_unet():
         network = start_network(config, checkpoint, CPU)
-    z = embed(network, make_loader(config, read_split("CXR_author", mixed_data, "test"), CPU), CPU)
+    test = scan_images(config, {"test": read_split("CXR_author", mixed_data, "test")})["test"]
+    z = embed(network, make_loader(config, test, CPU), CPU)
     rows = checkpoint.bank.rows
     against_normal = scoring.knn_angle(z, rows[:12], k=12).tolist()
     assert score(tmp_path, mixed_data, "--k", 12) == pytest.approx(against_normal, abs=1e-6)
@@ -410,7 +411,8 @@ def test_load_model_starts_from_the_weights_and_fills_the_memory_by_a_pass(run, 
     config = Config(dataset_name="CXR_author", net_name="unet", xp_path=tmp_path, data_path=data, isize=64, rep_dim=8)
     with tiny_unet():
         network = start_network(config, start, CPU)
-    z = embed(network, make_loader(config, read_split("CXR_author", data, "train"), CPU), CPU)
+    split = scan_images(config, {"train": read_split("CXR_author", data, "train")})["train"]
+    z = embed(network, make_loader(config, split, CPU), CPU)
     assert (found.bank.rows * z).sum(dim=1).min() > 0.999
 
 
