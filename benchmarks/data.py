@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.compare import Timing, compare
 from salad.config import num_cores
 from salad.datasets.augment import AUGMENTATIONS
+from salad.datasets.decoder import Decoder
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Sample, Split
 from salad.datasets.scan import scan
@@ -110,8 +111,7 @@ def _loader(samples: list[Sample], cache: Path) -> Loader:
     split = Split(samples=samples, normal_class="normal", classes=("normal",))
     found = scan(
         {"train": split},
-        isize=ISIZE,
-        resize="squash",
+        decoder=Decoder(isize=ISIZE, resize="squash"),
         num_threads=num_cores(),
         on_bad_image="error",
         cache=cache,

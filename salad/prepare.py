@@ -12,6 +12,7 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.cache import choose_folder
+from salad.datasets.decoder import Decoder
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
 from salad.datasets.scan import scan
@@ -64,8 +65,7 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     """
     return scan(
         splits,
-        isize=config.image_size,
-        resize=config.resize,
+        decoder=Decoder(isize=config.image_size, resize=config.resize),
         num_threads=config.n_jobs_dataloader,
         on_bad_image=config.on_bad_image,
         cache=choose_folder(config.cache, config.data_path),

@@ -18,20 +18,23 @@ from running import ONE_THREAD, REPOSITORY, SHORT, TINY, invoke, read_lines, sco
 from salad import cli
 from salad.datasets import cache as caches
 from salad.datasets.cache import FOLDER_NAME, cached_images, choose_folder
+from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample
-from salad.datasets.scan import decode_files
+from salad.datasets.scan import decode_samples
+
+DECODER = Decoder(isize=8, resize="squash")
 
 
-class Decoder:
+class Counter:
     """Decodes to 8 x 8 and keeps a list of what it decoded."""
 
     def __init__(self):
         self.names = []
 
-    def __call__(self, paths):
-        self.names += [path.name for path in paths]
-        return decode_files(paths, isize=8, resize="squash", num_threads=0)
+    def __call__(self, samples):
+        self.names += [sample.path.name for sample in samples]
+        return decode_samples(samples, decoder=DECODER, num_threads=0)
 
 
 @pytest.fixture
@@ -41,15 +44,14 @@ def samples(tmp_path, write_image):
 
 def open_cache(samples, *, decode=None, folder=None):
     """The pixels of all good images, the reasons of the bad ones, and the names of the decoded files."""
-    decode = decode or Decoder()
+    decode = decode or Counter()
     data = samples[0].path.parent
     images, reasons = cached_images(
         samples,
         folder=folder or data.parent / "cache",
         data_path=data,
         split="train",
-        isize=8,
-        resize="squash",
+        decoder=DECODER,
         decode=decode,
     )
     pixels = np.zeros((len(images), 8, 8), np.uint8)
@@ -78,7 +80,7 @@ def test_the_cache_holds_what_the_files_hold_in_the_order_asked_for(samples):
 def test_size_is_announced_before_anything_is_written(samples, caplog):
     caplog.set_level(logging.INFO)
     seen = []
-    open_cache(samples, decode=lambda paths: seen.append(list(caplog.messages)) or Decoder()(paths))
+    open_cache(samples, decode=lambda wanted: seen.append(list(caplog.messages)) or Counter()(wanted))
     assert seen[0] == [f"cache: 6 images to decode, 0 kept, 0.0 MiB in {samples[0].path.parent.parent / 'cache'}"]
 
 
@@ -110,8 +112,8 @@ def test_after_any_changes_the_cache_is_right(tmp_path_factory, steps):
     root = tmp_path_factory.mktemp("steps")
     (root / "data").mkdir()
 
-    def decode(paths):
-        for path in paths:
+    def decode(samples):
+        for path in (sample.path for sample in samples):
             content = path.read_bytes() if path.exists() else b"bad"
             yield "bad" if content == b"bad" else np.full((8, 8), int(content), np.uint8)
 
@@ -125,8 +127,8 @@ def test_after_any_changes_the_cache_is_right(tmp_path_factory, steps):
             os.utime(path, ns=(time, time))
         if opens:
             pixels, reasons, _ = open_cache(everything, decode=decode)
-            found = dict(zip((one.path for one in everything), decode([one.path for one in everything]), strict=True))
-            assert reasons == {path: "bad" for path, content in found.items() if isinstance(content, str)}
+            found = dict(zip(everything, decode(everything), strict=True))
+            assert reasons == {sample: "bad" for sample, content in found.items() if isinstance(content, str)}
             assert [image[0, 0] for image in pixels] == [c[0, 0] for c in found.values() if not isinstance(c, str)]
     shutil.rmtree(root)
 
@@ -136,7 +138,7 @@ def test_a_bad_file_is_tried_again_and_the_others_are_not(samples):
     samples[2].path.write_bytes(b"garbage")
     for _ in range(2):
         pixels, reasons, names = open_cache(samples)
-        assert list(reasons) == [samples[2].path] and reasons[samples[2].path].startswith("not an image")
+        assert list(reasons) == [samples[2]] and reasons[samples[2]].startswith("not an image")
         assert set(names) == {"2.png"}
         assert np.array_equal(pixels, decoded([*samples[:2], *samples[3:]]))
 
@@ -144,18 +146,19 @@ def test_a_bad_file_is_tried_again_and_the_others_are_not(samples):
 def test_a_file_that_may_be_read_again_is_found_although_it_looks_the_same(samples):
     """Its size and time are as before: somebody has granted access."""
 
-    def refuse(paths):
-        return ("no permission" if path == samples[4].path else one for path, one in zip(paths, Decoder()(paths)))  # noqa: B905
+    def refuse(wanted):
+        found = zip(wanted, Counter()(wanted), strict=True)
+        return ("no permission" if sample == samples[4] else pixels for sample, pixels in found)
 
-    assert open_cache(samples, decode=refuse)[1] == {samples[4].path: "no permission"}
+    assert open_cache(samples, decode=refuse)[1] == {samples[4]: "no permission"}
     pixels, reasons, names = open_cache(samples)
     assert not reasons and set(names) == {"4.png"}
     assert np.array_equal(pixels, decoded(samples))
 
 
 def test_a_build_that_is_stopped_leaves_nothing_that_counts(samples):
-    def stop(paths):
-        yield from Decoder()(paths[:3])
+    def stop(wanted):
+        yield from Counter()(wanted[:3])
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -170,12 +173,14 @@ import os, sys
 from pathlib import Path
 from salad.datasets import cache
 from salad.datasets.sample import Sample
-from salad.datasets.scan import decode_files
+from salad.datasets.scan import decode_samples
+from salad.datasets.decoder import Decoder
+DECODER = Decoder(isize=8, resize="squash")
 data = Path(sys.argv[1])
 samples = [Sample(path, path.name, 0) for path in sorted(data.iterdir())]
 moment, replace = int(sys.argv[2]), Path.replace
-def decode(paths):
-    for number, pixels in enumerate(decode_files(paths, isize=8, resize="squash", num_threads=0)):
+def decode(wanted):
+    for number, pixels in enumerate(decode_samples(wanted, decoder=DECODER, num_threads=0)):
         if number == moment:
             os._exit(9)
         yield pixels
@@ -186,8 +191,8 @@ def move(path, target):
     moves.append(target)
     return replace(path, target)
 Path.replace = move
-cache.cached_images(samples, folder=data.parent / "cache", data_path=data, split="train", isize=8, resize="squash",
-                    decode=decode)
+cache.cached_images(samples, folder=data.parent / "cache", data_path=data, split="train",
+                    decoder=DECODER, decode=decode)
 """
 
 
@@ -214,16 +219,18 @@ import logging, sys, time
 from pathlib import Path
 from salad.datasets.cache import cached_images
 from salad.datasets.sample import Sample
-from salad.datasets.scan import decode_files
+from salad.datasets.scan import decode_samples
+from salad.datasets.decoder import Decoder
+DECODER = Decoder(isize=8, resize="squash")
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 data = Path(sys.argv[1])
 samples = [Sample(path, path.name, 0) for path in sorted(data.iterdir())]
-def decode(paths):
-    for pixels in decode_files(paths, isize=8, resize="squash", num_threads=0):
+def decode(wanted):
+    for pixels in decode_samples(wanted, decoder=DECODER, num_threads=0):
         time.sleep(0.3)
         yield pixels
-cached_images(samples, folder=data.parent / "cache", data_path=data, split="train", isize=8, resize="squash",
-              decode=decode)
+cached_images(samples, folder=data.parent / "cache", data_path=data, split="train",
+              decoder=DECODER, decode=decode)
 """
 
 
@@ -243,12 +250,12 @@ def test_without_locks_builds_at_once_do_no_harm(samples, monkeypatch):
 
     monkeypatch.setattr(caches.fcntl, "flock", refuse)
 
-    def decode(paths):  # while one is building, another builds the same
-        if paths and paths[0] == samples[0].path:
+    def decode(wanted):  # while one is building, another builds the same
+        if wanted and wanted[0] == samples[0]:
             with monkeypatch.context() as inner:
                 inner.setattr(os, "getpid", lambda: 12345)
-                open_cache(samples, decode=lambda paths: Decoder()(paths))
-        return Decoder()(paths)
+                open_cache(samples, decode=Counter())
+        return Counter()(wanted)
 
     pixels, _, _ = open_cache(samples, decode=decode)
     assert np.array_equal(pixels, decoded(samples))
@@ -264,9 +271,7 @@ def flip(path, place):
 @pytest.mark.parametrize("harm", [lambda path: flip(path, 70), lambda path: os.truncate(path, 100)])
 def test_damage_during_a_run_is_seen_and_the_files_are_decoded(samples, harm, caplog):
     data = samples[0].path.parent
-    images, _ = cached_images(
-        samples, folder=data, data_path=data, split="train", isize=8, resize="squash", decode=Decoder()
-    )
+    images, _ = cached_images(samples, folder=data, data_path=data, split="train", decoder=DECODER, decode=Counter())
     harm(only(data, "*.u8"))
     pixels = np.zeros((6, 8, 8), np.uint8)
     images.read(list(range(6)), pixels)
@@ -340,7 +345,9 @@ def test_memory_does_not_grow_with_the_number_of_images():
         "from pathlib import Path\n"
         "import numpy as np\n"
         "from salad.datasets.cache import Cache, CachedImages, Row\n"
+        "from salad.datasets.decoder import Decoder\n"
         "from salad.datasets.loader import Loader\n"
+        "from salad.datasets.sample import Sample\n"
         "def resident():\n"
         "    pages = int(Path('/proc/self/statm').read_text().split()[1])\n"
         "    return pages * os.sysconf('SC_PAGE_SIZE') / 2**20\n"
@@ -348,8 +355,9 @@ def test_memory_does_not_grow_with_the_number_of_images():
         "    os.truncate(file.fileno(), 3000 * 256 * 256)\n"  # 188 MiB
         "    zero = __import__('zlib').crc32(bytes(256 * 256))\n"
         "    cache = Cache(file=file, rows={}, bad=frozenset())\n"
-        "    items = [(Path('x'), Row(i, zero)) for i in range(3000)]\n"
-        "    loader = Loader(CachedImages(cache, items, isize=256, resize='squash'), batch_size=32, num_threads=2)\n"
+        "    items = [(Sample(Path('x'), 'x', 0), Row(i, zero)) for i in range(3000)]\n"
+        "    images = CachedImages(cache, items, decoder=Decoder(isize=256, resize='squash'))\n"
+        "    loader = Loader(images, batch_size=32, num_threads=2)\n"
         "    for number, _ in enumerate(loader.epoch(0)):\n"
         "        before = resident() if number == 8 else before if number else 0\n"
         "    print(resident() - before)\n"

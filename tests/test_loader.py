@@ -11,10 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import REPOSITORY
 
+from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.loader import BATCHES_AHEAD, BalancedBatches, DecodedImages, Loader
 from salad.datasets.sample import Sample
 from salad.errors import InputError
+
+DECODER = Decoder(isize=8, resize="squash")
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def samples(tmp_path, write_image):
 
 
 def make(samples, *, seed=0, num_threads=0, batch_size=3):
-    images = DecodedImages(samples, isize=8, resize="squash")
+    images = DecodedImages(samples, decoder=DECODER)
     return Loader(images, batch_size=batch_size, num_threads=num_threads, seed=seed)
 
 
@@ -137,9 +140,11 @@ def test_an_epoch_that_is_held_after_an_error_does_not_keep_the_process_alive(sa
         "import sys\n"
         "from pathlib import Path\n"
         "from salad.datasets.loader import DecodedImages, Loader\n"
+        "from salad.datasets.decoder import Decoder\n"
         "from salad.datasets.sample import Sample\n"
         "samples = [Sample(Path(sys.argv[1]), 'a', 0)] * 50\n"
-        "held = Loader(DecodedImages(samples, isize=8, resize='squash'), batch_size=2, num_threads=2).epoch(0)\n"
+        "images = DecodedImages(samples, decoder=Decoder(isize=8, resize='squash'))\n"
+        "held = Loader(images, batch_size=2, num_threads=2).epoch(0)\n"
         "next(held)\n"
         "raise RuntimeError('a fault')\n"
     )

@@ -11,6 +11,7 @@ from running import SHORT, TINY, invoke, read_csv, read_json, read_lines, stoppe
 
 from salad import cli
 from salad.datasets import read_split
+from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.loader import DecodedImages, Loader
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample
@@ -61,7 +62,7 @@ def test_mixed_sizes_make_one_batch(real, resize):
     paths = images_below(real / "kermany_fullres", ".jpeg")[::8]
     assert len({size_of(path) for path in paths}) > 3
     samples = [Sample(path, path.name, NORMAL) for path in paths]
-    images = DecodedImages(samples, isize=64, resize=resize)
+    images = DecodedImages(samples, decoder=Decoder(isize=64, resize=resize))
     loader = Loader(images, batch_size=len(paths), num_threads=0)
     (batch,) = loader.epoch(0)
     assert batch.grey.shape == (len(paths), 1, 64, 64)

@@ -13,11 +13,13 @@ from running import SHORT, TINY, invoke, read_csv, read_json, score, stopped, tr
 from salad import cli, evaluate, prepare
 from salad.datasets import phantom, read_split
 from salad.datasets import scan as scans
+from salad.datasets.decoder import Decoder
 from salad.datasets.sample import Sample, Skipped, Split
 from salad.datasets.scan import scan, write_skipped
 from salad.errors import InputError
 from salad.run_folder import RunFolder, log_to
 
+DECODER = Decoder(isize=8, resize="squash")
 GOOD = {"a.png", "b.png", "c.png", "d.png"}
 ODD_NAMES = [b"\xff\xfe.png", b"line\nbreak.png", "röntgen 胸部.png".encode(), b"x" * 251 + b".png", b'a,"b".png']
 
@@ -37,7 +39,7 @@ def split(tmp_path, write_image):
 
 
 def run_scan(split, *, num_threads=0, on_bad_image="skip"):
-    return scan({"train": split}, isize=8, resize="squash", num_threads=num_threads, on_bad_image=on_bad_image)["train"]
+    return scan({"train": split}, decoder=DECODER, num_threads=num_threads, on_bad_image=on_bad_image)["train"]
 
 
 def names(split):
@@ -78,7 +80,7 @@ def test_good_files_pass_without_a_word(split, caplog, on_bad_image):
 
 def test_several_splits_are_told_apart(split, write_image, tmp_path):
     val = Split(samples=[Sample(write_image(tmp_path / "v.png"), "val/v.png", 0)], normal_class="n", classes=("n",))
-    found = scan({"train": split, "val": val}, isize=8, resize="squash", num_threads=0, on_bad_image="skip")
+    found = scan({"train": split, "val": val}, decoder=DECODER, num_threads=0, on_bad_image="skip")
     assert names(found["train"]) == GOOD and names(found["val"]) == {"v.png"}
     assert not found["val"].skipped
 
@@ -111,14 +113,14 @@ def test_screen_shows_some_and_the_log_all(split, tmp_path, capfd):
 
 def test_few_files_are_decoded_ahead(monkeypatch):
     """However many there are, and however long what takes them takes."""
-    decoded: list[Path] = []
+    decoded: list[Sample] = []
 
-    def count(path, **_):
-        decoded.append(path)
+    def count(_, sample):
+        decoded.append(sample)
         return np.zeros((8, 8), np.uint8)
 
-    monkeypatch.setattr(scans, "read_image", count)
-    taken = scans.decode_files([Path(str(i)) for i in range(500)], isize=8, resize="squash", num_threads=2)
+    monkeypatch.setattr(Decoder, "read", count)
+    taken = scans.decode_samples([Sample(Path(str(i)), str(i), 0) for i in range(500)], decoder=DECODER, num_threads=2)
     next(taken)
     taken.close()
     assert 1 <= len(decoded) <= 1 + 2 * scans.FILES_AHEAD
@@ -239,8 +241,7 @@ def test_file_that_turns_bad_during_the_run(run, data, tmp_path, monkeypatch, pr
     def scan_then_change(config, splits):
         found = prepare.scan(
             splits,
-            isize=64,
-            resize="squash",
+            decoder=Decoder(isize=64, resize="squash"),
             num_threads=0,
             on_bad_image=config.on_bad_image,
         )

@@ -19,17 +19,17 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from salad.datasets.images import read_image
+from salad.datasets.decoder import Decoder
 from salad.datasets.sample import Sample, printable
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the files, and of the pixels that `read_image` makes: counted up when either changes
+VERSION = 1  # of the files, and of the pixels that a decoder makes: counted up when either changes
 FOLDER_NAME = ".salad_cache"
 LOCK_FILE = "lock"
 
-# from files to their pixels (S, S), or to the reason why there are none, in the same order
-Decode = Callable[[list[Path]], Iterable["NDArray[np.uint8] | str"]]
+# from samples to their pixels (S, S), or to the reason why there are none, in the same order
+Decode = Callable[[list[Sample]], Iterable["NDArray[np.uint8] | str"]]
 
 
 class Stamp(NamedTuple):
@@ -77,16 +77,15 @@ class CachedImages:
 
     Args:
         cache: holds all of them.
-        items: path and row of each.
-        isize: S, in pixels.
-        resize: ``squash``, ``pad`` or ``crop``.
+        items: each with its row.
+        decoder: made the pixels.
     """
 
-    def __init__(self, cache: Cache, items: list[tuple[Path, Row]], *, isize: int, resize: str) -> None:
+    def __init__(self, cache: Cache, items: list[tuple[Sample, Row]], *, decoder: Decoder) -> None:
         self.cache = cache
-        self.isize = isize
-        self.resize = resize
+        self.isize = decoder.isize
         self.items = items
+        self.decoder = decoder
         self._is_damaged = False
 
     def __len__(self) -> int:
@@ -95,13 +94,13 @@ class CachedImages:
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
         """Read some rows into `out`, (len(index), S, S); what is damaged in the cache is decoded anew."""
         for place, i in enumerate(index):
-            path, row = self.items[i]
+            sample, row = self.items[i]
             if self.cache.read(row, out[place]):
                 continue
             if not self._is_damaged:
                 self._is_damaged = True
                 logger.warning("%s is damaged: images are decoded anew; delete it", printable(self.cache.file.name))
-            out[place] = read_image(path, isize=self.isize, resize=self.resize)
+            out[place] = self.decoder.read(sample)
 
 
 def choose_folder(cache: str | None, data_path: Path) -> Path | None:
@@ -125,8 +124,8 @@ def choose_folder(cache: str | None, data_path: Path) -> Path | None:
 
 
 def cached_images(
-    samples: list[Sample], *, folder: Path, data_path: Path, split: str, isize: int, resize: str, decode: Decode
-) -> tuple[CachedImages, dict[Path, str]]:
+    samples: list[Sample], *, folder: Path, data_path: Path, split: str, decoder: Decoder, decode: Decode
+) -> tuple[CachedImages, dict[Sample, str]]:
     """Some images out of the cache, which is built or brought up to date first.
 
     Only files that are new, changed, or could not be read before are decoded. The index is moved into place
@@ -137,10 +136,9 @@ def cached_images(
         samples: good and bad images.
         folder: of the caches of this data set.
         data_path: the data set; images in it are known by their place in it, so that both can move together.
-        split: its name; each has one cache for every isize and resize.
-        isize: S, in pixels.
-        resize: ``squash``, ``pad`` or ``crop``.
-        decode: for the files that are not in the cache.
+        split: its name; each has one cache for every decoder.
+        decoder: makes the pixels.
+        decode: runs it over the samples that are not in the cache.
 
     Returns:
         The good images, in the order of the samples, and why each of the bad ones cannot be read.
@@ -148,25 +146,24 @@ def cached_images(
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    index_path = folder / f"{split}-{isize}-{resize}.json"
-    stamps = {sample.path: _stamp(sample.path, data_path) for sample in samples}
-    labels = {stamps[sample.path]: sample.label for sample in samples}
-    cache = _load(index_path, isize)
+    index_path = folder / f"{split}-{decoder.key}.json"
+    stamps = {sample: _stamp(sample, data_path) for sample in samples}
+    cache = _load(index_path, decoder.isize)
     missing, reasons = _missing(cache, stamps, decode)
     if cache is None or missing:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder / LOCK_FILE):
-            cache = _load(index_path, isize)  # another process may have built it meanwhile
+            cache = _load(index_path, decoder.isize)  # another process may have built it meanwhile
             missing, reasons = _missing(cache, stamps, decode)
             if cache is None or missing:
-                cache, found = _build(index_path, cache, stamps, labels, missing=missing, isize=isize, decode=decode)
+                cache, found = _build(index_path, cache, stamps, missing=missing, isize=decoder.isize, decode=decode)
                 reasons.update(found)
-    paths = [sample.path for sample in samples if sample.path not in reasons]
-    good = [(path, cache.rows[stamps[path]]) for path in paths]
-    return CachedImages(cache, good, isize=isize, resize=resize), reasons
+    good = [(sample, cache.rows[stamps[sample]]) for sample in samples if sample not in reasons]
+    return CachedImages(cache, good, decoder=decoder), reasons
 
 
-def _stamp(path: Path, data_path: Path) -> Stamp:
+def _stamp(sample: Sample, data_path: Path) -> Stamp:
+    path = sample.path
     name = str(path.relative_to(data_path) if path.is_relative_to(data_path) else path)
     try:
         found = path.stat()
@@ -175,46 +172,48 @@ def _stamp(path: Path, data_path: Path) -> Stamp:
     return Stamp(name, found.st_size, found.st_mtime_ns)
 
 
-def _missing(cache: Cache | None, stamps: dict[Path, Stamp], decode: Decode) -> tuple[list[Path], dict[Path, str]]:
-    """The files to decode into the cache, and those known as bad that still are: access may have been granted."""
-    unknown = [path for path, stamp in stamps.items() if cache is None or stamp not in cache.rows]
-    known_bad = [path for path in unknown if cache is not None and stamps[path] in cache.bad]
+def _missing(
+    cache: Cache | None, stamps: dict[Sample, Stamp], decode: Decode
+) -> tuple[list[Sample], dict[Sample, str]]:
+    """The samples to decode into the cache, and those known as bad that still are: access may have been granted."""
+    unknown = [sample for sample, stamp in stamps.items() if cache is None or stamp not in cache.rows]
+    known_bad = [sample for sample in unknown if cache is not None and stamps[sample] in cache.bad]
     found = zip(known_bad, decode(known_bad), strict=True) if known_bad else ()
-    reasons = {path: content for path, content in found if isinstance(content, str)}
-    return [path for path in unknown if path not in reasons], reasons
+    reasons = {sample: content for sample, content in found if isinstance(content, str)}
+    return [sample for sample in unknown if sample not in reasons], reasons
 
 
 def _build(
     index_path: Path,
     old: Cache | None,
-    stamps: dict[Path, Stamp],
-    labels: dict[Stamp, int],
+    stamps: dict[Sample, Stamp],
     *,
-    missing: list[Path],
+    missing: list[Sample],
     isize: int,
     decode: Decode,
-) -> tuple[Cache, dict[Path, str]]:
+) -> tuple[Cache, dict[Sample, str]]:
     """Write the pixels, kept and decoded ones, then the index; also gives why some files cannot be read."""
     rows: dict[Stamp, Row] = {}
-    reasons: dict[Path, str] = {}
+    reasons: dict[Sample, str] = {}
     pixels = np.empty((isize, isize), np.uint8)
-    kept = [(path, stamp) for path, stamp in stamps.items() if old is not None and stamp in old.rows]
+    kept = [(sample, stamp) for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
     _make_room(index_path.parent, (len(kept) + len(missing)) * pixels.nbytes, len(kept), len(missing))
     temporary = index_path.with_suffix(f".{os.getpid()}.partial")
     try:
         with temporary.open("wb") as file:
-            for path, stamp in kept:
+            for sample, stamp in kept:
                 if old is not None and old.read(old.rows[stamp], pixels):
                     rows[stamp] = _append(file, pixels, len(rows))
                 else:  # damaged on the disk
-                    missing.append(path)
-            for path, content in zip(missing, decode(missing), strict=True):
+                    missing.append(sample)
+            for sample, content in zip(missing, decode(missing), strict=True):
                 if isinstance(content, str):
-                    reasons[path] = content
+                    reasons[sample] = content
                 else:
-                    rows[stamps[path]] = _append(file, content, len(rows))
+                    rows[stamps[sample]] = _append(file, content, len(rows))
             _to_disk(file)
-        bad = [stamp for path, stamp in stamps.items() if stamp not in rows]
+        bad = [stamp for stamp in stamps.values() if stamp not in rows]
+        labels = {stamp: sample.label for sample, stamp in stamps.items()}
         entries = [[*stamp, labels[stamp], *row] for stamp, row in rows.items()]
         index = json.dumps({"version": VERSION, "images": entries, "bad": bad})
         pixel_path = _pixel_path(index_path, index)

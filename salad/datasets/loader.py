@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from salad.datasets.images import read_image
+from salad.datasets.decoder import Decoder
 from salad.datasets.sample import Images, Sample
 
 BATCHES_AHEAD = 3  # that are read while one is worked on
@@ -23,14 +23,13 @@ class DecodedImages:
 
     Args:
         samples: what to read.
-        isize: S, in pixels.
-        resize: ``squash``, ``pad`` or ``crop``.
+        decoder: reads them.
     """
 
-    def __init__(self, samples: list[Sample], *, isize: int, resize: str) -> None:
+    def __init__(self, samples: list[Sample], *, decoder: Decoder) -> None:
         self.samples = samples
-        self.isize = isize
-        self.resize = resize
+        self.isize = decoder.isize
+        self.decoder = decoder
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -38,7 +37,7 @@ class DecodedImages:
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
         """Decode some files."""
         for place, i in enumerate(index):
-            out[place] = read_image(self.samples[i].path, isize=self.isize, resize=self.resize)
+            out[place] = self.decoder.read(self.samples[i])
 
 
 @dataclass(frozen=True)

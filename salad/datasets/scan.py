@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from salad.datasets.cache import CachedImages, cached_images
-from salad.datasets.images import read_image
+from salad.datasets.decoder import Decoder
 from salad.datasets.loader import DecodedImages
-from salad.datasets.sample import Skipped, Split, printable
+from salad.datasets.sample import Sample, Skipped, Split, printable
 from salad.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -32,8 +32,7 @@ T = TypeVar("T")
 def scan(
     splits: dict[str, Split],
     *,
-    isize: int,
-    resize: str,
+    decoder: Decoder,
     num_threads: int,
     on_bad_image: str,
     cache: Path | None = None,
@@ -43,8 +42,7 @@ def scan(
 
     Args:
         splits: by name, ``train``, ``val`` or ``test``.
-        isize: S, in pixels.
-        resize: ``squash``, ``pad`` or ``crop``.
+        decoder: reads them.
         num_threads: threads that decode; 0 decodes in this one.
         on_bad_image: ``error``, or ``skip``, which leaves bad files out.
         cache: folder of the caches of this data set; None goes without.
@@ -56,7 +54,7 @@ def scan(
     Raises:
         InputError: there are bad files, all of them logged; or with ``skip``, a split holds no other.
     """
-    read = partial(_read_split, isize=isize, resize=resize, num_threads=num_threads, cache=cache, data_path=data_path)
+    read = partial(_read_split, decoder=decoder, num_threads=num_threads, cache=cache, data_path=data_path)
     kept = {name: read(name, split) for name, split in splits.items()}
     num_samples = sum(len(split.samples) for split in splits.values())
     skipped = [one for split in kept.values() for one in split.skipped]
@@ -78,48 +76,47 @@ def scan(
 
 
 def _read_split(
-    name: str, split: Split, *, isize: int, resize: str, num_threads: int, cache: Path | None, data_path: Path
+    name: str, split: Split, *, decoder: Decoder, num_threads: int, cache: Path | None, data_path: Path
 ) -> Split:
     """A split with its images and without its bad ones."""
-    decode = partial(decode_files, isize=isize, resize=resize, num_threads=num_threads)
+    decode = partial(decode_samples, decoder=decoder, num_threads=num_threads)
     images: CachedImages | None = None
     if cache is not None:
         try:
             images, reasons = cached_images(
-                split.samples, folder=cache, data_path=data_path, split=name, isize=isize, resize=resize, decode=decode
+                split.samples, folder=cache, data_path=data_path, split=name, decoder=decoder, decode=decode
             )
         except OSError as error:
             logger.warning("%s: no cache there (%s); files are decoded in every epoch", cache, error.strerror or error)
     if images is None:
-        paths = [sample.path for sample in split.samples]
-        found = zip(paths, decode(paths), strict=True)
-        reasons = {path: content for path, content in found if isinstance(content, str)}
-    good = [sample for sample in split.samples if sample.path not in reasons]
-    skipped = (Skipped(one.name, reasons[one.path], name) for one in split.samples if one.path in reasons)
+        found = zip(split.samples, decode(split.samples), strict=True)
+        reasons = {sample: content for sample, content in found if isinstance(content, str)}
+    good = [sample for sample in split.samples if sample not in reasons]
+    skipped = (Skipped(sample.name, reasons[sample], name) for sample in split.samples if sample in reasons)
     return replace(
         split,
         samples=good,
         skipped=tuple(skipped),
-        images=images or DecodedImages(good, isize=isize, resize=resize),
+        images=images or DecodedImages(good, decoder=decoder),
     )
 
 
-def decode_files(paths: list[Path], *, isize: int, resize: str, num_threads: int) -> Iterator[NDArray[np.uint8] | str]:
-    """The pixels (S, S) of each file, or in one line why it cannot be read; a few files are decoded ahead."""
+def decode_samples(samples: list[Sample], *, decoder: Decoder, num_threads: int) -> Iterator[NDArray[np.uint8] | str]:
+    """The pixels (S, S) of each sample, or in one line why it cannot be read; a few files are decoded ahead."""
 
-    def decode(path: Path) -> NDArray[np.uint8] | str:
+    def decode(sample: Sample) -> NDArray[np.uint8] | str:
         try:
-            return read_image(path, isize=isize, resize=resize)
+            return decoder.read(sample)
         except InputError as error:
-            return str(error).removeprefix(f"{printable(path)}: ")
+            return str(error).removeprefix(f"{printable(sample.path)}: ")
 
-    with tqdm(total=len(paths), desc="decoding", unit=" images", leave=False, disable=None) as bar:
-        for content in _map_in_order(decode, paths, num_threads=num_threads):
+    with tqdm(total=len(samples), desc="decoding", unit=" images", leave=False, disable=None) as bar:
+        for content in _map_in_order(decode, samples, num_threads=num_threads):
             yield content
             bar.update()
 
 
-def _map_in_order(function: Callable[[Path], T], items: list[Path], *, num_threads: int) -> Iterator[T]:
+def _map_in_order(function: Callable[[Sample], T], items: list[Sample], *, num_threads: int) -> Iterator[T]:
     """What a function gives for each item, by some threads that stay a bounded number of items ahead."""
     if num_threads == 0:
         yield from map(function, items)

@@ -1,0 +1,32 @@
+"""From a sample to its pixels, the same way in training and in scoring."""
+
+from dataclasses import dataclass
+
+from salad.datasets.images import GreyImage, read_image
+from salad.datasets.sample import Sample
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder:
+    """How images are read.
+
+    Attributes:
+        isize: S, in pixels.
+        resize: ``squash``, ``pad`` or ``crop``.
+    """
+
+    isize: int
+    resize: str
+
+    def read(self, sample: Sample) -> GreyImage:
+        """The pixels of a sample, (S, S).
+
+        Raises:
+            InputError: its file cannot be read.
+        """
+        return read_image(sample.path, isize=self.isize, resize=self.resize)
+
+    @property
+    def key(self) -> str:
+        """A name for pixels that are read this way."""
+        return f"{self.isize}-{self.resize}"
