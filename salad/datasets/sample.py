@@ -28,17 +28,27 @@ def printable(text: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image file and what is known of it.
+    """One image and what is known of it.
 
     Attributes:
-        path: where the file is.
+        path: where its file is.
         name: its path inside DATA_PATH, with forward slashes, `printable`; what outputs show.
         label: 0 normal, 1 abnormal.
+        row: its place in the array of `path`, where that holds many images.
+        patient: tells whose image it is; never written to an output.
+        study: tells which images were taken together.
+        view: as the data set says it, ``PA`` say.
+        findings: what the data set says is to be seen.
     """
 
     path: Path
     name: str
     label: int
+    row: int | None = None
+    patient: str | None = None
+    study: str | None = None
+    view: str | None = None
+    findings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
