@@ -1,11 +1,15 @@
 import multiprocessing
 import shutil
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from salad.datasets import phantom
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)
