@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -163,11 +164,10 @@ def cached_images(
 
 
 def _stamp(sample: Sample, data_path: Path) -> Stamp:
-    path = sample.path
-    name = str(path.relative_to(data_path) if path.is_relative_to(data_path) else path)
+    name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # of strings: ten times faster
     name += "" if sample.row is None else f"#{sample.row}"
     try:
-        found = path.stat()
+        found = sample.path.stat()
     except OSError:  # its decoder will say why
         return Stamp(name, -1, -1)
     return Stamp(name, found.st_size, found.st_mtime_ns)
@@ -199,7 +199,7 @@ def _build(
     pixels = np.empty((isize, isize), np.uint8)
     kept = [(sample, stamp) for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
     _make_room(index_path.parent, (len(kept) + len(missing)) * pixels.nbytes, len(kept), len(missing))
-    temporary = index_path.with_suffix(f".{os.getpid()}.partial")
+    temporary = index_path.with_suffix(f".{secrets.token_hex(8)}.partial")  # no other build writes to it
     try:
         with temporary.open("wb") as file:
             for sample, stamp in kept:
