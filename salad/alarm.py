@@ -9,8 +9,11 @@ import os
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from salad.errors import InputError
 
 if TYPE_CHECKING:
     from torch._C._distributed_c10d import Store
@@ -19,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 KEY = "salad/end"
 LOOK_SECONDS = 0.5
+CONNECT_TIMEOUT = timedelta(minutes=5)
 GRACE_SECONDS = 3  # in which a process that another one's end breaks may end by itself
 
 
@@ -35,19 +39,31 @@ class Alarm:
         self.store = self.open_store()
         self._rank = rank
         self._is_off = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._has_noted = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
 
     @staticmethod
     def open_store() -> Store:
-        """A new connection to the store, as torchrun's environment variables say."""
+        """A new connection to the store, as torchrun's environment variables say.
+
+        Raises:
+            InputError: there is none.
+        """
         from torch.distributed.rendezvous import rendezvous
 
-        store: Store = next(iter(rendezvous("env://")))[0]
+        try:
+            store: Store = next(iter(rendezvous("env://", timeout=CONNECT_TIMEOUT)))[0]
+        except (RuntimeError, ValueError) as error:
+            raise InputError(
+                f"RANK and WORLD_SIZE are set, as by torchrun, but the store that it keeps cannot be reached: {error}"
+            ) from None
         return store
 
     def off(self) -> None:
         """The run has ended well."""
         self._is_off.set()
+        self._thread.join()
 
     def end(self, message: str, status: int) -> NoReturn:
         """End this process: with its message and status where it is the first to fail, else as the first did.
@@ -59,7 +75,9 @@ class Alarm:
             first = self.store.compare_set(KEY, "", own).decode()
         except RuntimeError:  # the store is gone, and with it whoever could have spoken
             first = own
-        if first == own and message:
+        if first != own:
+            self._note(json.loads(first))
+        elif message:
             print(message, file=sys.__stderr__, flush=True)
             _tell_torchrun(message)
         _exit(json.loads(first)["status"])
@@ -72,15 +90,18 @@ class Alarm:
                 first = json.loads(self.store.get(KEY))
             except RuntimeError:  # torchrun is gone; an exchange will fail
                 return
-            self._follow(first)
+            if first["rank"] == self._rank:  # this process is ending itself
+                return
+            self._note(first)
+            time.sleep(GRACE_SECONDS)
+            _exit(first["status"])
 
-    def _follow(self, first: dict[str, Any]) -> None:
-        """Log, on the first process, what another one said, on the screen too if that was another machine's."""
-        if first["rank"] != self._rank and first["message"]:
+    def _note(self, first: dict[str, Any]) -> None:
+        """Log, once, why another process ended; on the screen too if that was on another machine."""
+        if first["message"] and not self._has_noted.is_set():
+            self._has_noted.set()
             on_this_machine = first["machine"] == _machine()
             logger.error("process %d: %s", first["rank"], first["message"], extra={"only_in_file": on_this_machine})
-        time.sleep(GRACE_SECONDS)
-        _exit(first["status"])
 
 
 def _machine() -> str:

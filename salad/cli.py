@@ -67,9 +67,9 @@ def command_of(program: str) -> Callable[[Run], click.Command]:
             except KeyboardInterrupt:
                 team.end("", 128 + signal.SIGINT)
             except Exception as error:
-                logger.debug("internal error", exc_info=True)
                 if is_lost_peer(error):
                     team.end(LOST_PEER, 1)
+                logger.debug("internal error", exc_info=True)
                 if debug and team.size == 1:
                     raise
                 message = f"Internal error: {type(error).__name__}: {error}; {REPORT}"

@@ -6,6 +6,7 @@ torch is imported late: --help and a mistyped option must not wait for it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -22,6 +23,8 @@ from salad.alarm import Alarm
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)  # of one exchange; a process that fails is noticed at once, by the alarm
@@ -77,6 +80,7 @@ class Team:
             timeout=TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
+        logger.info("%d processes, %d on this machine", self.size, self.local_size)
 
     def joined(self, parts: list[T]) -> list[T]:
         """What each process made of its part of every batch, in the order of the batches, then of the ranks.

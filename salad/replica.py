@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -45,14 +44,12 @@ def replicate(
         team: all of its processes get the first one's weights.
         sync_bn: whether batch norm sees the images of all processes; else running statistics are the first's.
         used: whether the loss of the step under way is made of the embeddings, and of the reconstructions.
-        all_used: whether it is made of both in every step.
+        all_used: whether every weight gets a gradient in every step.
     """
     if team.size == 1:
         return network
     if sync_bn:
         synchronise(network, device)
-    # where the embedding is unused but leads to the reconstruction, every weight is used nevertheless
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     return DistributedDataParallel(
         network if all_used else _UsedOutputs(network, used),
         device_ids=[device] if device.type == "cuda" else None,

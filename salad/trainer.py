@@ -24,6 +24,7 @@ from salad.guards import check_loss, check_spread, check_weights
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
+from salad.networks import network_spec
 from salad.prepare import find_k, make_loader, make_optimizer, start_network
 from salad.replica import replicate
 from salad.run_folder import RunFolder
@@ -83,7 +84,7 @@ class Trainer:
             team=team,
             sync_bn=config.sync_bn,
             used=lambda: self.used_outputs,
-            all_used=config.w_rec > 0 and config.w_contrast + config.w_svdd > 0 and not config.pre_training_epochs,
+            all_used=self.always_uses_all,
         )
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
@@ -127,6 +128,13 @@ class Trainer:
         """Whether the loss is made of the embeddings, and of the reconstructions."""
         config = self.config
         return self.round != PRE_TRAINING and config.w_contrast + config.w_svdd > 0, config.w_rec > 0
+
+    @property
+    def always_uses_all(self) -> bool:
+        """Whether every weight has a part in the loss of every step."""
+        config = self.config
+        reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
+        return config.w_rec > 0 and (reaches_z or network_spec(config.net_name).decodes_embedding)
 
     def start_round(self) -> None:
         """Before round 0 the SVDD centre; before a later one its anchors, from the memory alone."""
