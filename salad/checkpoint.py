@@ -39,7 +39,7 @@ class Checkpoint:
         row_labels: 0 normal, 1 abnormal, of every memory row, (N,); None for a published file.
         svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
         anchors: of the round in which it was written; None in round 0.
-        training: what resuming needs (see `Trainer.save`); empty for a published file.
+        training: what resuming needs (see `run_state.save`); empty for a published file.
     """
 
     path: Path
@@ -111,7 +111,6 @@ def save_checkpoint(
         "normal_class": normal_class,
         "row_labels": row_labels,
         "svdd": svdd,
-        "rng": rng_state(),
         **training,
     }
     write_sealed(paths, content)
@@ -192,7 +191,7 @@ def rng_state() -> Mapping[str, Any]:
         "python": random.getstate(),
         "numpy": _numpy_state(),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
@@ -202,8 +201,9 @@ def set_rng_state(state: Mapping[str, Any]) -> None:
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] and torch.cuda.is_available():
+        number = torch.cuda.current_device() if len(state["cuda"]) > 1 else 0  # older files hold one for every GPU
+        torch.cuda.set_rng_state(state["cuda"][min(number, len(state["cuda"]) - 1)])
 
 
 def _tuples(value: Any) -> Any:

@@ -7,6 +7,7 @@ import logging
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import click
 
 from salad.config import Config
 from salad.datasets import DATASETS
+from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 from salad.errors import InputError, RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
 from salad.options import TEST, TRAIN, read_values, value_type
@@ -29,36 +31,49 @@ ARGUMENT_NOTES = {
     "net_name": f"({', '.join(NETWORKS)})",
 }
 REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
+LOST_PEER = "Error: another process of this run has ended without a word (killed? out of memory?); torchrun says which"
+
+Run = Callable[[dict[str, Any], Team], None]
 
 
-def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], click.Command]:
-    """Turn a function of the given values into a click command with the parameters that `Config` declares.
+class _Command(click.Command):
+    def main(self, *words: Any, **options: Any) -> Any:
+        mute_all_but_one_a_machine()
+        return super().main(*words, **options)
+
+
+def command_of(program: str) -> Callable[[Run], click.Command]:
+    """Turn a function of the given values and the team into a click command with the parameters of `Config`.
 
     The function gets the values that were typed or stand in the --load_config file, by name; the others
     are left to the defaults of `Config`.
     """
 
-    def decorate(run: Callable[[dict[str, Any]], None]) -> click.Command:
+    def decorate(run: Run) -> click.Command:
         declared = [one for one in dataclasses.fields(Config) if program in one.metadata["commands"]]
 
         def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
             typed = {name: value for name, value in values.items() if value is not None and value != ()}
+            team = SOLO
             try:
+                team = join()
                 read = read_values(load_config, Config) if load_config else {}
                 if program == TEST:
                     read.pop("load_model", None)  # what a run started from, not what it made
-                run({**{name: value for name, value in read.items() if value is not None}, **typed})
+                run({**{name: value for name, value in read.items() if value is not None}, **typed}, team)
+                team.leave()
             except StoppedError as error:
-                click.echo(f"Error: {error}", err=True)
-                sys.exit(error.exit_code)
+                team.end(f"Error: {error}", error.exit_code)
             except KeyboardInterrupt:
-                sys.exit(128 + signal.SIGINT)
+                team.end("", 128 + signal.SIGINT)
             except Exception as error:
+                if is_lost_peer(error):
+                    team.end(LOST_PEER, 1)
                 logger.debug("internal error", exc_info=True)
-                if debug:
+                if debug and team.size == 1:
                     raise
-                click.echo(f"Internal error: {type(error).__name__}: {error}; {REPORT}", err=True)
-                sys.exit(1)
+                message = f"Internal error: {type(error).__name__}: {error}; {REPORT}"
+                team.end(traceback.format_exc() if debug else message, 1)
 
         positional = [one for one in declared if one.default is dataclasses.MISSING]
         notes = "\n".join(
@@ -70,7 +85,7 @@ def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], cli
             help="JSON file of options, such as the config.json of a run; flags given on the line win.",
         )
         debug_option = click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error.")
-        return click.Command(
+        return _Command(
             run.__name__,
             callback=callback,
             params=[*map(_parameter, declared), file_option, debug_option],
@@ -102,26 +117,27 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
 
 
 @command_of(TRAIN)
-def train(given: dict[str, Any]) -> None:
+def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
     Config(**given)  # cheap checks before anything heavy
     from salad.run_folder import RunFolder, log_to
     from salad.training import run_training
 
-    folder = RunFolder(given["xp_path"])
+    folder = RunFolder(given["xp_path"], writes=team.is_first)
     with folder.lock():
         log_to(folder)
         try:
-            run_training(given, folder)
+            run_training(given, folder, team=team)
         except RunInterruptedError as error:
             command = [word for word in sys.argv if not word.startswith(("--resume", "--overwrite"))]
-            raise RunInterruptedError(error.received, f"go on with: python {shlex.join(command)} --resume") from None
+            go_on = team.how_to(f"{shlex.join(command)} --resume")
+            raise RunInterruptedError(error.received, f"go on with: {go_on}") from None
     name, net, xp, data = (str(given[one]) for one in ("dataset_name", "net_name", "xp_path", "data_path"))
     logger.info("done: score with  %s", shlex.join(["python", "test.py", name, net, xp, data]))
 
 
 @command_of(TEST)
-def test(given: dict[str, Any]) -> None:
+def test(given: dict[str, Any], team: Team) -> None:
     """Score DATA_PATH/test with a checkpoint; writes scores.csv and metrics.json to XP_PATH, prints the AUC."""
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
@@ -133,9 +149,11 @@ def test(given: dict[str, Any]) -> None:
     checkpoint = load_checkpoint(path)
     config = Config(**reconcile(given, checkpoint))
     config = dataclasses.replace(config, seed=draw_seed(config.seed), load_model=path)
-    folder = RunFolder(config.xp_path)
+    folder = RunFolder(config.xp_path, writes=team.is_first)
     log_to(folder)
-    result = run_test(config, checkpoint)
+    result = run_test(config, checkpoint, team=team)
+    if not team.is_first:
+        return
     write_result(result, folder, score=config.score, checkpoint=str(path), seed=config.seed)
     for name, found in result.aucs.items():
         logger.info("%-22s %s", f"AUC of {name}", found or "undefined")

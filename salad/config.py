@@ -172,6 +172,11 @@ class Config:
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)
     seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1, high=2**32 - 1)
+    sync_bn: bool = option(
+        False,
+        "Batch norm over the images of all processes that torchrun started, rather than of each.",
+        commands=(TRAIN,),
+    )
     deterministic: bool = option(False, "Use deterministic algorithms only (slower on a GPU).")
     overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,), may_change=True)
     resume: str | None = option(

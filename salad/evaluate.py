@@ -26,9 +26,10 @@ from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
 from salad.datasets.scan import write_skipped
 from salad.device import choose_device, seed_everything
+from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.metrics import Auc, auc
-from salad.prepare import find_k, make_loader, scan_images, start_network
+from salad.prepare import check_same_for_all, find_k, make_loader, scan_images, start_network
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -86,15 +87,22 @@ class Result:
 
 
 @torch.no_grad()
-def embed(network: Network, loader: Loader, device: torch.device) -> Tensor:
-    """Embeddings of all images of a loader, in eval mode: (N, D) on the device."""
+def embed(network: Network, loader: Loader, device: torch.device, *, team: Team = SOLO) -> Tensor:
+    """Embeddings of all images of a loader, or of a team's loaders together, in eval mode: (N, D) on the device."""
     network.eval()
-    return torch.cat([network.encode(_images(batch.grey, device)) for batch in loader.epoch(0)])
+    parts = [network.encode(_images(batch.grey, device)) for batch in loader.epoch(0)]
+    return torch.cat(parts if team.size == 1 else team.joined([z.cpu() for z in parts])).to(device)
 
 
 @torch.no_grad()
 def score_split(
-    network: Network, split: Split, loader: Loader, score: Callable[[Tensor, Network], Tensor], device: torch.device
+    network: Network,
+    split: Split,
+    loader: Loader,
+    score: Callable[[Tensor, Network], Tensor],
+    device: torch.device,
+    *,
+    team: Team = SOLO,
 ) -> Result:
     """Score every image of a split.
 
@@ -104,26 +112,25 @@ def score_split(
         loader: over the same images, in their order.
         score: from a batch of images (B, 3, S, S) in [-1, 1] and the network to scores (B,).
         device: where the network lies.
+        team: the processes that share the images; each gets the scores of all.
 
     Raises:
         InputError: a file cannot be read, or a score is not finite.
     """
     network.eval()
     start = time.perf_counter()
-    scores, means, deviations = [], [], []
+    parts = []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
-        scores.append(score(_images(batch.grey, device), network).cpu())
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
-        means.append(mean)
-        deviations.append(deviation)
-    if not all(torch.isfinite(part).all() for part in scores):
+        parts.append(torch.stack([score(_images(batch.grey, device), network).cpu().double(), mean, deviation]))
+    scores, means, deviations = torch.cat(team.joined(parts), dim=1).numpy()
+    if not np.isfinite(scores).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
-    arrays = [torch.cat(parts).double().numpy() for parts in (scores, means, deviations)]
     return Result(
         split=split,
-        scores=arrays[0],
-        image_mean=arrays[1],
-        image_std=arrays[2],
+        scores=scores,
+        image_mean=means,
+        image_std=deviations,
         seconds=time.perf_counter() - start,
     )
 
@@ -173,20 +180,23 @@ def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> Te
     return (error.abs() if rec_loss == "l1" else error.square()).mean(dim=(1, 2, 3))
 
 
-def run_test(config: Config, checkpoint: Checkpoint) -> Result:
+def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Result:
     """Score the test folder with a checkpoint.
 
     Args:
         config: agrees with what the checkpoint knows.
         checkpoint: ours or a published one.
+        team: the processes that share the images.
 
     Raises:
         InputError: the data, the checkpoint or an option is at fault.
     """
-    device = choose_device(config.device)
+    device = choose_device(config.device, team=team)
+    team.connect(device)
     seed_everything(config.seed, deterministic=config.deterministic)
     network = start_network(config, checkpoint, device)
-    split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
+    with team.first_alone("folder"):  # a phantom is drawn
+        split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
     assert split is not None, "only val may be absent"
     if split.normal_class != checkpoint.normal_class and checkpoint.normal_class in split.classes:
         raise InputError(
@@ -203,10 +213,12 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
         centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
         rec_loss=config.rec_loss,
     )
-    split = scan_images(config, {"test": split})["test"]
-    loader = make_loader(config, split, device)
+    with team.first_alone("images"):
+        split = scan_images(config, {"test": split})["test"]
+    check_same_for_all(split, team)
+    loader = make_loader(config, split, device, team=team)
     logger.info("test: %s", split)
-    result = score_split(network, split, loader, score, device)
+    result = score_split(network, split, loader, score, device, team=team)
     _warn_of_useless_scores(result, checkpoint, score_name=config.score)
     return dataclasses.replace(result, k=k or None)
 

@@ -16,6 +16,7 @@ from salad.datasets.decoder import Decoder
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
 from salad.datasets.scan import scan
+from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.networks import build_network, network_spec
 from salad.scoring import DEFAULT_K, choose_k
@@ -80,6 +81,24 @@ def _check_sizes(config: Config, train: Split) -> None:
         raise InputError(f"--ans_size is {config.ans_size}, but {num_rows} memory rows have {num_rows - 1} others each")
 
 
+def check_same_for_all(split: Split, team: Team) -> None:
+    """Raise `InputError` where the processes of a team have found different images, on different machines say."""
+    found, first = split.fingerprint, team.from_first(lambda: split.fingerprint)
+    if found != first:
+        raise InputError(
+            f"process {team.rank} finds {found}, but process 0 {first}: DATA_PATH must hold the same for all"
+        )
+
+
+def check_enough(num_images: int, what: str, team: Team) -> None:
+    """Raise `InputError` where there are fewer images than processes."""
+    if num_images < team.size:
+        raise InputError(
+            f"{what} {num_images}, but torchrun started {team.size} processes, each of which needs an image of every "
+            "batch: start fewer"
+        )
+
+
 def find_k(config: Config, *, num_normal_rows: int) -> int:
     """The k to score with; a default that shrinks is said.
 
@@ -94,8 +113,10 @@ def find_k(config: Config, *, num_normal_rows: int) -> int:
     return k
 
 
-def make_loader(config: Config, split: Split, device: torch.device, *, seed: int | None = None) -> Loader:
-    """A loader of a split that was scanned; shuffled where there is a seed."""
+def make_loader(
+    config: Config, split: Split, device: torch.device, *, seed: int | None = None, team: Team = SOLO
+) -> Loader:
+    """A loader of a split that was scanned, or of this process's part of each batch; shuffled with a seed."""
     assert split.images is not None and len(split.images) == len(split.samples), "scan_images comes first"
     return Loader(
         split.images,
@@ -103,6 +124,8 @@ def make_loader(config: Config, split: Split, device: torch.device, *, seed: int
         num_threads=config.n_jobs_dataloader,
         seed=seed,
         pin_memory=device.type == "cuda",
+        rank=team.rank,
+        world_size=team.size,
     )
 
 

@@ -25,13 +25,17 @@ class RunFolder:
 
     Args:
         path: XP_PATH; made where it is missing.
+        writes: whether this process writes there; of several, one does.
 
     Raises:
         InputError: the folder cannot be made or written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
+        if not writes:
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
             (path / LOG_FILE).touch()
@@ -59,6 +63,9 @@ class RunFolder:
         Raises:
             InputError: another training holds it.
         """
+        if not self.writes:
+            yield
+            return
         from salad.lock import only_one
 
         with only_one(self.path / LOCK_FILE):
@@ -123,6 +130,8 @@ def _storage(path: Path) -> Iterator[Path]:
 
 def log_to(folder: RunFolder) -> None:
     """Send the program's messages to stderr and, with the time and with tracebacks, to log.txt."""
+    if not folder.writes:
+        return
     logger = logging.getLogger("salad")
     logger.setLevel(logging.DEBUG)
     logger.propagate = False

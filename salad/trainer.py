@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import warnings
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -14,25 +12,30 @@ from tqdm import tqdm
 
 from salad import losses
 from salad.anchors import Anchors, discover_anchors
-from salad.checkpoint import Checkpoint, save_checkpoint, set_rng_state
+from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
+from salad.distributed import SOLO, Team
 from salad.errors import RunInterruptedError
 from salad.evaluate import choose_score, embed, score_split
 from salad.guards import check_loss, check_spread, check_weights
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
+from salad.networks import network_spec
 from salad.prepare import find_k, make_loader, make_optimizer, start_network
+from salad.replica import replicate
 from salad.run_folder import RunFolder
+from salad.run_state import save
 from salad.tally import Tally
 
 logger = logging.getLogger(__name__)
 
 RADIUS_WARM_UP_EPOCHS = 10  # of soft-boundary SVDD, before the radius leaves 0 (Ruff et al., 2018)
 PRE_TRAINING = -1  # its place among the rounds
+STEPS_TO_AGREE = 10  # on GPUs, between looks at each other's signals: they cost the head start that the CPU has
 
 
 class Trainer:
@@ -46,6 +49,7 @@ class Trainer:
         device: to compute on.
         start: a checkpoint whose weights to start from.
         interrupts: what may ask for an early end.
+        team: the processes that train together. All of them hold the same weights, bank, anchors and centre.
     """
 
     def __init__(
@@ -58,19 +62,30 @@ class Trainer:
         device: torch.device,
         start: Checkpoint | None = None,
         interrupts: Interrupts | None = None,
+        team: Team = SOLO,
     ) -> None:
         self.config = config
         self.folder = folder
         self.device = device
+        self.team = team
         self.interrupts = interrupts or Interrupts()
         self.train_split = train
         self.val_split = val
-        self.loader = make_loader(config, train, device, seed=config.seed)
-        self.val_loader = make_loader(config, val, device) if val else None
+        self.loader = make_loader(config, train, device, seed=config.seed, team=team)
+        self.val_loader = make_loader(config, val, device, team=team) if val else None
         self.augmentation = AUGMENTATIONS[config.augment]
         self.loss_weights = {"rec": config.w_rec, "aggregation": config.w_contrast, "svdd": config.w_svdd}
 
-        self.network = start_network(config, start, device)
+        with team.first_alone("weights"):  # they may have to be fetched
+            self.network = start_network(config, start, device)
+        self.replica = replicate(
+            self.network,
+            device=device,
+            team=team,
+            sync_bn=config.sync_bn,
+            used=lambda: self.used_outputs,
+            all_used=self.always_uses_all,
+        )
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
         self.row_labels = torch.tensor(train.labels, device=device).repeat_interleave(config.n_views)
@@ -108,24 +123,43 @@ class Trainer:
         """How many epochs the round under way has."""
         return self.config.pre_training_epochs if self.round == PRE_TRAINING else self.config.n_epochs
 
+    @property
+    def used_outputs(self) -> tuple[bool, bool]:
+        """Whether the loss is made of the embeddings, and of the reconstructions."""
+        config = self.config
+        return self.round != PRE_TRAINING and config.w_contrast + config.w_svdd > 0, config.w_rec > 0
+
+    @property
+    def always_uses_all(self) -> bool:
+        """Whether every weight has a part in the loss of every step."""
+        config = self.config
+        reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
+        return config.w_rec > 0 and (reaches_z or network_spec(config.net_name).decodes_embedding)
+
     def start_round(self) -> None:
         """Before round 0 the SVDD centre; before a later one its anchors, from the memory alone."""
         if self.round == 0:
             self.start_memory_and_centre()
         num_anchors = int(len(self.bank.rows) * self.config.ans_select_rate * max(0, self.round))
         if num_anchors > 0:
-            self.anchors = discover_anchors(
-                self.bank.rows,
-                num_anchors=num_anchors,
-                num_neighbours=self.config.ans_size,
-                temperature=self.config.npc_temperature,
-            )
+            self.anchors = self.team.from_first(lambda: self.find_anchors(num_anchors)).to(self.device)
+
+    def find_anchors(self, num_anchors: int) -> Anchors:
+        """This many anchors of the memory as it stands, on the CPU."""
+        config = self.config
+        return discover_anchors(
+            self.bank.rows,
+            num_anchors=num_anchors,
+            num_neighbours=config.ans_size,
+            temperature=config.npc_temperature,
+        ).to(torch.device("cpu"))
 
     def start_memory_and_centre(self) -> None:
         """From one pass in eval mode: the SVDD centre and, after --load_model, the memory rows."""
         if self.config.w_svdd == 0 and self.config.load_model is None:
             return
-        z = embed(self.network, make_loader(self.config, self.train_split, self.device), self.device)
+        loader = make_loader(self.config, self.train_split, self.device, team=self.team)
+        z = embed(self.network, loader, self.device, team=self.team)
         if self.config.w_svdd > 0:
             self.centre = F.normalize(z.mean(dim=0), dim=0)
         if self.config.load_model is not None:
@@ -146,7 +180,9 @@ class Trainer:
         ):
             terms, z = self.step(batch)
             tally.add(terms, z, None if self.centre is None else losses.svdd_distances(z, self.centre))
-            self.end_if_asked()
+            if self.team.size == 1 or self.device.type == "cpu" or tally.num_batches % STEPS_TO_AGREE == 0:
+                self.end_if_asked()
+        self.team.share_buffers(self.network)
         check_weights(self.network)
         self.schedule.step()
         self.tally = None
@@ -162,24 +198,27 @@ class Trainer:
         """Views, losses, backward, optimiser, memory.
 
         Returns:
-            The loss and its unweighted terms by name, and the detached embeddings (B * V, D).
+            The loss and its unweighted terms by name, and the detached embeddings (B * V, D), of all processes.
         """
         num_views = self.config.n_views
         grey, image = batch.grey.to(self.device, non_blocking=True), batch.index.to(self.device, non_blocking=True)
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
 
-        z, recon = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        z, recon = self.replica(inputs.contiguous(memory_format=torch.channels_last))
         terms = self.loss_terms(z, recon, targets, rows)
         loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
         check_loss(loss, z, terms, (self.train_split.samples[i].name for i in batch.index.tolist()))
 
+        assert self.tally is not None
+        sizes = [num_images * num_views for num_images in self.loader.batches.sizes(self.tally.num_batches)]
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * self.team.weight(sizes)).backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
+        rows, z = self.team.gather(rows, sizes), self.team.gather(z, sizes)
         if self.round != PRE_TRAINING:
             self.bank.update(rows, z)
-        return {"loss": loss, **terms}, z.detach()
+        return self.team.means({"loss": loss, **terms}, sizes), z
 
     def loss_terms(self, z: Tensor, recon: Tensor, targets: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """The terms of the loss that have a weight, unweighted, by name; in pre-training reconstruction alone."""
@@ -204,17 +243,18 @@ class Trainer:
         """Validate, log, and save; then the run can be resumed from here."""
         found = None if self.round == PRE_TRAINING else self.validate()
         self.val_auc = found.value if found else None
-        self.folder.append_metrics(
-            {
-                "epoch": self.epochs_done,
-                "round": None if self.round == PRE_TRAINING else self.round,
-                **metrics,
-                "num_anchors": len(self.anchors.anchors) if self.anchors else 0,
-                "radius": self.radius.item(),
-                "val_auc": self.val_auc,
-                "val_auc_ci95": found and [found.low, found.high],
-            }
-        )
+        if self.team.is_first:
+            self.folder.append_metrics(
+                {
+                    "epoch": self.epochs_done,
+                    "round": None if self.round == PRE_TRAINING else self.round,
+                    **metrics,
+                    "num_anchors": len(self.anchors.anchors) if self.anchors else 0,
+                    "radius": self.radius.item(),
+                    "val_auc": self.val_auc,
+                    "val_auc_ci95": found and [found.low, found.high],
+                }
+            )
         place = "pre-training" if self.round == PRE_TRAINING else f"round {self.round}"
         parts = [f"{name} {metrics[name]:.4f}" for name in ("loss", *self.loss_weights) if name in metrics]
         parts += [f"{metrics['images_per_second']:.1f} images/s"] + ([f"val AUC {found}"] if found else [])
@@ -233,8 +273,9 @@ class Trainer:
             paths.append(self.folder.round_model(self.round))
             if self.val_split is None and self.round == self.config.num_rounds:
                 paths.append(self.folder.model)
-        self.save([*paths, self.folder.last])
-        self.folder.keep_newest_rounds(self.config.keep)
+        save(self, [*paths, self.folder.last])
+        if self.team.is_first:
+            self.folder.keep_newest_rounds(self.config.keep)
 
     def validate(self) -> Auc | None:
         """AUC of the kNN score on val/; None without one."""
@@ -242,57 +283,12 @@ class Trainer:
             return None
         rows = self.bank.rows[self.row_labels == NORMAL]
         score = choose_score("knn", rows=rows, k=self.k, temperature=self.config.npc_temperature)
-        return score_split(self.network, self.val_split, self.val_loader, score, self.device).auc
+        return score_split(self.network, self.val_split, self.val_loader, score, self.device, team=self.team).auc
 
     def end_if_asked(self) -> None:
-        """Save and raise `RunInterruptedError` if a signal has come."""
-        if self.interrupts.received is not None:
+        """Save and raise `RunInterruptedError` if a signal has come, to this process or to another of its team."""
+        received = self.team.agree(self.interrupts.received)
+        if received is not None:
             if self.tally is not None:  # in the middle of an epoch; a finished one is saved already
-                self.save([self.folder.last])
-            raise RunInterruptedError(self.interrupts.received)
-
-    def save(self, paths: list[Path]) -> None:
-        """Write a checkpoint of the run as it stands."""
-        training = {
-            "round": self.round,
-            "epoch_in_round": self.epoch_in_round,
-            "epoch": self.epochs_done,
-            "val_auc": self.val_auc,
-            "best_auc": self.best_auc,
-            "tally": self.tally and self.tally.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "images": self.train_split.fingerprint,
-            "weights_loaded": self.network.weights_loaded,
-        }
-        save_checkpoint(
-            paths,
-            network=self.network,
-            bank=self.bank,
-            anchors=self.anchors,
-            config=self.config.as_json(),
-            normal_class=self.train_split.normal_class,
-            row_labels=self.row_labels,
-            svdd=None if self.centre is None else {"centre": self.centre, "radius": self.radius},
-            training=training,
-        )
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over the state of a checkpoint of `save`, so that the run goes on bit by bit as if never interrupted."""
-        training = checkpoint.training
-        checkpoint.load_into(self.network)
-        self.network.weights_loaded = training["weights_loaded"]
-        self.bank.rows = checkpoint.bank.rows.to(self.device)
-        self.anchors = checkpoint.anchors and checkpoint.anchors.to(self.device)
-        if checkpoint.svdd is not None:
-            self.centre = checkpoint.svdd["centre"].to(self.device)
-            self.radius = checkpoint.svdd["radius"].to(self.device)
-        self.optimizer.load_state_dict(training["optimizer"])
-        self.schedule.load_state_dict(training["schedule"])
-        self.round, self.epoch_in_round = training["round"], training["epoch_in_round"]
-        self.epochs_done, self.best_auc = training["epoch"], training["best_auc"]
-        self.val_auc = training["val_auc"]
-        self.tally = Tally.from_state_dict(training["tally"], self.device) if training["tally"] else None
-        set_rng_state(training["rng"])
-        # where no step of an epoch was left, the schedule rightly moves first
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+                save(self, [self.folder.last])
+            raise RunInterruptedError(received)

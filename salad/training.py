@@ -13,17 +13,19 @@ from salad.config import Config
 from salad.datasets.sample import Split
 from salad.datasets.scan import write_skipped
 from salad.device import choose_device, draw_seed, seed_everything
+from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.interrupt import Interrupts
-from salad.prepare import read_training_data
+from salad.prepare import check_enough, check_same_for_all, read_training_data
 from salad.run_folder import RunFolder
+from salad.run_state import restore, save
 from salad.storage import remove_leftovers
 from salad.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
-def run_training(given: dict[str, Any], folder: RunFolder) -> None:
+def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO) -> None:
     """Train on the images of train/ and write everything into the run folder; test/ is never looked at.
 
     Args:
@@ -31,6 +33,7 @@ def run_training(given: dict[str, Any], folder: RunFolder) -> None:
             values that the run has.
         folder: where to write, locked; a run that it holds is replaced, if that was asked for, once everything
             has been checked.
+        team: the processes that train together.
 
     Raises:
         InputError: the data or an option is at fault, or contradicts the run to go on with.
@@ -42,36 +45,56 @@ def run_training(given: dict[str, Any], folder: RunFolder) -> None:
     stopped = find_stopped_run(config, folder)
     if stopped is not None:
         config = resume_config(given, stopped)
-    config = dataclasses.replace(config, seed=draw_seed(config.seed))
-    device = choose_device(config.device)
+    device = choose_device(config.device, team=team)
+    check_enough(config.batch_size, "--batch_size is", team)
+    team.connect(device)
+    seed = config.seed
+    config = dataclasses.replace(config, seed=team.from_first(lambda: draw_seed(seed)))
     seed_everything(config.seed, deterministic=config.deterministic)
-    train, val = read_training_data(config)
+    with team.first_alone("images"):
+        train, val = read_training_data(config)
+    check_enough(len(train.samples), "the images to train on are", team)
+    for split in [train, val] if val else [train]:
+        check_same_for_all(split, team)
     if stopped is not None:
         check_same_images(train, stopped)
     start = stopped or (load_checkpoint(config.load_model) if config.load_model else None)
     with Interrupts() as interrupts:
-        trainer = Trainer(config, folder, train=train, val=val, device=device, start=start, interrupts=interrupts)
-        remove_leftovers(folder.path)
-        if stopped is not None:
-            trainer.restore(stopped)
-            folder.cut_metrics(trainer.epochs_done)
-            logger.info("resumed after %d epochs", trainer.epochs_done)
-        else:
-            folder.clear()
-        write_skipped(folder.path, train.skipped, scanned=("train", "val", "test"))
-        folder.write_config(
-            config.as_json(),
-            device=str(device),
-            weights_loaded=trainer.network.weights_loaded,
-            normal_class=train.normal_class,
-            num_train=len(train.samples),
-            num_val=len(val.samples) if val else 0,
-            num_skipped=len(train.skipped),
+        trainer = Trainer(
+            config, folder, train=train, val=val, device=device, start=start, interrupts=interrupts, team=team
         )
+        if not team.is_first:  # the weights and the memory are those of all, what is drawn from here on is its own
+            seed_everything(config.seed + team.rank, deterministic=config.deterministic)
+        if stopped is not None:
+            restore(trainer, stopped)
+            logger.info("resumed after %d epochs", trainer.epochs_done)
+        if team.is_first:
+            write_start(trainer, resumed=stopped is not None)
         if stopped is None:
-            trainer.save([folder.last])
+            save(trainer, [folder.last])
         with logging_redirect_tqdm([logging.getLogger("salad")]):
             trainer.run()
+
+
+def write_start(trainer: Trainer, *, resumed: bool) -> None:
+    """Make the folder ready for a new run, or for a resumed one, and write what is known before its first epoch."""
+    folder, train, val = trainer.folder, trainer.train_split, trainer.val_split
+    remove_leftovers(folder.path)
+    if resumed:
+        folder.cut_metrics(trainer.epochs_done)
+    else:
+        folder.clear()
+    write_skipped(folder.path, train.skipped, scanned=("train", "val", "test"))
+    folder.write_config(
+        trainer.config.as_json(),
+        device=str(trainer.device),
+        num_processes=trainer.team.size,
+        weights_loaded=trainer.network.weights_loaded,
+        normal_class=train.normal_class,
+        num_train=len(train.samples),
+        num_val=len(val.samples) if val else 0,
+        num_skipped=len(train.skipped),
+    )
 
 
 def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:

@@ -49,6 +49,31 @@ def test_batches_are_balanced_and_whole(num_samples, batch_size, seed, epoch):
     assert seed is not None or joined == sorted(joined)
 
 
+@given(st.integers(1, 300), st.integers(1, 64), st.integers(1, 9), st.integers(0, 10**6))
+def test_processes_share_every_batch(num_samples, batch_size, world_size, epoch):
+    def batches(rank):
+        found = BalancedBatches(num_samples, batch_size=batch_size, seed=1, rank=rank, world_size=world_size)
+        found.epoch = epoch
+        return found
+
+    alone = BalancedBatches(num_samples, batch_size=batch_size, seed=1)
+    alone.epoch = epoch
+    parts = [list(batches(rank)) for rank in range(world_size)]
+    if num_samples < world_size:  # in scoring alone
+        assert [i for part in parts for batch in part for i in batch] == [i for batch in alone for i in batch]
+        return
+    assert {len(part) for part in parts} == {len(batches(0))}
+    whole = [[i for batch in step for i in batch] for step in zip(*parts, strict=True)]
+    sizes = [[len(batch) for batch in step] for step in zip(*parts, strict=True)]
+    assert sizes == [batches(0).sizes(number) for number in range(len(sizes))]
+    assert all(max(step) - min(step) <= 1 and min(step) >= 1 for step in sizes)
+    assert [i for batch in whole for i in batch] == [i for batch in alone for i in batch]
+    if len(whole) == len(alone):
+        assert whole == list(alone)
+    else:  # where a batch of at most batch_size would leave a process without an image
+        assert batch_size < 2 * world_size and max(map(sum, sizes)) < 2 * world_size
+
+
 def test_seed_and_epoch_decide_the_order():
     def joined(seed, epoch):
         batches = BalancedBatches(50, batch_size=8, seed=seed)

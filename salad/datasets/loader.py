@@ -57,17 +57,24 @@ class BalancedBatches:
     """The numbers 0..N-1 in batches whose sizes differ by one at most, none left out.
 
     A last batch of one or two images would spoil batch statistics; here N = 33 at batch size 32 gives 17 + 16.
+    Of each batch, every process gets a part, again equal up to one.
 
     Args:
         num_samples: N.
-        batch_size: no batch is larger.
+        batch_size: no batch is larger, unless every process needs an image of it.
         seed: of the shuffling, which depends on it and on `epoch` alone; None keeps the order.
+        rank: the process whose parts these are.
+        world_size: how many processes there are; with more than N, some have no part.
     """
 
-    def __init__(self, num_samples: int, *, batch_size: int, seed: int | None = None) -> None:
+    def __init__(
+        self, num_samples: int, *, batch_size: int, seed: int | None = None, rank: int = 0, world_size: int = 1
+    ) -> None:
         self.num_samples = num_samples
-        self.num_batches = -(-num_samples // batch_size)
+        self.num_batches = max(1, min(-(-num_samples // batch_size), num_samples // world_size))
         self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
         self.epoch = 0
         self.first = 0  # batches before it are left out: they were met before an interruption
 
@@ -79,7 +86,19 @@ class BalancedBatches:
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
             order = torch.randperm(self.num_samples, generator=generator)
-        return (chunk.tolist() for chunk in order.tensor_split(self.num_batches)[self.first :])
+        batches = order.tensor_split(self.num_batches)[self.first :]
+        parts = (batch.tensor_split(self.world_size)[self.rank].tolist() for batch in batches)
+        return (part for part in parts if part)
+
+    def sizes(self, number: int) -> list[int]:
+        """How many images of a batch each process has."""
+        size = _part(self.num_samples, self.num_batches, number)
+        return [_part(size, self.world_size, rank) for rank in range(self.world_size)]
+
+
+def _part(total: int, num_parts: int, number: int) -> int:
+    """The size of a part, as torch.tensor_split makes them."""
+    return total // num_parts + (number < total % num_parts)
 
 
 class Loader:
@@ -94,13 +113,23 @@ class Loader:
         num_threads: threads that read ahead; 0 reads in this one, when a batch is asked for.
         seed: shuffles the images anew in each epoch; None keeps their order.
         pin_memory: for copies to a GPU that need not wait.
+        rank: of this process, which gets its part of every batch.
+        world_size: how many processes share the batches.
     """
 
     def __init__(
-        self, images: Images, *, batch_size: int, num_threads: int, seed: int | None = None, pin_memory: bool = False
+        self,
+        images: Images,
+        *,
+        batch_size: int,
+        num_threads: int,
+        seed: int | None = None,
+        pin_memory: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.images = images
-        self.batches = BalancedBatches(len(images), batch_size=batch_size, seed=seed)
+        self.batches = BalancedBatches(len(images), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
         self.num_threads = num_threads
         self.pin_memory = pin_memory
 

@@ -27,18 +27,26 @@ class NetworkSpec:
         default_isize: image size of the paper's program, in pixels.
         size_multiple: image sizes must be a multiple of it.
         has_imagenet_trunk: whether torchvision has weights for its encoder.
+        decodes_embedding: whether reconstructions are made of the embedding, rather than of what is before it.
     """
 
     cls: str
     default_isize: int
     size_multiple: int
     has_imagenet_trunk: bool
+    decodes_embedding: bool
 
 
 NETWORKS = {
-    "unet": NetworkSpec(cls="unet:UNet", default_isize=256, size_multiple=64, has_imagenet_trunk=False),
+    "unet": NetworkSpec(
+        cls="unet:UNet", default_isize=256, size_multiple=64, has_imagenet_trunk=False, decodes_embedding=True
+    ),
     "CXR_resnet18": NetworkSpec(
-        cls="resnet18:CXRResNet18", default_isize=224, size_multiple=16, has_imagenet_trunk=True
+        cls="resnet18:CXRResNet18",
+        default_isize=224,
+        size_multiple=16,
+        has_imagenet_trunk=True,
+        decodes_embedding=False,
     ),
 }
 

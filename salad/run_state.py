@@ -1,0 +1,79 @@
+"""What of a running training goes into a checkpoint, and comes back when it is resumed."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from salad.checkpoint import Checkpoint, rng_state, save_checkpoint, set_rng_state
+from salad.tally import Tally
+
+if TYPE_CHECKING:
+    from salad.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def save(trainer: Trainer, paths: list[Path]) -> None:
+    """Write a checkpoint of the run as it stands; of several processes the first does, and the others wait for it."""
+    rngs = trainer.team.joined([rng_state()])
+    if trainer.team.is_first:
+        training = {
+            "rng": rngs[0],
+            **({"rng_of_ranks": rngs} if len(rngs) > 1 else {}),
+            "round": trainer.round,
+            "epoch_in_round": trainer.epoch_in_round,
+            "epoch": trainer.epochs_done,
+            "val_auc": trainer.val_auc,
+            "best_auc": trainer.best_auc,
+            "tally": trainer.tally and trainer.tally.state_dict(),
+            "optimizer": trainer.optimizer.state_dict(),
+            "schedule": trainer.schedule.state_dict(),
+            "images": trainer.train_split.fingerprint,
+            "weights_loaded": trainer.network.weights_loaded,
+        }
+        save_checkpoint(
+            paths,
+            network=trainer.network,
+            bank=trainer.bank,
+            anchors=trainer.anchors,
+            config=trainer.config.as_json(),
+            normal_class=trainer.train_split.normal_class,
+            row_labels=trainer.row_labels,
+            svdd=None if trainer.centre is None else {"centre": trainer.centre, "radius": trainer.radius},
+            training=training,
+        )
+    trainer.team.agree(None)
+
+
+def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Take over the state of a checkpoint of `save`, so that the run goes on bit by bit as if never interrupted."""
+    training, device = checkpoint.training, trainer.device
+    checkpoint.load_into(trainer.network)
+    trainer.network.weights_loaded = training["weights_loaded"]
+    trainer.bank.rows = checkpoint.bank.rows.to(device)
+    trainer.anchors = checkpoint.anchors and checkpoint.anchors.to(device)
+    if checkpoint.svdd is not None:
+        trainer.centre = checkpoint.svdd["centre"].to(device)
+        trainer.radius = checkpoint.svdd["radius"].to(device)
+    trainer.optimizer.load_state_dict(training["optimizer"])
+    trainer.schedule.load_state_dict(training["schedule"])
+    trainer.round, trainer.epoch_in_round = training["round"], training["epoch_in_round"]
+    trainer.epochs_done, trainer.best_auc = training["epoch"], training["best_auc"]
+    trainer.val_auc = training["val_auc"]
+    trainer.tally = Tally.from_state_dict(training["tally"], device) if training["tally"] else None
+    rngs = training.get("rng_of_ranks", [training["rng"]])
+    if len(rngs) == trainer.team.size:
+        set_rng_state(rngs[trainer.team.rank])
+    else:
+        logger.warning(
+            "the run was saved by %d processes and goes on with %d: it will not end bit by bit as it would have",
+            len(rngs),
+            trainer.team.size,
+        )
+        if trainer.team.is_first:
+            set_rng_state(rngs[0])
+    # where no step of an epoch was left, the schedule rightly moves first
+    warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")

@@ -1,0 +1,212 @@
+"""Several processes of one run: started by torchrun, or forked with its environment variables, which is quicker.
+
+Either way each of them is a process of its own that ends with its own status. This file is also what torchrun runs:
+python tests/ranks.py PATCH COMMAND WORDS...
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from running import ONE_THREAD, REPOSITORY, SHORT, TINY
+from torchvision.transforms import v2
+
+import salad.trainer
+from salad import cli
+from salad.datasets.augment import AUGMENTATIONS, Augmentation
+from salad.errors import InputError
+from salad.memory import MemoryBank
+from salad.networks import unet
+from salad.trainer import Trainer
+
+PRELOAD = ["salad.training", "salad.evaluate", "salad.networks.unet", "salad.replica", "ranks"]
+
+
+# What is changed in a process before a command runs ---------------------------------------------------------------
+
+
+def plain() -> None:
+    """Nothing but the tiny network."""
+
+
+def double() -> None:
+    """All in float64, nothing drawn in a step, a radius after one epoch, and what each rank holds is kept."""
+    torch.set_default_dtype(torch.float64)
+    MemoryBank.__init__.__kwdefaults__["dtype"] = torch.float64
+    AUGMENTATIONS["flip"] = Augmentation(v2.Identity(), lambda images: images.square())
+    salad.trainer.RADIUS_WARM_UP_EPOCHS = 1
+    finish_epoch = Trainer.finish_epoch
+
+    def keeping(self: Trainer, metrics: dict) -> None:
+        finish_epoch(self, metrics)
+        state = {"bank": self.bank.rows, "network": self.network.state_dict(), "round": self.round}
+        torch.save(state, self.folder.path / f"rank{self.team.rank}.pt")
+
+    Trainer.finish_epoch = keeping
+
+
+def in_step(number: int, rank: int, act: Callable[[], object]) -> None:
+    """Let one rank do something in the step of this number, counted over the run."""
+    step, count = Trainer.step, 0
+
+    def acting(self: Trainer, batch: object) -> object:
+        nonlocal count
+        count += 1
+        if count == number and self.team.rank == rank:
+            act()
+        return step(self, batch)
+
+    Trainer.step = acting
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def nan() -> None:
+    """The reconstruction loss of rank 1 is not a number from step 4 on."""
+
+    def spoil() -> None:
+        real = salad.trainer.losses.reconstruction_loss
+        salad.trainer.losses.reconstruction_loss = lambda *words, **options: real(*words, **options) * torch.nan
+
+    in_step(4, 1, spoil)
+
+
+PATCHES: dict[str, Callable[[], None]] = {
+    "plain": plain,
+    "double": double,
+    "input_error": lambda: in_step(4, 1, lambda: fail(InputError("x.png: turned bad"))),
+    "runtime_error": lambda: in_step(4, 1, lambda: fail(RuntimeError("a fault of rank 1"))),
+    "first_fails": lambda: in_step(4, 0, lambda: fail(InputError("x.png: turned bad"))),
+    "nan": nan,
+    "killed": lambda: in_step(4, 1, lambda: os.kill(os.getpid(), signal.SIGKILL)),
+    "sigterm": lambda: in_step(5, 1, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+}
+
+
+def run(patch: str, command: str, words: list[str]) -> None:
+    torch.set_num_threads(1)
+    unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
+    PATCHES[patch]()
+    getattr(cli, command)(words, prog_name=f"{command}.py")
+
+
+# Starting them ----------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Ended:
+    """How the processes of a run ended.
+
+    Attributes:
+        statuses: of each rank, by rank, or of torchrun alone.
+        out: what they wrote to stdout.
+        err: what they wrote to stderr.
+        seconds: how long it took.
+    """
+
+    statuses: list[int]
+    out: str
+    err: str
+    seconds: float
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines on stderr with which the program itself ended."""
+        return [line for line in self.err.splitlines() if line.startswith(("Error: ", "Internal error: "))]
+
+
+def fork(target: Callable[..., None], *words: object, size: int, folder: Path, timeout: float = 60) -> Ended:
+    """Run a function in `size` processes, as torchrun would start them; with one, as without torchrun."""
+    context = multiprocessing.get_context("forkserver")  # processes of their own, with the imports done
+    context.set_forkserver_preload(PRELOAD)
+    store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    processes = [
+        context.Process(target=_in_rank, args=(target, words, rank, size, store.port, folder)) for rank in range(size)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        for process in processes:
+            process.join(max(0.0, start + timeout - time.monotonic()))
+        statuses = [process.exitcode for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.join()
+    assert None not in statuses, f"still running after {timeout} s: {_read(folder, 'err')}"
+    return Ended(statuses, _read(folder, "out"), _read(folder, "err"), time.monotonic() - start)
+
+
+def _in_rank(target: Callable[..., None], words: tuple, rank: int, size: int, port: int, folder: Path) -> None:
+    for number, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    if size > 1:
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }  # fmt: skip
+    target(*words)
+
+
+def _read(folder: Path, name: str) -> str:
+    return "".join(path.read_text() for path in sorted(folder.glob(f"{name}[0-9]")))
+
+
+def fork_train(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:
+    """main.py in several processes."""
+    words = [str(word) for word in ("CXR_author", "unet", xp, data, *SHORT, *options)]
+    return fork(run, patch, "train", words, size=size, folder=xp.with_name(f"{xp.name}.says"))
+
+
+def fork_test(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:
+    """test.py in several processes."""
+    words = [str(word) for word in ("CXR_author", "unet", xp, data, *TINY, *options)]
+    return fork(run, patch, "test", words, size=size, folder=xp.with_name(f"{xp.name}.says"))
+
+
+@contextlib.contextmanager
+def torchrun(*command: object) -> Iterator[subprocess.Popen]:
+    """torchrun with two processes; it and they are gone afterwards."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    process = subprocess.Popen(
+        [*launcher, *map(str, command)],
+        cwd=REPOSITORY,
+        env={**ONE_THREAD, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        for pid in [*_children(process.pid), process.pid]:  # torchrun gives its processes sessions of their own
+            with contextlib.suppress(ProcessLookupError):
+                if process.poll() is None:
+                    os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def end(process: subprocess.Popen, timeout: float = 60) -> Ended:
+    start = time.monotonic()
+    out, err = process.communicate(timeout=timeout)
+    return Ended([process.returncode], out, err, time.monotonic() - start)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], sys.argv[2], sys.argv[3:])
