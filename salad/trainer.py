@@ -83,7 +83,6 @@ class Trainer:
             device=device,
             team=team,
             sync_bn=config.sync_bn,
-            used=lambda: self.used_outputs,
             all_used=self.always_uses_all,
         )
         size = len(train.samples) * config.n_views, config.rep_dim
@@ -122,12 +121,6 @@ class Trainer:
     def epochs_of_round(self) -> int:
         """How many epochs the round under way has."""
         return self.config.pre_training_epochs if self.round == PRE_TRAINING else self.config.n_epochs
-
-    @property
-    def used_outputs(self) -> tuple[bool, bool]:
-        """Whether the loss is made of the embeddings, and of the reconstructions."""
-        config = self.config
-        return self.round != PRE_TRAINING and config.w_contrast + config.w_svdd > 0, config.w_rec > 0
 
     @property
     def always_uses_all(self) -> bool:

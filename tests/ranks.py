@@ -110,14 +110,19 @@ class Ended:
     Attributes:
         statuses: of each rank, by rank, or of torchrun alone.
         out: what they wrote to stdout.
-        err: what they wrote to stderr.
+        errs: what each of them wrote to stderr.
         seconds: how long it took.
     """
 
     statuses: list[int]
     out: str
-    err: str
+    errs: list[str]
     seconds: float
+
+    @property
+    def err(self) -> str:
+        """What they wrote to stderr, together."""
+        return "".join(self.errs)
 
     @property
     def errors(self) -> list[str]:
@@ -125,15 +130,16 @@ class Ended:
         return [line for line in self.err.splitlines() if line.startswith(("Error: ", "Internal error: "))]
 
 
-def fork(target: Callable[..., None], *words: object, size: int, folder: Path, timeout: float = 60) -> Ended:
+def fork(target: Callable[..., None], *words: object, size: int, folder: Path, machines: int = 1) -> Ended:
     """Run a function in `size` processes, as torchrun would start them; with one, as without torchrun."""
     context = multiprocessing.get_context("forkserver")  # processes of their own, with the imports done
     context.set_forkserver_preload(PRELOAD)
     store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     folder.mkdir(parents=True, exist_ok=True)
-    start = time.monotonic()
+    start, timeout = time.monotonic(), 60
     processes = [
-        context.Process(target=_in_rank, args=(target, words, rank, size, store.port, folder)) for rank in range(size)
+        context.Process(target=_in_rank, args=(target, words, rank, size, size // machines, store.port, folder))
+        for rank in range(size)
     ]
     for process in processes:
         process.start()
@@ -146,28 +152,31 @@ def fork(target: Callable[..., None], *words: object, size: int, folder: Path, t
             process.kill()
             process.join()
     assert None not in statuses, f"still running after {timeout} s: {_read(folder, 'err')}"
-    return Ended(statuses, _read(folder, "out"), _read(folder, "err"), time.monotonic() - start)
+    return Ended(statuses, "".join(_read(folder, "out")), _read(folder, "err"), time.monotonic() - start)
 
 
-def _in_rank(target: Callable[..., None], words: tuple, rank: int, size: int, port: int, folder: Path) -> None:
+def _in_rank(
+    target: Callable[..., None], words: tuple, rank: int, size: int, local_size: int, port: int, folder: Path
+) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if size > 1:
         os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
+            "RANK": str(rank), "LOCAL_RANK": str(rank % local_size), "GROUP_RANK": str(rank // local_size),
+            "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(local_size),
             "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
         }  # fmt: skip
     target(*words)
 
 
-def _read(folder: Path, name: str) -> str:
-    return "".join(path.read_text() for path in sorted(folder.glob(f"{name}[0-9]")))
+def _read(folder: Path, name: str) -> list[str]:
+    return [path.read_text() for path in sorted(folder.glob(f"{name}[0-9]"))]
 
 
-def fork_train(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:
-    """main.py in several processes."""
+def fork_train(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain", machines: int = 1) -> Ended:
+    """main.py in several processes, on as many machines as said."""
     words = [str(word) for word in ("CXR_author", "unet", xp, data, *SHORT, *options)]
-    return fork(run, patch, "train", words, size=size, folder=xp.with_name(f"{xp.name}.says"))
+    return fork(run, patch, "train", words, size=size, folder=xp.with_name(f"{xp.name}.says"), machines=machines)
 
 
 def fork_test(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:
@@ -201,7 +210,7 @@ def torchrun(*command: object) -> Iterator[subprocess.Popen]:
 def end(process: subprocess.Popen, timeout: float = 60) -> Ended:
     start = time.monotonic()
     out, err = process.communicate(timeout=timeout)
-    return Ended([process.returncode], out, err, time.monotonic() - start)
+    return Ended([process.returncode], out, [err], time.monotonic() - start)
 
 
 def _children(pid: int) -> list[int]:

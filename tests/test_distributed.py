@@ -122,10 +122,19 @@ def test_a_loaded_network_starts_the_same_bank_everywhere(data, one, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def drawn(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def even_data(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """12 images to train on, in batches of six: three for each of two processes."""
+    root = tmp_path_factory.mktemp("even") / "data"
+    shutil.copytree(data, root)
+    next((root / "train/0.normal").iterdir()).unlink()
+    return root
+
+
+@pytest.fixture(scope="module")
+def drawn(even_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two processes that draw random views, never interrupted."""
     xp = tmp_path_factory.mktemp("drawn") / "xp"
-    ended = fork_train(xp, data, "--deterministic")
+    ended = fork_train(xp, even_data, "--deterministic", "--n_epochs", 2)
     assert ended.statuses == [0, 0], ended.err
     return xp
 
@@ -135,13 +144,13 @@ def test_the_processes_draw_different_views(drawn):
     assert not torch.equal(first["torch"], second["torch"])
 
 
-def test_a_signal_to_one_ends_both_after_the_same_step_and_nothing_is_lost(data, drawn, tmp_path):
-    ended = fork_train(tmp_path / "xp", data, "--deterministic", patch="sigterm")
+def test_a_signal_to_one_ends_both_after_the_same_step_and_nothing_is_lost(even_data, drawn, tmp_path):
+    ended = fork_train(tmp_path / "xp", even_data, "--deterministic", "--n_epochs", 2, patch="sigterm")
     assert ended.statuses == [143, 143]
     [line] = ended.errors
     assert "SIGTERM" in line and "torchrun --nproc_per_node=2" in line and line.endswith("--resume")
-    assert read_tar(tmp_path / "xp" / "last.tar")["tally"]["num_batches"] == 2  # in the middle of the second epoch
-    ended = fork_train(tmp_path / "xp", data, "--resume")
+    assert read_tar(tmp_path / "xp" / "last.tar")["tally"]["num_batches"] == 1  # in the middle of the third epoch
+    ended = fork_train(tmp_path / "xp", even_data, "--n_epochs", 2, "--resume")
     assert ended.statuses == [0, 0], ended.err
     assert without_timings(read_lines(tmp_path / "xp/metrics.jsonl")) == without_timings(
         read_lines(drawn / "metrics.jsonl")
@@ -196,6 +205,13 @@ def test_the_failure_of_one_ends_all_with_its_message(data, tmp_path, patch, sta
     if patch != "first_fails":
         assert f"process 1: {message}" in (tmp_path / "xp/log.txt").read_text()
     assert not (tmp_path / "xp/lock").exists()
+
+
+def test_two_machines_are_told_each_and_the_second_one_is_silent_otherwise(data, tmp_path):
+    ended = fork_train(tmp_path / "xp", data, *LONG, patch="input_error", machines=2)
+    assert ended.statuses == [2, 2]
+    assert ended.errs[1] == "Error: x.png: turned bad\n"
+    assert "process 1: Error: x.png: turned bad" in ended.errs[0]
 
 
 def test_a_killed_process_ends_the_others(data, tmp_path):
@@ -358,10 +374,8 @@ def change_losses() -> None:
     team = join()
     team.connect(torch.device("cpu"))
     torch.manual_seed(team.rank)
-    network, used = TwoHeads(), (True, True)
-    replica = replicate(
-        network, device=torch.device("cpu"), team=team, sync_bn=False, used=lambda: used, all_used=False
-    )
+    network = TwoHeads()
+    replica = replicate(network, device=torch.device("cpu"), team=team, sync_bn=False, all_used=False)
     for used in [(False, True), (False, True), (True, True), (True, False), (True, False)]:
         network.zero_grad(set_to_none=True)
         outputs = replica(torch.randn(3, 4))
