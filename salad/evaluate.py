@@ -25,7 +25,7 @@ from salad.datasets.augment import to_network
 from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
 from salad.datasets.scan import write_skipped
-from salad.device import choose_device, seed_everything
+from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.errors import InputError
 from salad.metrics import Auc, auc
 from salad.prepare import find_k, make_loader, scan_images, start_network
@@ -185,6 +185,8 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
     """
     device = choose_device(config.device)
     seed_everything(config.seed, deterministic=config.deterministic)
+    if device.type == "cpu":
+        keep_freed_memory()
     network = start_network(config, checkpoint, device)
     split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
     assert split is not None, "only val may be absent"

@@ -19,9 +19,10 @@ from salad.config import Config
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
+from salad.device import amp_dtype
 from salad.errors import RunInterruptedError
 from salad.evaluate import choose_score, embed, score_split
-from salad.guards import check_loss, check_spread, check_weights
+from salad.guards import FiniteGuard, check_loss_scale, check_spread, check_weights
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
@@ -80,6 +81,9 @@ class Trainer:
         self.radius = torch.zeros((), device=device)
 
         self.optimizer, self.schedule = make_optimizer(config, self.network, device)
+        self.amp = amp_dtype(config.amp, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)  # disabled, it does nothing
+        self.guard = FiniteGuard(device, name_of=lambda i: train.samples[i].name)
         self.round = PRE_TRAINING if config.pre_training_epochs else 0
         self.epoch_in_round = 0
         self.epochs_done = 0
@@ -147,7 +151,7 @@ class Trainer:
             terms, z = self.step(batch)
             tally.add(terms, z, None if self.centre is None else losses.svdd_distances(z, self.centre))
             self.end_if_asked()
-        check_weights(self.network)
+        self.check_finite()
         self.schedule.step()
         self.tally = None
         self.epoch_in_round += 1
@@ -159,7 +163,7 @@ class Trainer:
         return {**tally.means(), "lr": lr, "seconds": round(tally.seconds, 3), "images_per_second": round(speed, 2)}
 
     def step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Views, losses, backward, optimiser, memory.
+        """Views, losses, backward, optimiser, memory. Nothing in it makes the host wait for a GPU.
 
         Returns:
             The loss and its unweighted terms by name, and the detached embeddings (B * V, D).
@@ -169,14 +173,16 @@ class Trainer:
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
 
-        z, recon = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+            z, recon = self.network(inputs.contiguous(memory_format=torch.channels_last))  # both float32
         terms = self.loss_terms(z, recon, targets, rows)
         loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
-        check_loss(loss, z, terms, (self.train_split.samples[i].name for i in batch.index.tolist()))
+        self.guard.watch(loss, terms, z, index=batch.index)
 
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)  # in fp16 left out where a gradient overflowed
+        self.scaler.update()
         if self.round != PRE_TRAINING:
             self.bank.update(rows, z)
         return {"loss": loss, **terms}, z.detach()
@@ -199,6 +205,12 @@ class Trainer:
             radius = self.radius if config.objective == "soft-boundary" else None
             terms["svdd"] = losses.svdd_loss(z, self.centre, radius=radius, nu=config.nu)
         return terms
+
+    def check_finite(self) -> None:
+        """Raise `DivergedError` where a loss, an embedding or a weight is not finite, or fp16 has stalled."""
+        self.guard.check()
+        check_weights(self.network)
+        check_loss_scale(self.scaler)
 
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Validate, log, and save; then the run can be resumed from here."""
@@ -252,7 +264,8 @@ class Trainer:
             raise RunInterruptedError(self.interrupts.received)
 
     def save(self, paths: list[Path]) -> None:
-        """Write a checkpoint of the run as it stands."""
+        """Write a checkpoint of the run as it stands, if all in it is finite."""
+        self.check_finite()
         training = {
             "round": self.round,
             "epoch_in_round": self.epoch_in_round,
@@ -262,6 +275,7 @@ class Trainer:
             "tally": self.tally and self.tally.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "images": self.train_split.fingerprint,
             "weights_loaded": self.network.weights_loaded,
         }
@@ -289,6 +303,7 @@ class Trainer:
             self.radius = checkpoint.svdd["radius"].to(self.device)
         self.optimizer.load_state_dict(training["optimizer"])
         self.schedule.load_state_dict(training["schedule"])
+        self.scaler.load_state_dict(training.get("scaler", {}))
         self.round, self.epoch_in_round = training["round"], training["epoch_in_round"]
         self.epochs_done, self.best_auc = training["epoch"], training["best_auc"]
         self.val_auc = training["val_auc"]

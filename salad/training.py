@@ -12,7 +12,7 @@ from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.sample import Split
 from salad.datasets.scan import write_skipped
-from salad.device import choose_device, draw_seed, seed_everything
+from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.errors import InputError
 from salad.interrupt import Interrupts
 from salad.prepare import read_training_data
@@ -45,6 +45,8 @@ def run_training(given: dict[str, Any], folder: RunFolder) -> None:
     config = dataclasses.replace(config, seed=draw_seed(config.seed))
     device = choose_device(config.device)
     seed_everything(config.seed, deterministic=config.deterministic)
+    if device.type == "cpu":
+        keep_freed_memory()
     train, val = read_training_data(config)
     if stopped is not None:
         check_same_images(train, stopped)
