@@ -171,13 +171,23 @@ class Config:
 
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)
+    amp: str = option(
+        "auto",
+        "What the network computes in during training: bf16, fp16 or off (float32); auto is bf16 on a GPU that has it, "
+        "else off. Memory, losses and all scores are float32.",
+        choices=("auto", "bf16", "fp16", "off"),
+        commands=(TRAIN,),
+    )
+    compile: bool = option(
+        False, "Compile the network first (a minute or more; for long runs on a GPU).", may_change=True
+    )
     seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1, high=2**32 - 1)
     sync_bn: bool = option(
         False,
         "Batch norm over the images of all processes that torchrun started, rather than of each.",
         commands=(TRAIN,),
     )
-    deterministic: bool = option(False, "Use deterministic algorithms only (slower on a GPU).")
+    deterministic: bool = option(False, "Use deterministic algorithms only, and no TF32 (slower on a GPU).")
     overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,), may_change=True)
     resume: str | None = option(
         None,

@@ -25,7 +25,7 @@ from salad.datasets.augment import to_network
 from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
 from salad.datasets.scan import write_skipped
-from salad.device import choose_device, seed_everything
+from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.metrics import Auc, auc
@@ -194,6 +194,8 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     device = choose_device(config.device, team=team)
     team.connect(device)
     seed_everything(config.seed, deterministic=config.deterministic)
+    if device.type == "cpu":
+        keep_freed_memory()
     network = start_network(config, checkpoint, device)
     with team.first_alone("folder"):  # a phantom is drawn
         split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)

@@ -19,6 +19,7 @@ from salad.datasets.scan import scan
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.networks import build_network, network_spec
+from salad.networks.compiled import compile_network
 from salad.scoring import DEFAULT_K, choose_k
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def start_network(config: Config, start: Checkpoint | None, device: torch.device
     if start is not None:
         start.load_into(network)
     network.to(device).to(memory_format=torch.channels_last)  # half as fast again on a CPU
+    if config.compile:
+        compile_network(network, device)
     return network
 
 

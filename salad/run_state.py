@@ -17,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def save(trainer: Trainer, paths: list[Path]) -> None:
-    """Write a checkpoint of the run as it stands; of several processes the first does, and the others wait for it."""
+    """Write a checkpoint of the run as it stands, if all in it is finite.
+
+    Of several processes the first does, and the others wait for it.
+    """
+    trainer.check_finite()
     rngs = trainer.team.joined([rng_state()])
     if trainer.team.is_first:
         training = {
@@ -31,6 +35,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "tally": trainer.tally and trainer.tally.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
             "schedule": trainer.schedule.state_dict(),
+            "scaler": trainer.scaler.state_dict(),
             "images": trainer.train_split.fingerprint,
             "weights_loaded": trainer.network.weights_loaded,
         }
@@ -60,6 +65,7 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
         trainer.radius = checkpoint.svdd["radius"].to(device)
     trainer.optimizer.load_state_dict(training["optimizer"])
     trainer.schedule.load_state_dict(training["schedule"])
+    trainer.scaler.load_state_dict(training.get("scaler", {}))
     trainer.round, trainer.epoch_in_round = training["round"], training["epoch_in_round"]
     trainer.epochs_done, trainer.best_auc = training["epoch"], training["best_auc"]
     trainer.val_auc = training["val_auc"]

@@ -17,10 +17,11 @@ from salad.config import Config
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
+from salad.device import amp_dtype
 from salad.distributed import SOLO, Team
 from salad.errors import RunInterruptedError
 from salad.evaluate import choose_score, embed, score_split
-from salad.guards import check_loss, check_spread, check_weights
+from salad.guards import FiniteGuard, check_loss_scale, check_spread, check_weights
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
@@ -94,6 +95,9 @@ class Trainer:
         self.radius = torch.zeros((), device=device)
 
         self.optimizer, self.schedule = make_optimizer(config, self.network, device)
+        self.amp = amp_dtype(config.amp, device)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)  # disabled, it does nothing
+        self.guard = FiniteGuard(device, name_of=lambda i: train.samples[i].name)
         self.round = PRE_TRAINING if config.pre_training_epochs else 0
         self.epoch_in_round = 0
         self.epochs_done = 0
@@ -176,7 +180,7 @@ class Trainer:
             if self.team.size == 1 or self.device.type == "cpu" or tally.num_batches % STEPS_TO_AGREE == 0:
                 self.end_if_asked()
         self.team.share_buffers(self.network)
-        check_weights(self.network)
+        self.check_finite()
         self.schedule.step()
         self.tally = None
         self.epoch_in_round += 1
@@ -188,7 +192,7 @@ class Trainer:
         return {**tally.means(), "lr": lr, "seconds": round(tally.seconds, 3), "images_per_second": round(speed, 2)}
 
     def step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Views, losses, backward, optimiser, memory.
+        """Views, losses, backward, optimiser, memory. Nothing in it makes the host wait for a GPU.
 
         Returns:
             The loss and its unweighted terms by name, and the detached embeddings (B * V, D), of all processes.
@@ -198,16 +202,18 @@ class Trainer:
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
 
-        z, recon = self.replica(inputs.contiguous(memory_format=torch.channels_last))
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
+            z, recon = self.replica(inputs.contiguous(memory_format=torch.channels_last))  # both float32
         terms = self.loss_terms(z, recon, targets, rows)
         loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
-        check_loss(loss, z, terms, (self.train_split.samples[i].name for i in batch.index.tolist()))
+        self.guard.watch(loss, terms, z, index=batch.index)
 
         assert self.tally is not None
         sizes = [num_images * num_views for num_images in self.loader.batches.sizes(self.tally.num_batches)]
         self.optimizer.zero_grad(set_to_none=True)
-        (loss * self.team.weight(sizes)).backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        self.scaler.scale(loss * self.team.weight(sizes)).backward()  # type: ignore[no-untyped-call]
+        self.scaler.step(self.optimizer)  # in fp16 left out where a gradient overflowed
+        self.scaler.update()
         rows, z = self.team.gather(rows, sizes), self.team.gather(z, sizes)
         if self.round != PRE_TRAINING:
             self.bank.update(rows, z)
@@ -231,6 +237,12 @@ class Trainer:
             radius = self.radius if config.objective == "soft-boundary" else None
             terms["svdd"] = losses.svdd_loss(z, self.centre, radius=radius, nu=config.nu)
         return terms
+
+    def check_finite(self) -> None:
+        """Raise `DivergedError` where a loss, an embedding or a weight is not finite, or fp16 has stalled."""
+        self.guard.check()
+        check_weights(self.network)
+        check_loss_scale(self.scaler)
 
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Validate, log, and save; then the run can be resumed from here."""

@@ -12,7 +12,7 @@ from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.sample import Split
 from salad.datasets.scan import write_skipped
-from salad.device import choose_device, draw_seed, seed_everything
+from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.interrupt import Interrupts
@@ -51,6 +51,8 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     seed = config.seed
     config = dataclasses.replace(config, seed=team.from_first(lambda: draw_seed(seed)))
     seed_everything(config.seed, deterministic=config.deterministic)
+    if device.type == "cpu":
+        keep_freed_memory()
     with team.first_alone("images"):
         train, val = read_training_data(config)
     check_enough(len(train.samples), "the images to train on are", team)

@@ -43,6 +43,7 @@ LIMITS = {
     "keep": ([1, None], [0, -1]),
     "on_collapse": (["warn", "stop"], ["ignore"]),
     "score": (["knn", "weighted", "svdd", "reconstruction"], ["cosine"]),
+    "amp": (["auto", "bf16", "fp16", "off"], ["fp32", ""]),
     "seed": ([-1, 0, 2], [-2, 2**64]),
 }
 

@@ -1,13 +1,18 @@
+import functools
 import logging
+import os
+import signal
 
 import pytest
 import torch
-from running import SHORT, TINY, invoke, read_lines, stopped, train
+from running import CPU, SHORT, TINY, invoke, read_lines, read_tar, stopped, train
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad import cli, evaluate
 from salad.datasets import phantom
 from salad.errors import DivergedError
-from salad.guards import check_loss, check_spread, check_weights
+from salad.guards import LOWEST_LOSS_SCALE, FiniteGuard, check_loss_scale, check_spread, check_weights
+from salad.tally import Tally
 from salad.trainer import Trainer
 
 
@@ -18,13 +23,153 @@ def data(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite(value):
-    with pytest.raises(DivergedError, match="rec = .*a.png, b.png"):
-        check_loss(torch.tensor(value), torch.ones(2, 3), {"rec": torch.tensor(value)}, ["a.png", "b.png"])
-    with pytest.raises(DivergedError, match="an embedding is not finite.*a.png"):
-        check_loss(torch.tensor(1.0), torch.tensor([[0.0, value]]), {}, ["a.png"])
-    check_loss(torch.tensor(1.0), torch.ones(2, 3), {}, [])
+def guard(interval=None):
+    return FiniteGuard(CPU, name_of="abcdefgh".__getitem__, interval=interval)
+
+
+def watch(guard, *, loss=1.0, z=1.0, images=(0,)):
+    index = torch.tensor(images)
+    guard.watch(torch.tensor(loss), {"rec": torch.tensor(loss)}, torch.full((len(index), 3), z), index=index)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_on_the_cpu_a_loss_that_is_not_finite_is_found_at_once(value):
+    watch(guard(), images=(1, 2))
+    with pytest.raises(DivergedError, match=r"the loss is not finite \(rec = -?(nan|inf)\).* batch was: c, d$"):
+        watch(guard(), loss=value, images=(2, 3))
+    with pytest.raises(DivergedError, match=r"an embedding is not finite \(rec = 1.0\).* batch was: a$"):
+        watch(guard(), z=value)
+
+
+def test_a_loss_that_is_not_finite_is_found_after_the_interval_with_the_first_batch_at_fault():
+    late = guard(interval=4)
+    for _ in range(4):
+        watch(late)
+    watch(late, images=(1,))
+    watch(late, loss=float("nan"), images=(2, 3))
+    watch(late, loss=float("inf"), images=(4,))
+    with pytest.raises(DivergedError, match="rec = nan.* batch was: c, d$"):
+        watch(late, images=(5,))
+    late.check()  # what has been said is not said again
+
+
+def test_check_looks_before_the_interval_is_over():
+    late = guard(interval=50)
+    late.check()
+    watch(late, z=float("nan"), images=(6, 7))
+    with pytest.raises(DivergedError, match="an embedding.* batch was: g, h$"):
+        late.check()
+
+
+def test_a_loss_scale_that_has_run_down():
+    scaler = torch.amp.GradScaler("cpu", init_scale=LOWEST_LOSS_SCALE)
+    check_loss_scale(scaler)
+    check_loss_scale(torch.amp.GradScaler("cpu", enabled=False))
+    with pytest.raises(DivergedError, match="bf16 or off"):
+        check_loss_scale(torch.amp.GradScaler("cpu", init_scale=LOWEST_LOSS_SCALE / 2))
+
+
+# As on a GPU, where losses are read now and then -----------------------------------------------------------------
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    monkeypatch.setattr("salad.trainer.FiniteGuard", functools.partial(FiniteGuard, interval=50))
+
+
+def spoil_step(monkeypatch, number, *, also=lambda: None):
+    """The loss of this step is NaN; returns where the numbers of its images will stand."""
+    real, step, count, images = Trainer.loss_terms, Trainer.step, 0, []
+
+    def counting(self, batch):
+        nonlocal count
+        count += 1
+        if count == number:
+            images[:] = batch.index.tolist()
+            also()
+        return step(self, batch)
+
+    def terms(self, *args):
+        spoilt = float("nan") if count == number else 1
+        return {name: term * spoilt for name, term in real(self, *args).items()}
+
+    monkeypatch.setattr(Trainer, "step", counting)
+    monkeypatch.setattr(Trainer, "loss_terms", terms)
+    return images
+
+
+def assert_names(line, images, data):
+    names = sorted(path.name for path in (data / "train").glob("*/*"))
+    listed = sorted(path.rpartition("/")[2] for path in line.partition("the batch was: ")[2].split(", "))
+    assert listed == [names[i] for i in sorted(images)]
+
+
+def assert_all_finite(path):
+    content = read_tar(path)
+    tensors = [*content["model_state_dict"].values(), content["memory_state_dict"]["memory"]]
+    assert all(tensor.isfinite().all() for tensor in tensors)
+    return content
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_nan_stops_the_run_at_the_end_of_the_epoch_and_is_never_saved(data, tmp_path, monkeypatch, as_on_a_gpu, step):
+    images = spoil_step(monkeypatch, step)
+    result = invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT)
+    line = stopped(result, status=1)
+    assert "the loss is not finite" in line
+    assert_names(line, images, data)
+    assert assert_all_finite(tmp_path / "last.tar")["epoch"] == 1
+    assert_all_finite(tmp_path / "model_round0.tar")
+
+
+def test_nan_before_a_signal_is_not_saved(data, tmp_path, monkeypatch, as_on_a_gpu):
+    images = spoil_step(monkeypatch, 3, also=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT), status=1)
+    assert "the loss is not finite" in line
+    assert_names(line, images, data)
+    assert assert_all_finite(tmp_path / "last.tar")["epoch"] == 1
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails where the host would read a number from a GPU."""
+
+    NAMES = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        by_mask = name in ("index", "index_put_") and any(
+            one is not None and one.dtype == torch.bool for one in args[1]
+        )
+        assert name not in self.NAMES and not by_mask, f"the host waits for {name}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
+def test_a_step_never_waits_for_a_gpu(data, tmp_path, monkeypatch, as_on_a_gpu, amp):
+    step, add = Trainer.step, Tally.add
+
+    def watched(self, batch):
+        assert self.config.amp == amp
+        with NoWaiting():
+            return step(self, batch)
+
+    def added(self, *args):
+        with NoWaiting():
+            add(self, *args)
+
+    monkeypatch.setattr(Trainer, "step", watched)
+    monkeypatch.setattr(Tally, "add", added)
+    train(tmp_path, data, "--amp", amp, "--n_views", 2, "--objective", "soft-boundary")
+
+
+def test_what_would_wait_is_found():
+    ones = torch.ones(2)
+    for wait in (ones[0].item, (ones > 0).nonzero, (ones > 0).all().__bool__, lambda: ones[ones > 0]):
+        with NoWaiting(), pytest.raises(AssertionError, match="waits"):
+            wait()
+
+
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_weight_that_is_not_finite():

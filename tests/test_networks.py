@@ -1,3 +1,5 @@
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,6 +8,7 @@ from torch.testing import assert_close
 
 from salad.errors import InputError
 from salad.networks import NETWORKS, build_network, network_spec
+from salad.networks.compiled import compile_network
 from salad.networks.layers import BatchNorm2d, upsample
 from salad.networks.resnet18 import ResidualBlock, UpsamplingBlock
 from salad.networks.unet import Up
@@ -66,6 +69,57 @@ def test_inputs_stay_as_they_were(name):
     before = inputs.clone()
     network(inputs)
     assert torch.equal(inputs, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_under_autocast_only_what_is_inside_is_rounded(name, dtype):
+    network, inputs = build(name, isize=64).eval(), images(3, 64)
+    inside = []
+    (network.d6 if name == "unet" else network.decoder.decoder[7]).register_forward_hook(
+        lambda *args: inside.append(args[2].dtype)
+    )
+    with torch.no_grad():
+        exact = network(inputs)
+        with torch.autocast("cpu", dtype=dtype):
+            z, recon = network(inputs)
+    assert inside == [torch.float32, dtype]
+    assert z.dtype == recon.dtype == torch.float32
+    assert_close(z.norm(dim=1), torch.ones(3))
+    assert_close((z, recon), exact, rtol=0, atol=0.05)
+    assert not torch.equal(z, exact[0])
+
+
+def plainly(network):
+    """Compiled without a compiler: traced, then run as it stands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+        assert compile_network(network, torch.device("cpu"))
+    return network
+
+
+def test_a_compiled_network_is_the_same_network(name):
+    network, inputs = build(name, isize=64).eval(), images(2, 64)
+    names = list(network.state_dict())
+    with torch.no_grad():
+        expected = network(inputs)
+        plainly(network)
+        assert_close(network(inputs), expected)
+        assert_close(network.encode(inputs), expected[0])
+    assert list(network.state_dict()) == names
+
+
+def test_without_a_compiler_a_network_runs_as_it_is(name, monkeypatch, caplog):
+    def missing(*_, **__):
+        raise RuntimeError("no C++ compiler\nmany lines")
+
+    network = build(name, isize=64).eval()
+    monkeypatch.setattr(torch, "compile", missing)
+    assert not compile_network(network, torch.device("cpu"))
+    assert [one.getMessage() for one in caplog.records] == [
+        "--compile is not possible here, so the network runs uncompiled: no C++ compiler"
+    ]
+    with torch.no_grad():
+        assert network(images(1, 64))[0].isfinite().all()
 
 
 def is_used(name):

@@ -112,6 +112,19 @@ def test_a_signal_in_any_step_loses_nothing(data, whole, tmp_path, num_steps):
     assert_same_end(tmp_path / "xp", whole)
 
 
+def test_in_fp16_the_loss_scale_goes_on_too(data, tmp_path):
+    options = [*OPTIONS, "--amp", "fp16"]
+    train(tmp_path / "whole", data, *options)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 5)
+        words = ["CXR_author", "unet", tmp_path / "xp", data, *SHORT, *options]
+        stopped(invoke(cli.train, *words), status=143)
+    scaler = read_tar(tmp_path / "xp/last.tar")["scaler"]
+    assert (scaler["scale"], scaler["_growth_tracker"]) != (2**16, 0)  # a fresh one
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", tmp_path / "whole")
+
+
 @pytest.mark.parametrize("name", ["append_metrics", "keep_newest_rounds"])
 @pytest.mark.parametrize("num_calls", [1, 2, 3, 5, 7])
 def test_dying_before_or_after_an_epoch_is_saved_loses_at_most_that_epoch(data, whole, tmp_path, name, num_calls):

@@ -1,5 +1,6 @@
 """Layers that both networks share."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -16,6 +17,11 @@ class BatchNorm2d(nn.BatchNorm2d):
         if self.training and images.numel() == images.shape[1]:
             return F.batch_norm(images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(images)
+
+
+def at_least_float32(maps: Tensor) -> Tensor:
+    """What leaves a network: half precision, as autocast leaves it, becomes float32; all else stays."""
+    return maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
 
 
 def upsample(images: Tensor) -> Tensor:

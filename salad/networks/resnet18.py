@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from salad.networks.layers import BatchNorm2d, upsample
+from salad.networks.layers import BatchNorm2d, at_least_float32, upsample
 
 DECODER_WIDTHS = (512, 512, 512, 256, 256, 128, 128, 64, 64)  # into the first block, then out of each
 
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, 512, S/16, S/16) -> (B, 3, S, S) in [-1, 1]."""
-        return upsample(self.output["1"](self.decoder(features))).tanh()
+        return upsample(at_least_float32(self.output["1"](self.decoder(features)))).tanh()
 
 
 class CXRResNet18(nn.Module):
@@ -84,7 +84,7 @@ class CXRResNet18(nn.Module):
 
     def embed(self, features: Tensor) -> Tensor:
         """Unit embeddings of the last feature map: (B, 512, H, W) -> (B, D)."""
-        return F.normalize(self.encoder.fc(features.mean(dim=(2, 3))), dim=1)
+        return F.normalize(at_least_float32(self.encoder.fc(features.mean(dim=(2, 3)))), dim=1)
 
     def encode(self, images: Tensor) -> Tensor:
         """Unit embeddings: (B, 3, S, S) in [-1, 1] -> (B, D)."""

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salad.networks.layers import BatchNorm2d, upsample
+from salad.networks.layers import BatchNorm2d, at_least_float32, upsample
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 SIZE_MULTIPLE = 64  # six poolings
@@ -84,14 +84,14 @@ class UNet(nn.Module):
         maps = self.input(images)
         for step in range(1, len(WIDTHS)):
             maps = self.get_submodule(f"e{step}")(maps)
-        return F.normalize(self.feat(maps).flatten(1), dim=1)
+        return F.normalize(at_least_float32(self.feat(maps)).flatten(1), dim=1)
 
     def decode(self, z: Tensor) -> Tensor:
         """Reconstructions in [-1, 1]: (B, D) -> (B, 3, S, S)."""
         maps = self.defeat(z[:, :, None, None])
         for step in range(1, len(WIDTHS)):
             maps = self.get_submodule(f"d{step}")(maps)
-        return self.final(maps).tanh()  # type: ignore[no-any-return]
+        return at_least_float32(self.final(maps)).tanh()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
