@@ -14,7 +14,7 @@ from salad.datasets import read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.loader import DecodedImages, Loader
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection
 from salad.errors import InputError
 
 pytestmark = pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set")
@@ -125,7 +125,7 @@ def test_class_names_that_sort_the_other_way_round_ask_for_the_normal_class(real
     link(images_below(real / "kermany_fullres/PNEUMONIA", ".jpeg")[:6], tmp_path / "train/bacteria")
     with pytest.raises(InputError, match="--normal_class healthy"):
         read_split("CXR_author", tmp_path, "train")
-    assert read_split("CXR_author", tmp_path, "train", normal_class="healthy").num_normal == 6
+    assert read_split("CXR_author", tmp_path, "train", selection=Selection(normal_class="healthy")).num_normal == 6
 
 
 # Training and test ----------------------------------------------------------------------------------------------
