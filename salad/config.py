@@ -44,7 +44,7 @@ class Config:
     normal_class: str | None = option(
         None,
         "Class that counts as normal: a folder by name or by index in sorted order, a label of a table, or the index "
-        "in MedMNIST  [default: the first folder, or what the data set calls normal]",
+        "in MedMNIST  [default: the first, or what the data set calls normal]",
     )
     split_dir: Path | None = option(
         None,

@@ -57,9 +57,7 @@ def check_dataset(name: str, selection: Selection | None = None) -> None:
             raise InputError(f"--{option} selects from {taking}, not from {name}: leave it out")
     if dataset.normal is not None and selection.normal_class not in (None, dataset.normal):
         asked = printable(selection.normal_class)
-        raise InputError(
-            f"--normal_class is '{asked}', but '{dataset.normal}' is what is normal in {name}: leave it out"
-        )
+        raise InputError(f"--normal_class is '{asked}', but in {name} '{dataset.normal}' is normal: leave it out")
 
 
 def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Selection | None = None) -> Split | None:

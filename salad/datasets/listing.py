@@ -21,7 +21,7 @@ SUFFIXES = IMAGE_SUFFIXES | {".dcm", ".dicom"}
 # The lists of a split, the first that is there: our own names, those of NIH, those of the split of Tang et al.
 LISTS = {
     "train": ("train.txt", "train_val_list.txt"),
-    "val": ("val.txt", "valid.txt", "val_list.txt"),
+    "val": ("val.txt", "valid.txt"),  # NIH has none: its val is a part of train_val_list.txt
     "test": ("test.txt", "test_list.txt", "test_attending_rad.txt", "test_rad_consensus_voted3.txt"),
 }
 DRAWN_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, where a data set comes without splits
@@ -143,7 +143,7 @@ def read_list(path: Path) -> dict[str, int | None]:
     """
     listed: dict[str, int | None] = {}
     for line in read_text(path).splitlines():
-        found = re.fullmatch(r"\s*(.+?)(?:[\s,;]+([01]))?\s*", line)
+        found = re.fullmatch(r"(\S.*?)(?:[\s,;]+([01]))?", line.strip())
         if found is None:
             continue
         name, label = found[1].rpartition("/")[2], None if found[2] is None else int(found[2])

@@ -104,15 +104,11 @@ def choose_class(classes: tuple[str, ...], asked: str | None, path: Path, *, say
         InputError: there is no such class, or none has been asked for and none is known.
     """
     found = re.match(r"[a-z]+mnist", path.name.lower())
-    own = NORMAL_OF.get(found[0]) if found else None
+    own, where = NORMAL_OF.get(found[0]) if found else None, printable(path)
     if asked is not None and asked not in classes:
-        raise InputError(
-            f"{printable(path)}: has no class {printable(asked)[:40]}, but --normal_class {shown(classes)}"
-        )
+        raise InputError(f"{where}: has no class {printable(asked)[:40]}; --normal_class may be {shown(classes)}")
     if asked is None and own not in classes:
-        raise InputError(
-            f"{printable(path)}: which of the classes {shown(classes)} is normal? Say it with --normal_class"
-        )
+        raise InputError(f"{where}: which of the classes {shown(classes)} is normal? Say it with --normal_class")
     if asked is None and say:
         logger.info("class %s is normal, as %s calls it", own, path.name)
     if asked is not None and own not in (None, asked):

@@ -110,10 +110,8 @@ def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is
     sound_normal = [label for label in labels if sounds(label, NORMAL_WORDS) and not sounds(label, ABNORMAL_WORDS)]
     if asked is not None:
         if asked not in labels and (is_train or sound_normal or "0" in labels):
-            asked = printable(asked)[:40]
-            raise InputError(
-                f"{printable(table)}: no image has the label '{asked}', but {shown(labels)} (--normal_class)"
-            )
+            what = f"{printable(asked)[:40]}, but the labels are {shown(labels)}"
+            raise InputError(f"{printable(table)}: --normal_class is {what}")
         return asked
     if {"0", "1"}.issuperset(labels):
         return "0"
