@@ -16,10 +16,11 @@ import click
 
 from salad.config import Config
 from salad.datasets import DATASETS
+from salad.datasets.sample import Selection
 from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 from salad.errors import InputError, RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
-from salad.options import TEST, TRAIN, read_values, value_type
+from salad.options import TEST, TRAIN, read_values, value_from_json, value_type
 
 if TYPE_CHECKING:
     from salad.checkpoint import Checkpoint
@@ -175,8 +176,11 @@ def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
         if name in given and given[name] != value:
             flag = name.upper() if name == "net_name" else f"--{name}"
             raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
-    trained_with = checkpoint.config or {}
-    inherited = {name: trained_with[name] for name in ("k", "rec_loss") if trained_with.get(name) is not None}
-    if checkpoint.normal_class is not None:
-        inherited["normal_class"] = checkpoint.normal_class
+    trained_with = {**(checkpoint.config or {}), "normal_class": checkpoint.normal_class}
+    names = ["k", "rec_loss"]
+    if trained_with.get("dataset_name") == given["dataset_name"]:  # what to take of another one is its own matter
+        names += [one.name for one in dataclasses.fields(Selection)]
+    inherited = {
+        name: value_from_json(Config, name, trained_with[name]) for name in names if trained_with.get(name) is not None
+    }
     return {**inherited, **given, **known}

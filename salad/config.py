@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from salad.datasets import check_dataset
+from salad.datasets.sample import Selection
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
 from salad.options import TEST, TRAIN, argument, check, option, value_from_json
@@ -27,7 +28,7 @@ class Config:
     dataset_name: str = argument("the data set")
     net_name: str = argument("the network")
     xp_path: Path = argument("folder for everything that is written", may_change=True)
-    data_path: Path = argument("folder of the images", may_change=True)
+    data_path: Path = argument("folder of the images, or the .npz or table that holds or lists them", may_change=True)
 
     # images
     isize: int | None = option(
@@ -41,8 +42,19 @@ class Config:
         choices=("squash", "pad", "crop"),
     )
     normal_class: str | None = option(
-        None, "Class folder that counts as normal, by name or by index in sorted order  [default: the first]"
+        None,
+        "Class that counts as normal: a folder by name or by index in sorted order, a label of a table, or the index "
+        "in MedMNIST  [default: the first, or what the data set calls normal]",
     )
+    split_dir: Path | None = option(
+        None,
+        "Folder of lists, train.txt, val.txt (optional) and test.txt, with an image a line and after it, optionally, "
+        "0 or 1  [default: the lists of the data set]",
+        may_change=True,
+    )
+    view: str | None = option(None, "Take this view only  [default: all]", choices=("PA", "AP"))
+    min_age: int | None = option(None, "Take patients of this age or older, in years  [default: all]", low=0)
+    part: str | None = option(None, "Take this part of the body only, XR_HAND say  [default: all]")
     train_on: str = option(
         "normal",
         "normal leaves out the abnormal images of train/; all, the authors' protocol, scores against normal rows only.",
@@ -211,7 +223,7 @@ class Config:
     def __post_init__(self) -> None:
         for declared in dataclasses.fields(self):
             check(type(self), declared, getattr(self, declared.name))
-        check_dataset(self.dataset_name)
+        check_dataset(self.dataset_name, self.selection)
         if self.isize is None:
             object.__setattr__(self, "isize", network_spec(self.net_name).default_isize)
         if self.overwrite and self.resume:
@@ -221,6 +233,11 @@ class Config:
             raise InputError("--w_rec, --w_svdd and --w_contrast are all 0: there is nothing to train")
         if self.pre_training_epochs and self.w_rec == 0:
             raise InputError("--pre_training_epochs trains the reconstruction, but --w_rec is 0")
+
+    @property
+    def selection(self) -> Selection:
+        """What to take of the data set."""
+        return Selection(**{one.name: getattr(self, one.name) for one in dataclasses.fields(Selection)})
 
     @property
     def image_size(self) -> int:

@@ -28,7 +28,7 @@ from salad.datasets.scan import write_skipped
 from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
-from salad.metrics import Auc, auc
+from salad.metrics import Auc, auc, by_study
 from salad.prepare import check_same_for_all, find_k, make_loader, scan_images, start_network
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
 
@@ -64,7 +64,24 @@ class Result:
     def aucs(self) -> dict[str, Auc | None]:
         """AUC of the score and, for comparison, of two grey-level statistics; None where a class is missing."""
         values = {"score": self.scores, "image mean": self.image_mean, "image std": self.image_std}
-        return {name: auc(self.split.labels, one) for name, one in values.items()}
+        found = {name: auc(self.split.labels, one) for name, one in values.items()}
+        return found | ({"score by study": self.study_auc} if self.num_studies else {})
+
+    @cached_property
+    def num_studies(self) -> int:
+        """How many studies the images come from; 0 where none is known to have several images."""
+        known = [sample.study for sample in self.split.samples if sample.study is not None]
+        return len(set(self._studies)) if len(set(known)) < len(known) else 0
+
+    @property
+    def _studies(self) -> list[str]:
+        """The study of each image; one without is a study of its own."""
+        return [sample.study or f"\n{sample.name}" for sample in self.split.samples]
+
+    @property
+    def study_auc(self) -> Auc | None:
+        """AUC of whole studies, each scored with the mean of its images; None where a class is missing."""
+        return auc(*by_study(self._studies, self.split.labels, self.scores))
 
     @property
     def auc(self) -> Auc | None:
@@ -73,10 +90,12 @@ class Result:
 
     def as_json(self) -> dict[str, Any]:
         """What metrics.json says of the images."""
-        score, mean, std = (found and found.as_json() for found in self.aucs.values())
+        found = {name: one and one.as_json() for name, one in self.aucs.items()}
+        studies = {"study_auc": found["score by study"], "num_studies": self.num_studies} if self.num_studies else {}
         return {
-            "auc": score,
-            "baseline_auc": {"image_mean": mean, "image_std": std},
+            "auc": found["score"],
+            **studies,
+            "baseline_auc": {"image_mean": found["image mean"], "image_std": found["image std"]},
             "interval": "DeLong, 95 %",
             "k": self.k,
             "num_normal": self.split.num_normal,
@@ -198,7 +217,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
         keep_freed_memory()
     network = start_network(config, checkpoint, device)
     with team.first_alone("folder"):  # a phantom is drawn
-        split = read_split(config.dataset_name, config.data_path, "test", normal_class=config.normal_class)
+        split = read_split(config.dataset_name, config.data_path, "test", selection=config.selection)
     assert split is not None, "only val may be absent"
     if split.normal_class != checkpoint.normal_class and checkpoint.normal_class in split.classes:
         raise InputError(
@@ -247,7 +266,7 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
         return checkpoint.row_labels
     num_rows = len(checkpoint.bank.rows)
     try:
-        train = read_split(config.dataset_name, config.data_path, "train", normal_class=config.normal_class)
+        train = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
         labels = train.labels if train else []
     except InputError as error:
         logger.warning("the file holds no row labels, and train/ does not give them: %s", error)

@@ -58,6 +58,23 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
     return Auc(area, max(0.0, area - reach), min(1.0, area + reach))
 
 
+def by_study(studies: Sequence[str], labels: Sequence[int], scores: ArrayLike) -> tuple[list[int], np.ndarray]:
+    """Labels and scores of whole studies from those of their images.
+
+    Args:
+        studies: of each image, (N,).
+        labels: 0 normal, 1 abnormal, (N,); a study with an abnormal image is abnormal.
+        scores: of the images, (N,); that of a study is their mean.
+
+    Returns:
+        One label and one score a study, in the order of their names.
+    """
+    names, place = np.unique(np.asarray(studies), return_inverse=True)
+    means = np.bincount(place, weights=np.asarray(scores, dtype=np.float64)) / np.bincount(place)
+    abnormal = np.bincount(place, weights=np.asarray(labels)) > 0
+    return abnormal.astype(int).tolist(), means
+
+
 def _shares_below(values: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Of each query, the share of values below it; ties count half."""
     ordered = np.sort(values)

@@ -37,12 +37,13 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
         InputError: train/ is not there or holds no normal image, a file cannot be read, or an option asks for
             more than train/ holds.
     """
-    found = read_split(config.dataset_name, config.data_path, "train", normal_class=config.normal_class)
+    found = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
     assert found is not None, "only val may be absent"
     train = found if config.train_on == "all" else found.only_normal()
     if train.num_normal == 0:
         raise InputError(f"{config.data_path}: train/ holds no image of the normal class '{found.normal_class}'")
-    val = read_split(config.dataset_name, config.data_path, "val", normal_class=train.normal_class)
+    selection = replace(config.selection, normal_class=train.normal_class)
+    val = read_split(config.dataset_name, config.data_path, "val", selection=selection)
     checked = scan_images(config, {"train": train, **({"val": val} if val and val.has_both_classes else {})})
     skipped = tuple(one for split in checked.values() for one in split.skipped)
     num_left_out = len(found.samples) - len(train.samples)

@@ -102,13 +102,13 @@ def test_optional_split_and_hidden_files(tmp_path):
 
 
 def test_count_agrees_with_the_data_set(tmp_path):
-    from salad.datasets.folders import read_split
+    from salad.datasets import read_split
 
     more = ["train/0/in/ner.tif", "train/0/.hid/den.png", "train/1/.h.png", "train/1/i.WEBP"]
     files = GOOD | dict.fromkeys(more, b"")
     layout = archive.fetch(tmp_path, archive=make_tar(tmp_path / "images.tar.xz", files))
     for split, labels in layout.items():
-        assert len(read_split(tmp_path / "author", split, None).samples) == sum(labels.values())
+        assert len(read_split("CXR_author", tmp_path / "author", split).samples) == sum(labels.values())
 
 
 def test_hidden_top_folder_is_not_taken_for_the_images(tmp_path):

@@ -45,12 +45,15 @@ LIMITS = {
     "score": (["knn", "weighted", "svdd", "reconstruction"], ["cosine"]),
     "amp": (["auto", "bf16", "fp16", "off"], ["fp32", ""]),
     "seed": ([-1, 0, 2], [-2, 2**64]),
+    "view": (["PA", "AP", None], ["pa", "LL"]),
+    "min_age": ([0, 18, None], [-1]),
 }
 
 
 def make(net_name="unet", **values):
     paths = {"xp_path": Path("log/run"), "data_path": Path("data/author")}
-    return Config(**{"dataset_name": "CXR_author", "net_name": net_name, **paths, **values})
+    dataset = "NIH" if values.keys() & {"split_dir", "view", "min_age"} else "CXR_author"
+    return Config(**{"dataset_name": dataset, "net_name": net_name, **paths, **values})
 
 
 def write(path, values):
@@ -132,6 +135,7 @@ def test_values_cannot_be_changed():
             "train_on": "all",
             "seed": 7,
         },
+        {"split_dir": Path("lists"), "view": "PA", "min_age": 18},
     ],
 )
 def test_json_round_trip(tmp_path, values):

@@ -6,6 +6,7 @@ from torchvision.datasets import ImageFolder
 
 from salad.datasets import DATASETS, read_split
 from salad.datasets.folders import choose_normal_class
+from salad.datasets.sample import Selection
 from salad.errors import InputError
 
 AUTHOR = ["train/0.normal/a.png", "train/1.abnormal/b.png", "test/0.normal/c.png", "test/1.abnormal/d.png"]
@@ -16,7 +17,7 @@ def names_and_labels(split):
 
 
 def read(data_path, split, *, normal_class=None):
-    return read_split("CXR_author", data_path, split, normal_class=normal_class)
+    return read_split("CXR_author", data_path, split, selection=Selection(normal_class=normal_class))
 
 
 def test_author_layout(write_folders):

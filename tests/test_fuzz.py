@@ -1,7 +1,7 @@
 """Damaged and hostile files: a reader gives a value or an `InputError` of one line, soon and in little memory.
 
 `SALAD_FUZZ_CASES=20000 python -m pytest tests/test_fuzz.py` tries 20,000 new cases; the ordinary suite tries the
-same 600 each time. There is no reader of label tables yet.
+same 600 each time.
 """
 
 import io
@@ -23,8 +23,10 @@ from PIL import Image
 from salad import checkpoint
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
+from salad.datasets import read_split
+from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
-from salad.datasets.sample import printable
+from salad.datasets.sample import Sample, printable
 from salad.errors import InputError
 from salad.options import read_values
 
@@ -197,6 +199,100 @@ def test_config_files_that_ask_too_much(path, content):
     path.write_bytes(content)
     with pytest.raises(InputError):
         read_values(path, Config)
+
+
+# Tables and lists -----------------------------------------------------------------------------------------------
+
+CSV = b'path,label,split,patient_id,finding\na.png,0,train,P1,\n"b,c.png",1,train,P1,"mass, left"\nd.png,0,test,P2,\n'
+JSON_LINES = b'{"path": "a.png", "label": 0, "split": "train"}\n{"path": "b.png", "label": "1", "split": "test"}\n'
+WORDS = [
+    "path",
+    "label",
+    "split",
+    "train",
+    "test",
+    "a.png",
+    "0",
+    "1",
+    "normal",
+    "1.0",
+    "",
+    '"',
+    ",",
+    ";",
+    "\n",
+    "\r",
+    "\0",
+]
+cells = st.sampled_from(WORDS) | st.text(max_size=6)
+
+
+def try_reader(name: str, data_path: Path) -> None:
+    for split in ("train", "val", "test"):
+        try:
+            found = read_split(name, data_path, split)
+        except InputError as error:
+            assert_refused_well(error)
+        else:
+            assert found is None or (found.samples and all(printable(one.name) == one.name for one in found.samples))
+
+
+def as_csv(rows: list[list[str]]) -> bytes:
+    return "\n".join(",".join(row) for row in [["path", "label", "split"], *rows]).encode(errors="surrogatepass")
+
+
+@cases(0.2)
+@given(
+    st.tuples(st.sampled_from([CSV, CSV.decode().encode("utf-16"), JSON_LINES]), edits).map(lambda one: edit(*one))
+    | st.lists(st.lists(cells, max_size=5), max_size=4).map(as_csv)
+    | st.lists(st.dictionaries(st.sampled_from(WORDS), json_values, max_size=4), max_size=3).map(
+        lambda rows: "\n".join(json.dumps({"path": "a", "label": 0, "split": "train", **row}) for row in rows).encode()
+    )
+    | st.binary(max_size=100)
+)
+@example(b"path,label,split\n" + b"a" * 200_000 + b",0,train")
+@example(b'path,label,split\n"' + b"a\n" * 100_000)
+@example(b"[" * 100_000)
+@example(b'{"path": "a", "label": ' + b"9" * 5000 + b', "split": "train"}')
+def test_tables_of_any_content(path, content):
+    for suffix in (".csv", ".jsonl"):
+        table = path.with_suffix(suffix)
+        table.write_bytes(content)
+        try_reader("Table", table)
+
+
+@cases(0.1)
+@given(st.dictionaries(st.sampled_from(["train", "val", "test"]), json_values, max_size=3).map(json.dumps), edits)
+@example('{"train": {"0": ["../a.png", "a.png", "a.png"]}}', [("cut", 2**16, b"0")])
+def test_damaged_data_json(path, text, changes):
+    (path.parent / "images").mkdir(exist_ok=True)
+    (path.parent / "images/a.png").touch()
+    for content in (text.encode(), edit(text.encode(), changes)):
+        (path.parent / "data.json").write_bytes(content)
+        try_reader("MedIAnomaly", path.parent)
+
+
+def npz(save) -> bytes:
+    buffer = io.BytesIO()
+    images, labels = np.zeros((3, 8, 8), np.uint8), np.array([[0], [1], [0]], np.uint8)
+    save(buffer, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    return buffer.getvalue()
+
+
+WHOLE_NPZ = [npz(np.savez), npz(np.savez_compressed)]
+
+
+@cases(0.1)
+@given(st.sampled_from(WHOLE_NPZ), edits)
+def test_damaged_arrays(path, whole, changes):
+    file = path.with_name("pneumoniamnist.npz")
+    file.write_bytes(edit(whole, changes))
+    try_reader("MedMNIST", file)
+    decoder = Decoder(isize=8, resize="squash")
+    try:
+        decoder.read(Sample(file, "train_images/2", 0, row=2, array="train_images"))
+    except InputError as error:
+        assert_refused_well(error)
 
 
 # Checkpoints ----------------------------------------------------------------------------------------------------

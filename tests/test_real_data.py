@@ -13,8 +13,9 @@ from salad import cli
 from salad.datasets import read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
+from salad.datasets.listing import read_list
 from salad.datasets.loader import DecodedImages, Loader
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection
 from salad.errors import InputError
 
 pytestmark = pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set")
@@ -125,7 +126,7 @@ def test_class_names_that_sort_the_other_way_round_ask_for_the_normal_class(real
     link(images_below(real / "kermany_fullres/PNEUMONIA", ".jpeg")[:6], tmp_path / "train/bacteria")
     with pytest.raises(InputError, match="--normal_class healthy"):
         read_split("CXR_author", tmp_path, "train")
-    assert read_split("CXR_author", tmp_path, "train", normal_class="healthy").num_normal == 6
+    assert read_split("CXR_author", tmp_path, "train", selection=Selection(normal_class="healthy")).num_normal == 6
 
 
 # Training and test ----------------------------------------------------------------------------------------------
@@ -184,3 +185,75 @@ def test_dicom_files_among_images_are_mentioned(real, few, tmp_path):
     result = invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT)
     assert ".dcm" in result.stderr
     assert result.exit_code == 2 or str(len(dicom)) in result.stderr
+
+
+# Other data sets ------------------------------------------------------------------------------------------------
+
+
+def test_nih_with_its_csv_file(real):
+    found = {split: read_split("NIH", real / "nih1024", split) for split in ("train", "val", "test")}
+    samples = [sample for split in found.values() for sample in split.samples]
+    assert len(samples) == len({sample.name for sample in samples}) == 38
+    assert all(sample.name.startswith("No_findings/") == (sample.label == NORMAL) for sample in samples)
+    patients = [{sample.patient for sample in split.samples} for split in found.values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)), "a patient is in two splits"
+    views = {sample.view for sample in samples}
+    assert views == {"PA", "AP"}
+    frontal = read_split("NIH", real / "nih1024", "train", selection=Selection(view="PA", min_age=18))
+    assert {sample.view for sample in frontal.samples} == {"PA"}
+    assert 0 < len(frontal.samples) < len(found["train"].samples)
+
+
+def test_nih_with_the_public_lists(real, caplog):
+    selection = Selection(split_dir=real / "nih_lists")
+    train = read_split("NIH", real / "nih1024", "train", selection=selection)
+    assert train.labels == [ABNORMAL] * 8
+    assert "8566 of 8574 images of train are not there" in caplog.text
+    with pytest.raises(InputError, match="none of the 1344 images of test is there"):
+        read_split("NIH", real / "nih1024", "test", selection=selection)
+
+
+def test_counts_of_the_public_lists(real):
+    counts = {}
+    for name in ("train", "val", "test_attending_rad"):
+        labels = list(read_list(real / "nih_lists" / f"{name}.txt").values())
+        counts[name] = labels.count(NORMAL), labels.count(ABNORMAL)
+    assert counts == {"train": (4261, 4313), "val": (849, 857), "test_attending_rad": (677, 667)}
+
+
+def test_a_table_that_comes_with_the_images(real, tmp_path):
+    """labels.csv of kermany_dev is such a table; nih_labels.csv has other names of columns, and says so."""
+    for split, counts in {"train": (1029, 0), "val": (120, 120), "test": (200, 401)}.items():
+        found = read_split("Table", real / "kermany_dev/labels.csv", split)
+        assert (found.num_normal, len(found.samples) - found.num_normal) == counts
+        folders = read_split("CXR_author", real / "kermany_dev", split)
+        assert [sample.path for sample in found.samples] == [sample.path for sample in folders.samples]
+        assert all(sample.patient and sample.findings for sample in found.samples)
+    with pytest.raises(InputError, match="no column 'label'; its columns are path, finding_labels, patient_id"):
+        read_split("Table", real / "nih64/nih_labels.csv", "train")
+
+
+def test_medmnist_file(real):
+    for data_path in (real / "pneumoniamnist_dev.npz", real):
+        for split, counts in {"train": (980, 0), "val": (135, 389), "test": (234, 390)}.items():
+            found = read_split("MedMNIST", data_path, split)
+            assert (found.num_normal, len(found.samples) - found.num_normal) == counts
+    with np.load(real / "pneumoniamnist_dev.npz") as file:
+        expected = file["test_images"]
+    images = DecodedImages(found.samples, decoder=Decoder(isize=28, resize="squash"))
+    out = np.empty((624, 28, 28), np.uint8)
+    images.read(list(range(624)), out)
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize(("name", "place"), [("NIH", "nih1024"), ("MedMNIST", "pneumoniamnist_dev.npz")])
+def test_training_and_test_on_other_data_sets(real, tmp_path, name, place):
+    before = sorted(real.iterdir())
+    words = [name, "unet", tmp_path / "xp", real / place, "--cache", tmp_path / "cache"]
+    result = invoke(cli.train, *words, *SHORT, "--batch_size", 100)
+    assert result.exit_code == 0, result.stderr
+    result = invoke(cli.test, *words, *TINY, "--batch_size", 100)
+    assert result.exit_code == 0, result.stderr
+    metrics = read_json(tmp_path / "xp/metrics.json")
+    assert metrics["num_normal"] + metrics["num_abnormal"] == {"NIH": 8, "MedMNIST": 624}[name]
+    assert sorted(real.iterdir()) == before

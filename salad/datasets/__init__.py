@@ -1,47 +1,83 @@
 """The data sets, by name. Each is a function that lists the samples of a split."""
 
+from dataclasses import fields
 from pathlib import Path
+from typing import NamedTuple
 
-from salad.datasets import folders
-from salad.datasets.sample import Split, SplitReader
+from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, rsna, table, vindr
+from salad.datasets.sample import Selection, Split, SplitReader, printable
 from salad.errors import InputError
 
 
-def _read_phantom(data_path: Path, split: str, normal_class: str | None) -> Split | None:
+class DataSet(NamedTuple):
+    """A data set as it is downloaded.
+
+    Attributes:
+        read: lists the samples of a split.
+        takes: the options that select from it, beside --normal_class.
+        normal: its normal class, where that is not to be chosen.
+    """
+
+    read: SplitReader
+    takes: tuple[str, ...] = ()
+    normal: str | None = None
+
+
+def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | None:
     """`CXR_phantom`: drawn radiographs, written into DATA_PATH the first time it is empty."""
     from salad.datasets.phantom import write_phantom
 
     if not data_path.exists() or not any(entry.is_dir() for entry in data_path.iterdir()):
         write_phantom(data_path)
-    return folders.read_split(data_path, split, normal_class)
+    return folders.read_split(data_path, split, selection)
 
 
-DATASETS: dict[str, SplitReader] = {
-    "CXR_author": folders.read_split,
-    "CXR_phantom": _read_phantom,
+DATASETS: dict[str, DataSet] = {
+    "CXR_author": DataSet(folders.read_split),
+    "CXR_phantom": DataSet(_read_phantom),
+    "NIH": DataSet(nih.read_split, takes=("split_dir", "view", "min_age"), normal=nih.NORMAL_CLASS),
+    "MURA": DataSet(mura.read_split, takes=("part",), normal=mura.NORMAL_CLASS),
+    "MedMNIST": DataSet(medmnist.read_split),
+    "MedIAnomaly": DataSet(medianomaly.read_split, normal=medianomaly.NORMAL_CLASS),
+    "RSNA": DataSet(rsna.read_split, takes=("split_dir",), normal=rsna.NORMAL_CLASS),
+    "VinDr": DataSet(vindr.read_split, takes=("split_dir",), normal=vindr.NORMAL_CLASS),
+    "CheXpert": DataSet(chexpert.read_split, takes=("view", "min_age"), normal=chexpert.NORMAL_CLASS),
+    "Table": DataSet(table.read_split),
 }
 
 
-def check_dataset(name: str) -> None:
-    """Raise `InputError` where there is no data set of this name."""
+def check_dataset(name: str, selection: Selection | None = None) -> None:
+    """Raise `InputError` where there is no data set of this name, or it does not take what is selected."""
     if name not in DATASETS:
         raise InputError(f"no data set is called '{name}': choose one of {', '.join(DATASETS)}")
+    selection, dataset = selection or Selection(), DATASETS[name]
+    for option in (declared.name for declared in fields(Selection) if declared.name != "normal_class"):
+        if getattr(selection, option) is not None and option not in dataset.takes:
+            taking = ", ".join(other for other, one in DATASETS.items() if option in one.takes)
+            raise InputError(f"--{option} selects from {taking}, not from {name}: leave it out")
+    if dataset.normal is not None and selection.normal_class not in (None, dataset.normal):
+        asked = printable(selection.normal_class)
+        raise InputError(f"--normal_class is '{asked}', but in {name} '{dataset.normal}' is normal: leave it out")
 
 
-def read_split(dataset_name: str, data_path: Path, split: str, *, normal_class: str | None = None) -> Split | None:
+def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Selection | None = None) -> Split | None:
     """List the samples of a split of a data set.
 
     Args:
         dataset_name: one of `DATASETS`.
         data_path: where the data set lies.
         split: ``train``, ``val`` or ``test``.
-        normal_class: name or index of the class that counts as normal; None for the data set's own choice.
+        selection: what to take of it; by default all, with the normal class of its own choice.
 
     Returns:
         The split; None where a data set has no val split.
 
     Raises:
-        InputError: the data set is unknown, or DATA_PATH does not hold it.
+        InputError: the data set is unknown, DATA_PATH does not hold it, or it does not take what is selected.
     """
-    check_dataset(dataset_name)
-    return DATASETS[dataset_name](data_path, split, normal_class)
+    selection = selection or Selection()
+    check_dataset(dataset_name, selection)
+    try:
+        return DATASETS[dataset_name].read(data_path, split, selection)
+    except OSError as error:  # no permission, a network drive that is gone
+        raise InputError(f"{printable(error.filename or data_path)}: cannot be listed ({error.strerror})") from None

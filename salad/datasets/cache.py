@@ -110,15 +110,17 @@ def choose_folder(cache: str | None, data_path: Path) -> Path | None:
     Args:
         cache: a folder, ``off``, or None for a hidden folder in `data_path` or, where that is read-only, the
             user's cache folder.
-        data_path: the data set.
+        data_path: the data set; where it is a file, the folder that holds it has the hidden one, for all
+            such files.
 
     Returns:
         None for ``off``.
     """
     if cache == "off":
         return None
-    if cache is None and os.access(data_path, os.W_OK):
-        return data_path / FOLDER_NAME
+    home, inside = (data_path.parent, data_path.name) if data_path.is_file() else (data_path, "")
+    if cache is None and os.access(home, os.W_OK):
+        return home / FOLDER_NAME / inside
     place = data_path.resolve()
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salad"
     return (Path(cache) if cache else user) / f"{place.name}-{_digest(os.fsencode(place))}"
@@ -165,7 +167,7 @@ def cached_images(
 
 def _stamp(sample: Sample, data_path: Path) -> Stamp:
     name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # of strings: ten times faster
-    name += "" if sample.row is None else f"#{sample.row}"
+    name += "" if sample.row is None else f"#{sample.array}/{sample.row}"
     try:
         found = sample.path.stat()
     except OSError:  # its decoder will say why

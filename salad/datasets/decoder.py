@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from salad.datasets.arrays import read_row
 from salad.datasets.images import GreyImage, read_image
 from salad.datasets.sample import Sample
 
@@ -24,6 +25,8 @@ class Decoder:
         Raises:
             InputError: its file cannot be read.
         """
+        if sample.row is not None:
+            return read_row(sample, isize=self.isize, resize=self.resize)
         return read_image(sample.path, isize=self.isize, resize=self.resize)
 
     @property

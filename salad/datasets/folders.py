@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from salad.datasets.images import IMAGE_SUFFIXES
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Split, printable
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
 from salad.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ ABNORMAL_WORDS = {
 }
 
 
-def read_split(data_path: Path, split: str, normal_class: str | None) -> Split | None:
+def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
     """List the images of one split.
 
     Training never looks into test/: which class is first is decided by train/ and val/ alone, and by test/
@@ -35,22 +35,16 @@ def read_split(data_path: Path, split: str, normal_class: str | None) -> Split |
     Args:
         data_path: the folder that holds train/ and test/.
         split: ``train``, ``val`` or ``test``.
-        normal_class: the name or the index (in sorted order) of the class that counts as normal; None for
-            the first, unless a name contradicts that.
+        selection: its `normal_class` is the name or the index (in sorted order) of the class that counts as
+            normal; None for the first, unless a name contradicts that.
 
     Returns:
         The split; None where there is no val/, or no image in it.
 
     Raises:
-        InputError: a folder is missing, empty or cannot be listed, or which class is normal is in doubt.
+        InputError: a folder is missing or empty, or which class is normal is in doubt.
+        OSError: a folder cannot be listed.
     """
-    try:
-        return _read_split(data_path, split, normal_class)
-    except OSError as error:  # no permission, a network drive that is gone
-        raise InputError(f"{printable(error.filename or data_path)}: cannot be listed ({error.strerror})") from None
-
-
-def _read_split(data_path: Path, split: str, normal_class: str | None) -> Split | None:
     folder = _find_folder(data_path, split)
     if folder is None:
         if split == "val":
@@ -62,9 +56,9 @@ def _read_split(data_path: Path, split: str, normal_class: str | None) -> Split 
         raise InputError(f"{folder}: holds no class folder; put the images into {folder.name}/0.normal/, for example")
     known = {name for part in ("train", "val") for name in _class_names(_find_folder(data_path, part))}
     classes = sorted(known.union(_class_names(folder)))
-    normal = choose_normal_class(classes, normal_class, where=data_path, ranked=sorted(known))
+    normal = choose_normal_class(classes, selection.normal_class, where=data_path, ranked=sorted(known))
     own = sorted(_class_names(folder))
-    files = [(name, file) for name in own for file in _files_below(folder / name)]
+    files = [(name, file) for name in own for file in files_below(folder / name)]
     samples = [
         Sample(
             Path(file),
@@ -105,12 +99,12 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
             return asked
         if asked.isdecimal() and int(asked) < len(ranked):
             return ranked[int(asked)]
-        if all(_sounds(name, ABNORMAL_WORDS) for name in classes):
+        if all(sounds(name, ABNORMAL_WORDS) for name in classes):
             return asked  # a folder of abnormal images alone, scored by a model that knows its normal class
         raise InputError(f"{where}: no class is called '{asked}' (found {listing}): choose --normal_class among these")
     first = ranked[0]
-    named_normal = [name for name in classes if _sounds(name, NORMAL_WORDS)]
-    if (named_normal and first not in named_normal) or _sounds(first, ABNORMAL_WORDS):
+    named_normal = [name for name in classes if sounds(name, NORMAL_WORDS)]
+    if (named_normal and first not in named_normal) or sounds(first, ABNORMAL_WORDS):
         raise InputError(
             f"{where}: in sorted order the first class counts as normal, but the names say otherwise ({listing}): "
             f"say which one is normal with --normal_class {named_normal[0] if named_normal else 'NAME'}"
@@ -118,7 +112,7 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
     return first
 
 
-def _sounds(name: str, words: set[str]) -> bool:
+def sounds(name: str, words: set[str]) -> bool:
     """Whether one of the words stands in a folder name: `0.normal`, `NORMAL`, `No_findings`."""
     parts = re.findall(r"[a-z]+", name.lower())
     return bool(words.intersection([*parts, *map("".join, zip(parts, parts[1:], strict=False))]))
@@ -134,7 +128,7 @@ def _class_names(folder: Path | None) -> list[str]:
     return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
 
 
-def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]:
+def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]:
     """The files of a folder and of those inside it, sorted; hidden ones and circles of links are left out."""
     real = folder.resolve()
     if real in above:
@@ -144,7 +138,7 @@ def _files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str
     is_folder = {entry.name: _is_folder(entry) for entry in entries}
     folders = [Path(entry.path) for entry in entries if is_folder[entry.name]]
     files = [entry.path for entry in entries if not is_folder[entry.name]]
-    return files + [file for inner in folders for file in _files_below(inner, above | {real})]
+    return files + [file for inner in folders for file in files_below(inner, above | {real})]
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -53,7 +53,7 @@ def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
             _check_image(image, file)
             _shrink_while_decoding(image, isize)
             ImageOps.exif_transpose(image, in_place=True)
-            grey = _to_grey(image)
+            grey = to_grey(image)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
@@ -62,7 +62,7 @@ def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
     except Exception as error:  # decoders raise every kind at a damaged file
         reason = printable(getattr(error, "strerror", None) or error) or type(error).__name__
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
-    return np.asarray(_to_square(grey, isize, resize))
+    return np.asarray(to_square(grey, isize, resize))
 
 
 def _check_file(path: Path) -> None:
@@ -107,7 +107,12 @@ def _shrink_while_decoding(image: ImageFile.ImageFile, isize: int) -> None:
         image.draft("L", (SHRINK_TO * isize, SHRINK_TO * isize))
 
 
-def _to_grey(image: Image.Image) -> Image.Image:
+def to_grey(image: Image.Image) -> Image.Image:
+    """A picture of any mode in 8-bit grey.
+
+    Raises:
+        InputError: it has NaN or infinite pixels.
+    """
     if image.mode == "F" or image.mode.startswith("I"):
         return Image.fromarray(_stretch(np.asarray(image)))
     if image.mode == "P":
@@ -128,7 +133,8 @@ def _stretch(values: NDArray[np.generic]) -> GreyImage:
     return grey.reshape(values.shape)
 
 
-def _to_square(grey: Image.Image, isize: int, resize: str) -> Image.Image:
+def to_square(grey: Image.Image, isize: int, resize: str) -> Image.Image:
+    """A grey picture of any size as a square; see `read_image`."""
     square, bilinear = (isize, isize), Image.Resampling.BILINEAR
     if resize == "pad" and isize * min(grey.size) >= max(grey.size):
         return ImageOps.pad(grey, square, bilinear)

@@ -26,6 +26,25 @@ def printable(text: object) -> str:
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What to take of a data set; the names are those of the options, and None stands where none was given.
+
+    Attributes:
+        normal_class: name or index of the class that counts as normal.
+        split_dir: folder of lists that say which image belongs to which split.
+        view: ``PA`` or ``AP``.
+        min_age: of the patient, in years.
+        part: of the body.
+    """
+
+    normal_class: str | None = None
+    split_dir: Path | None = None
+    view: str | None = None
+    min_age: int | None = None
+    part: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One image and what is known of it.
@@ -34,7 +53,8 @@ class Sample:
         path: where its file is.
         name: its path inside DATA_PATH, with forward slashes, `printable`; what outputs show.
         label: 0 normal, 1 abnormal.
-        row: its place in the array of `path`, where that holds many images.
+        row: its place in an array, where `path` holds many images.
+        array: the name of that array.
         patient: tells whose image it is; never written to an output.
         study: tells which images were taken together.
         view: as the data set says it, ``PA`` say.
@@ -45,6 +65,7 @@ class Sample:
     name: str
     label: int
     row: int | None = None
+    array: str | None = None
     patient: str | None = None
     study: str | None = None
     view: str | None = None
@@ -86,7 +107,7 @@ class Split:
     """The samples of train, val or test.
 
     Attributes:
-        samples: in the order of their classes, then of their paths.
+        samples: in an order that only the data set decides.
         normal_class: the name of the class that counts as normal.
         classes: the names of all its classes.
         skipped: files that were left out.
@@ -132,5 +153,5 @@ class Split:
         return replace(self, samples=normal, images=None)
 
 
-# (DATA_PATH, "train" | "val" | "test", --normal_class) -> the split, or None where an optional one is absent
-SplitReader = Callable[[Path, str, str | None], Split | None]
+# (DATA_PATH, "train" | "val" | "test", what to take) -> the split, or None where there is no val
+SplitReader = Callable[[Path, str, Selection], Split | None]

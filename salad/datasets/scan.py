@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from salad.datasets.arrays import forget
 from salad.datasets.cache import CachedImages, cached_images
 from salad.datasets.decoder import Decoder
 from salad.datasets.loader import DecodedImages
@@ -56,6 +57,8 @@ def scan(
     """
     read = partial(_read_split, decoder=decoder, num_threads=num_threads, cache=cache, data_path=data_path)
     kept = {name: read(name, split) for name, split in splits.items()}
+    if cache is not None:
+        forget()  # arrays of images, now that the cache has their pixels
     num_samples = sum(len(split.samples) for split in splits.values())
     skipped = [one for split in kept.values() for one in split.skipped]
     if skipped:

@@ -1,0 +1,65 @@
+"""`CheXpert`: frontal radiographs; trained on train.csv, tested on valid.csv."""
+
+import re
+from pathlib import Path
+
+from salad.datasets.listing import inner_name, is_old_enough, make_split
+from salad.datasets.rows import read_rows
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.errors import InputError
+
+NORMAL_CLASS = "No Finding"
+CLASSES = (NORMAL_CLASS, "Finding")
+TABLES = {"train": "train.csv", "test": "valid.csv"}
+PATH, AGE, SIDE, VIEW = "Path", "Age", "Frontal/Lateral", "AP/PA"
+ABOUT = (PATH, "Sex", AGE, SIDE, VIEW)  # the other columns are findings
+INSIDE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\w+)/(study\w+)/[^/]+)")
+
+
+def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
+    """List the frontal images of one split; there is no val.
+
+    Normal is where No Finding is 1. All else is abnormal, also where every finding is uncertain or unmentioned.
+
+    Args:
+        data_path: the folder CheXpert-v1.0 or CheXpert-v1.0-small, with train.csv and valid.csv.
+        split: ``train``, ``val`` or ``test``.
+        selection: takes `view` and `min_age`.
+
+    Raises:
+        InputError: the table or all images are missing, or a path is none of CheXpert.
+    """
+    if split == "val":
+        return None
+    table = data_path / TABLES[split]
+    samples, absent = [], []
+    for number, row in read_rows(table, needed=(PATH, AGE, SIDE, VIEW, NORMAL_CLASS)):
+        if row[SIDE] != "Frontal" or selection.view not in (None, row[VIEW]):
+            continue
+        if not is_old_enough(row[AGE], selection.min_age):
+            continue
+        found = INSIDE.fullmatch(row[PATH])
+        if found is None:
+            raise InputError(f"{printable(table)}: line {number} has no path of an image of CheXpert")
+        path = data_path / found[1]
+        name = inner_name(path, data_path)
+        if not path.exists():
+            absent.append(name)
+            continue
+        samples.append(
+            Sample(
+                path,
+                name,
+                NORMAL if is_one(row[NORMAL_CLASS]) else ABNORMAL,
+                patient=found[2],
+                study=f"{found[2]}/{found[3]}",
+                view=row[VIEW] or None,
+                findings=tuple(column for column, text in row.items() if column not in ABOUT and is_one(text)),
+            )
+        )
+    return make_split(samples, split=split, where=table, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)
+
+
+def is_one(text: str) -> bool:
+    """Whether a finding is there: 1.0 says so, 0.0 denies, -1.0 is uncertain, nothing is not mentioned."""
+    return text in ("1.0", "1")

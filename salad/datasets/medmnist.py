@@ -1,0 +1,126 @@
+"""`MedMNIST`: any two-dimensional .npz of MedMNIST, 28 to 224 pixels, grey or RGB."""
+
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salad.datasets.arrays import Header, check_images, load_labels, read_headers
+from salad.datasets.rows import shown
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+NORMAL_OF = {"pneumoniamnist": "0", "breastmnist": "1", "octmnist": "3"}  # where the set's own names say so
+NO_FINDING, FINDING = "no finding", "finding"  # of a set with several labels an image, such as chestmnist
+
+
+def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
+    """List the images of one split, in the order of the array.
+
+    Args:
+        data_path: the .npz file, or a folder that holds one.
+        split: ``train``, ``val`` or ``test``.
+        selection: its `normal_class` is the index of the class that counts as normal, which has a default where
+            the set has a class called normal. With several labels an image, normal is where all are 0.
+
+    Returns:
+        The split; None where there is no val.
+
+    Raises:
+        InputError: there is no such file, it is damaged or three-dimensional, or which class is normal is in doubt.
+        OSError: the folder cannot be listed.
+    """
+    path = find_file(data_path)
+    headers = read_headers(path)
+    if split == "val" and not headers.get("val_images", Header((0,), np.dtype(np.uint8))).shape[0]:
+        return None
+    array = f"{split}_images"
+    labels = _labels(path, split, headers)
+    if labels.shape[1] > 1:
+        normal = _no_finding(path, selection.normal_class)
+        classes: tuple[str, ...] = (NO_FINDING, FINDING)
+        findings = [tuple(str(place) for place in np.flatnonzero(row)) for row in labels]
+    else:
+        known = {*labels[:, 0].tolist(), *_labels(path, "train", headers)[:, 0].tolist()}
+        classes = tuple(str(value) for value in sorted(known))
+        normal = choose_class(classes, selection.normal_class, path, say=split != "val")
+        findings = [(str(value),) for value in labels[:, 0].tolist()]
+    normal_findings = () if normal == NO_FINDING else (normal,)
+    samples = [
+        Sample(
+            path,
+            f"{array}/{row}",
+            NORMAL if found == normal_findings else ABNORMAL,
+            row=row,
+            array=array,
+            findings=found,
+        )
+        for row, found in enumerate(findings)
+    ]
+    return Split(samples=samples, normal_class=normal, classes=classes)
+
+
+def find_file(data_path: Path) -> Path:
+    """The .npz file.
+
+    Raises:
+        InputError: there is none, or more than one.
+        OSError: the folder cannot be listed.
+    """
+    where = printable(data_path)
+    if not data_path.is_dir():
+        if not data_path.is_file():
+            raise InputError(f"{where}: no such file or folder")
+        return data_path
+    found = sorted(data_path.glob("*.npz"))
+    if len(found) != 1:
+        what = f"{len(found)} .npz files ({shown(path.name for path in found)}): name one" if found else "no .npz file"
+        raise InputError(f"{where}: holds {what}")
+    return found[0]
+
+
+def _labels(path: Path, split: str, headers: dict[str, Header]) -> NDArray[np.int64]:
+    """The labels of the images of a split, (N, K); both arrays are checked."""
+    images, labels = f"{split}_images", f"{split}_labels"
+    if images not in headers or labels not in headers:
+        raise InputError(
+            f"{printable(path)}: must hold {images} and {labels}, but holds {shown(headers) or 'no array'}"
+        )
+    check_images(path, images, headers[images])
+    found = load_labels(path, labels)
+    if len(found) != headers[images].shape[0] or not found.size:
+        raise InputError(f"{printable(path)}: {images} has {headers[images].shape[0]} rows, but {labels} {len(found)}")
+    return found
+
+
+def choose_class(classes: tuple[str, ...], asked: str | None, path: Path, *, say: bool) -> str:
+    """The index of the class that counts as normal.
+
+    Raises:
+        InputError: there is no such class, or none has been asked for and none is known.
+    """
+    found = re.match(r"[a-z]+mnist", path.name.lower())
+    own, where = NORMAL_OF.get(found[0]) if found else None, printable(path)
+    if asked is not None and asked not in classes:
+        raise InputError(f"{where}: has no class {printable(asked)[:40]}; --normal_class may be {shown(classes)}")
+    if asked is None and own not in classes:
+        raise InputError(f"{where}: which of the classes {shown(classes)} is normal? Say it with --normal_class")
+    if asked is None and say:
+        logger.info("class %s is normal, as %s calls it", own, path.name)
+    if asked is not None and own not in (None, asked):
+        logger.warning("class %s counts as normal, but class %s is what %s calls so", asked, own, path.name)
+    normal = own if asked is None else asked
+    assert normal is not None
+    return normal
+
+
+def _no_finding(path: Path, asked: str | None) -> str:
+    if asked not in (None, NO_FINDING):
+        raise InputError(
+            f"{printable(path)}: has several labels an image; normal is where all are 0: leave --normal_class out"
+        )
+    return NO_FINDING

@@ -1,0 +1,54 @@
+"""`MURA` v1.1: bone radiographs; trained on the negative studies of train, tested on valid."""
+
+import re
+from pathlib import Path
+
+from salad.datasets.listing import inner_name, make_split
+from salad.datasets.rows import read_text, shown
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.errors import InputError
+
+NORMAL_CLASS = "negative"
+CLASSES = (NORMAL_CLASS, "positive")
+LISTS = {"train": "train_image_paths.csv", "test": "valid_image_paths.csv"}  # its test part is not public
+LINE = re.compile(r"(?:.*/)?((?:train|valid)/(XR_\w+)/(patient\w+)/(study\w+)_(positive|negative)/[^/]+)")
+
+
+def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
+    """List the images of one split; there is no val.
+
+    Args:
+        data_path: the folder MURA-v1.1, or the one that holds it.
+        split: ``train``, ``val`` or ``test``.
+        selection: takes `part`, ``XR_HAND`` or ``hand``, say.
+
+    Raises:
+        InputError: the list or all images are missing, a line is no path of MURA, or there is no such part.
+    """
+    if split == "val":
+        return None
+    folder = data_path if (data_path / LISTS[split]).is_file() else data_path / "MURA-v1.1"
+    if not (folder / LISTS[split]).is_file():
+        raise InputError(f"{printable(data_path)}: holds no {LISTS[split]}, as MURA v1.1 does")
+    samples, absent, parts = [], [], set()
+    for number, line in enumerate(read_text(folder / LISTS[split]).splitlines(), start=1):
+        if not line.strip():
+            continue
+        found = LINE.fullmatch(line.strip().strip('"'))
+        if found is None:
+            raise InputError(f"{printable(folder / LISTS[split])}: line {number} is no path of an image of MURA")
+        inside, part, patient, study, sign = found.groups()
+        parts.add(part)
+        if selection.part is not None and selection.part.upper() not in (part, part.removeprefix("XR_")):
+            continue
+        path, name = folder / inside, inner_name(folder / inside, data_path)
+        if not path.exists():
+            absent.append(name)
+            continue
+        label = NORMAL if sign == NORMAL_CLASS else ABNORMAL
+        whole = f"{part}/{patient}/{study}"
+        samples.append(Sample(path, name, label, patient=patient, study=whole, findings=(sign,)))
+    if not samples and not absent and parts:
+        asked = printable(selection.part)[:40]
+        raise InputError(f"--part is {asked}, but {LISTS[split]} has {shown(sorted(parts))}")
+    return make_split(samples, split=split, where=folder, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)

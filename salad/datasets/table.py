@@ -1,0 +1,172 @@
+"""`Table`: any CSV, TSV or JSON-lines file with the columns path, label[, split, patient_id, finding]."""
+
+import json
+import os
+from pathlib import Path
+
+from salad.datasets.folders import ABNORMAL_WORDS, NORMAL_WORDS, sounds
+from salad.datasets.listing import inner_name, make_split
+from salad.datasets.rows import Row, read_rows, read_text, shown
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.errors import InputError
+
+NEEDED = ("path", "label")
+OPTIONAL = ("split", "patient_id", "finding")
+JSON_SUFFIXES = (".jsonl", ".ndjson")
+SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
+SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+SAME_NUMBER = {"0.0": "0", "1.0": "1"}
+WAYS = "give it a column split (train, val, test), or put train.csv, val.csv and test.csv into one folder"
+
+
+def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
+    """List the images of one split.
+
+    A file that is named and not there is no error here: it counts as one that cannot be read.
+
+    Args:
+        data_path: the table, or a folder with one table or with one for each split; the paths in a table start
+            from its folder.
+        split: ``train``, ``val`` or ``test``.
+        selection: its `normal_class` is the label of normal images; by default 0, or the one label that says so.
+
+    Returns:
+        The split; None where there is no val.
+
+    Raises:
+        InputError: there is no such table, it cannot be read, or what it says cannot be.
+        OSError: the folder cannot be listed.
+    """
+    table, holds_all = find_table(data_path, split)
+    if table is None:
+        return None
+    is_json = table.suffix.lower() in JSON_SUFFIXES
+    rows = _rows_of(split, read_json_lines(table) if is_json else read_rows(table, needed=NEEDED), table, holds_all)
+    labels = sorted({row["label"] for _, row in rows})
+    normal = choose_normal_label(labels, selection.normal_class, table, is_train=split == "train") if rows else ""
+    samples: list[Sample] = []
+    lines: dict[str, int] = {}
+    for number, row in rows:
+        sample = _sample(row, normal, table, number)
+        if lines.setdefault(sample.name, number) != number:
+            twice = f"lines {lines[sample.name]} and {number}"
+            raise InputError(f"{printable(table)}: {twice} name the same image of {split}, {sample.name[:200]}")
+        samples.append(sample)
+    return make_split(samples, split=split, where=table, classes=tuple(labels), normal_class=normal, absent=[])
+
+
+def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
+    """The table of a split, and whether it is that of all splits; None where val has none.
+
+    Raises:
+        InputError: there is no table, or more than one could be meant.
+        OSError: the folder cannot be listed.
+    """
+    where, kinds = printable(data_path), ", ".join(SUFFIXES)
+    if not data_path.is_dir():
+        if data_path.suffix.lower() not in SUFFIXES:
+            raise InputError(f"{where}: must be a table ({kinds}) or a folder of tables")
+        return data_path, True
+    found = sorted(path for path in data_path.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    by_split = {name: [path for path in found if path.stem in words] for name, words in SPLIT_WORDS.items()}
+    if not by_split["train"] and not by_split["test"]:
+        if len(found) == 1:
+            return found[0], True
+        what = f"holds several tables ({shown(path.name for path in found)})" if found else f"holds no table ({kinds})"
+        raise InputError(f"{where}: {what}; name one as DATA_PATH, or put train.csv, val.csv and test.csv there")
+    if len(by_split[split]) > 1:
+        raise InputError(f"{where}: holds {shown(path.name for path in by_split[split])}: leave one table of {split}")
+    if not by_split[split] and split != "val":
+        raise InputError(f"{where}: holds no table of {split}, {split}.csv say, beside those of other splits")
+    return (by_split[split][0] if by_split[split] else None), False
+
+
+def _rows_of(split: str, rows: list[tuple[int, Row]], table: Path, holds_all: bool) -> list[tuple[int, Row]]:
+    """The rows of one split, with their labels in one form."""
+    where = printable(table)
+    if holds_all and any("split" not in row for _, row in rows):
+        raise InputError(f"{where}: does not say which split an image belongs to: {WAYS}")
+    meaning = {word: name for name, words in SPLIT_WORDS.items() for word in words}
+    words = {row["split"].lower() for _, row in rows if "split" in row}
+    if unknown := words - meaning.keys():
+        raise InputError(f"{where}: its column split has {shown(sorted(unknown))}, but must have train, val or test")
+    if not holds_all and (others := {word for word in words if meaning[word] != split}):
+        raise InputError(f"{where}: is the table of {split}, but its column split has {shown(sorted(others))}")
+    own = [(number, row) for number, row in rows if not holds_all or meaning[row["split"].lower()] == split]
+    for number, row in own:
+        for name in NEEDED:
+            if not row[name]:
+                raise InputError(f"{where}: line {number} has no {name}")
+        row["label"] = SAME_NUMBER.get(row["label"], row["label"])
+    return own
+
+
+def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is_train: bool) -> str:
+    """The label of normal images: the one asked for, else 0 of 0 and 1, else the one that says that it is normal.
+
+    Raises:
+        InputError: there is no such label though one is needed or could be meant, or which one is normal is in doubt.
+    """
+    sound_normal = [label for label in labels if sounds(label, NORMAL_WORDS) and not sounds(label, ABNORMAL_WORDS)]
+    if asked is not None:
+        if asked not in labels and (is_train or sound_normal or "0" in labels):
+            what = f"{printable(asked)[:40]}, but the labels are {shown(labels)}"
+            raise InputError(f"{printable(table)}: --normal_class is {what}")
+        return asked
+    if {"0", "1"}.issuperset(labels):
+        return "0"
+    if len(sound_normal) != 1 or {"0", "1"}.intersection(labels):
+        raise InputError(
+            f"{printable(table)}: which of the labels {shown(labels)} is normal? Say it with --normal_class"
+        )
+    return sound_normal[0]
+
+
+def _sample(row: Row, normal: str, table: Path, number: int) -> Sample:
+    try:
+        encoded = os.fsencode(row["path"])
+    except UnicodeEncodeError:  # half a character, as JSON can write it
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise InputError(
+            f"{printable(table)}: line {number} names {printable(row['path'])[:80]}, which no file is called"
+        )
+    path = table.parent / row["path"]
+    finding = row.get("finding", "")
+    return Sample(
+        path,
+        inner_name(path, table.parent),
+        NORMAL if row["label"] == normal else ABNORMAL,
+        patient=row.get("patient_id") or None,
+        findings=(finding,) if finding else (),
+    )
+
+
+def read_json_lines(path: Path) -> list[tuple[int, Row]]:
+    """The objects of a file of JSON lines as rows of text, each with the number of its line.
+
+    Raises:
+        InputError: it cannot be read, a line is no object, or lacks a column, or a value is no text and no number.
+    """
+    rows = []
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{printable(path)}: line {number}"
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where} is no JSON ({printable(error)[:200]})") from None
+        if not isinstance(values, dict) or not values.keys() >= set(NEEDED):
+            raise InputError(f"{where} is no object with {' and '.join(NEEDED)}")
+        rows.append((number, {name: _text(values[name], where) for name in (*NEEDED, *OPTIONAL) if name in values}))
+    return rows
+
+
+def _text(value: object, where: str) -> str:
+    """A JSON value as it would stand in a CSV file."""
+    if value is None:
+        return ""
+    if not isinstance(value, (str, int, float)):
+        raise InputError(f"{where} has a list or an object for a value")
+    return str(int(value)) if isinstance(value, bool) else str(value).strip()

@@ -1,0 +1,91 @@
+"""`VinDr`: VinDr-CXR, as PhysioNet or as Kaggle has it; an image is normal where most of its readers say so."""
+
+from collections import defaultdict
+from pathlib import Path
+
+from salad.datasets.listing import Members, find_members, make_split, place_samples
+from salad.datasets.rows import Row, read_rows
+from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.errors import InputError
+
+NORMAL_CLASS = "No finding"
+CLASSES = (NORMAL_CLASS, "Finding")
+IMAGE, READER, FINDING = "image_id", "rad_id", "class_name"
+# One row for an image and a reader with a column a finding, or one row a finding; PhysioNet has both.
+TABLES = (
+    "annotations/image_labels_{}.csv",
+    "image_labels_{}.csv",
+    "{}.csv",
+    "annotations/annotations_{}.csv",
+    "annotations_{}.csv",
+)
+
+Readings = dict[str, dict[str, set[str]]]  # of each image, by reader: what was found
+
+
+def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
+    """List the images of one split.
+
+    PhysioNet's train and test are taken as they are, and leave no val. Kaggle's test has no labels: there, and
+    with --split_dir, the train part is split by lists, else by a digest of the image's id (patients are unknown).
+
+    Args:
+        data_path: holds train.csv or annotations/ and, at any depth, the images, DICOM or others, named by id.
+        split: ``train``, ``val`` or ``test``.
+        selection: takes `split_dir`.
+
+    Raises:
+        InputError: the labels or all images are missing.
+        OSError: a folder cannot be listed.
+    """
+    tables = {part: find_table(data_path, part) for part in ("train", "test")}
+    if tables["train"] is None:
+        raise InputError(f"{printable(data_path)}: holds none of {', '.join(name.format('train') for name in TABLES)}")
+    if selection.split_dir is None and tables["test"] is not None:
+        table = tables.get(split)
+        if table is None:
+            return None
+        readings = read_readings(table)
+        members: Members | None = Members(split, dict.fromkeys(readings))
+    else:
+        readings = {image: found for table in tables.values() if table for image, found in read_readings(table).items()}
+        members = find_members(data_path, split, split_dir=selection.split_dir, by_stem=True)
+    if members is None:
+        return None
+    drafts = [
+        Sample(Path(), name, majority(by_reader), findings=tuple(sorted(set().union(*by_reader.values()))))
+        for name, by_reader in readings.items()
+    ]
+    samples, absent = place_samples(drafts, known=readings, members=members, data_path=data_path, by_stem=True)
+    return make_split(samples, split=split, where=data_path, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)
+
+
+def find_table(data_path: Path, part: str) -> Path | None:
+    """The labels of ``train`` or ``test``, if there are any."""
+    return next((data_path / name.format(part) for name in TABLES if (data_path / name.format(part)).is_file()), None)
+
+
+def read_readings(table: Path) -> Readings:
+    """What each reader found in each image.
+
+    Raises:
+        InputError: the table cannot be read, or has neither form.
+    """
+    readings: Readings = defaultdict(lambda: defaultdict(set))
+    for _, row in read_rows(table, needed=(IMAGE,)):
+        if FINDING not in row and NORMAL_CLASS not in row:
+            raise InputError(f"{printable(table)}: has neither a column '{FINDING}' nor one '{NORMAL_CLASS}'")
+        readings[row[IMAGE]][row.get(READER, "")].update(_found(row))
+    return readings
+
+
+def _found(row: Row) -> list[str]:
+    if FINDING in row:
+        return [row[FINDING]]
+    return [column for column, text in row.items() if column not in (IMAGE, READER) and text in ("1", "1.0")]
+
+
+def majority(by_reader: dict[str, set[str]]) -> int:
+    """Normal where more than half of the readers say "No finding"."""
+    num_normal = sum(NORMAL_CLASS in found for found in by_reader.values())
+    return NORMAL if 2 * num_normal > len(by_reader) else ABNORMAL
