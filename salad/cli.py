@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,11 +32,39 @@ ARGUMENT_NOTES = {
 REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
 
 
-def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], click.Command]:
+@contextlib.contextmanager
+def exit_status(*, debug: bool) -> Iterator[None]:
+    """End the process with one line and the status that fits where something stops it.
+
+    Args:
+        debug: whether an internal error is raised as it is.
+    """
+    try:
+        yield
+    except StoppedError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        logger.debug("internal error", exc_info=True)
+        if debug:
+            raise
+        click.echo(f"Internal error: {type(error).__name__}: {error}; {REPORT}", err=True)
+        sys.exit(1)
+
+
+def command_of(
+    program: str, *, more: tuple[click.Parameter, ...] = ()
+) -> Callable[[Callable[[dict[str, Any]], None]], click.Command]:
     """Turn a function of the given values into a click command with the parameters that `Config` declares.
 
     The function gets the values that were typed or stand in the --load_config file, by name; the others
     are left to the defaults of `Config`.
+
+    Args:
+        program: which of the parameters it takes.
+        more: parameters of this command alone.
     """
 
     def decorate(run: Callable[[dict[str, Any]], None]) -> click.Command:
@@ -43,22 +72,11 @@ def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], cli
 
         def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
             typed = {name: value for name, value in values.items() if value is not None and value != ()}
-            try:
+            with exit_status(debug=debug):
                 read = read_values(load_config, Config) if load_config else {}
                 if program == TEST:
                     read.pop("load_model", None)  # what a run started from, not what it made
                 run({**{name: value for name, value in read.items() if value is not None}, **typed})
-            except StoppedError as error:
-                click.echo(f"Error: {error}", err=True)
-                sys.exit(error.exit_code)
-            except KeyboardInterrupt:
-                sys.exit(128 + signal.SIGINT)
-            except Exception as error:
-                logger.debug("internal error", exc_info=True)
-                if debug:
-                    raise
-                click.echo(f"Internal error: {type(error).__name__}: {error}; {REPORT}", err=True)
-                sys.exit(1)
 
         positional = [one for one in declared if one.default is dataclasses.MISSING]
         notes = "\n".join(
@@ -73,7 +91,7 @@ def command_of(program: str) -> Callable[[Callable[[dict[str, Any]], None]], cli
         return click.Command(
             run.__name__,
             callback=callback,
-            params=[*map(_parameter, declared), file_option, debug_option],
+            params=[*map(_parameter, declared), *more, file_option, debug_option],
             help=f"{run.__doc__}\n\n\b\n{notes}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )

@@ -11,7 +11,7 @@ from typing import Any
 from salad.datasets import check_dataset
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
-from salad.options import TEST, TRAIN, argument, check, option, value_from_json
+from salad.options import INSPECT, TEST, TRAIN, argument, check, option, value_from_json
 
 
 def num_cores() -> int:
@@ -24,10 +24,10 @@ def num_cores() -> int:
 class Config:
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
 
-    dataset_name: str = argument("the data set")
+    dataset_name: str = argument("the data set", commands=(TRAIN, TEST, INSPECT))
     net_name: str = argument("the network")
     xp_path: Path = argument("folder for everything that is written", may_change=True)
-    data_path: Path = argument("folder of the images", may_change=True)
+    data_path: Path = argument("folder of the images", commands=(TRAIN, TEST, INSPECT), may_change=True)
 
     # images
     isize: int | None = option(
@@ -41,13 +41,15 @@ class Config:
         choices=("squash", "pad", "crop"),
     )
     normal_class: str | None = option(
-        None, "Class folder that counts as normal, by name or by index in sorted order  [default: the first]"
+        None,
+        "Class folder that counts as normal, by name or by index in sorted order  [default: the first]",
+        commands=(TRAIN, TEST, INSPECT),
     )
     train_on: str = option(
         "normal",
         "normal leaves out the abnormal images of train/; all, the authors' protocol, scores against normal rows only.",
         choices=("normal", "all"),
-        commands=(TRAIN,),
+        commands=(TRAIN, INSPECT),
     )
     augment: str = option(
         "ssl",
@@ -71,6 +73,7 @@ class Config:
     n_jobs_dataloader: int = option(
         num_cores(),
         "Threads that decode and read images; 0 leaves it to the main thread.",
+        commands=(TRAIN, TEST, INSPECT),
         low=0,
         may_change=True,
     )
@@ -79,6 +82,13 @@ class Config:
         "What the check of all images before a run does with those that cannot be read: error (lists all, stops) or "
         "skip (leaves them out, writes skipped.csv). A file that turns bad during the run stops it with both.",
         choices=("error", "skip"),
+        may_change=True,
+    )
+
+    strict: bool = option(
+        False,
+        "Stop (exit status 2) where images or patients of one split are in another, too, rather than warn.",
+        commands=(TRAIN, TEST, INSPECT),
         may_change=True,
     )
 

@@ -28,7 +28,7 @@ from salad.datasets.scan import write_skipped
 from salad.device import choose_device, seed_everything
 from salad.errors import InputError
 from salad.metrics import Auc, auc
-from salad.prepare import find_k, make_loader, scan_images, start_network
+from salad.prepare import compare_with_training, find_k, make_loader, scan_images, start_network
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -193,6 +193,7 @@ def run_test(config: Config, checkpoint: Checkpoint) -> Result:
             f"--normal_class is {split.normal_class}, but {checkpoint.path} was trained with "
             f"{checkpoint.normal_class}: leave it out"
         )
+    compare_with_training(config, split, train_on=(checkpoint.config or {}).get("train_on", "all"))
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
     k = find_k(config, num_normal_rows=len(rows)) if config.score in NEEDS_ROWS else 0
     score = choose_score(
