@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +44,39 @@ class _Command(click.Command):
         return super().main(*words, **options)
 
 
-def command_of(program: str) -> Callable[[Run], click.Command]:
+@contextlib.contextmanager
+def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
+    """End the process, and with it its team, with one line and the status that fits where something stops it.
+
+    Args:
+        debug: whether the traceback of an internal error is shown.
+        team: the processes of the run.
+    """
+    try:
+        yield
+    except StoppedError as error:
+        team.end(f"Error: {error}", error.exit_code)
+    except KeyboardInterrupt:
+        team.end("", 128 + signal.SIGINT)
+    except Exception as error:
+        if is_lost_peer(error):
+            team.end(LOST_PEER, 1)
+        logger.debug("internal error", exc_info=True)
+        if debug and team.size == 1:
+            raise
+        message = f"Internal error: {type(error).__name__}: {error}; {REPORT}"
+        team.end(traceback.format_exc() if debug else message, 1)
+
+
+def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Callable[[Run], click.Command]:
     """Turn a function of the given values and the team into a click command with the parameters of `Config`.
 
     The function gets the values that were typed or stand in the --load_config file, by name; the others
     are left to the defaults of `Config`.
+
+    Args:
+        program: which of the parameters it takes.
+        more: parameters of this command alone.
     """
 
     def decorate(run: Run) -> click.Command:
@@ -55,26 +84,14 @@ def command_of(program: str) -> Callable[[Run], click.Command]:
 
         def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
             typed = {name: value for name, value in values.items() if value is not None and value != ()}
-            team = SOLO
-            try:
+            with exit_status(debug=debug):
                 team = join()
+            with exit_status(debug=debug, team=team):
                 read = read_values(load_config, Config) if load_config else {}
                 if program == TEST:
                     read.pop("load_model", None)  # what a run started from, not what it made
                 run({**{name: value for name, value in read.items() if value is not None}, **typed}, team)
                 team.leave()
-            except StoppedError as error:
-                team.end(f"Error: {error}", error.exit_code)
-            except KeyboardInterrupt:
-                team.end("", 128 + signal.SIGINT)
-            except Exception as error:
-                if is_lost_peer(error):
-                    team.end(LOST_PEER, 1)
-                logger.debug("internal error", exc_info=True)
-                if debug and team.size == 1:
-                    raise
-                message = f"Internal error: {type(error).__name__}: {error}; {REPORT}"
-                team.end(traceback.format_exc() if debug else message, 1)
 
         positional = [one for one in declared if one.default is dataclasses.MISSING]
         notes = "\n".join(
@@ -89,7 +106,7 @@ def command_of(program: str) -> Callable[[Run], click.Command]:
         return _Command(
             run.__name__,
             callback=callback,
-            params=[*map(_parameter, declared), file_option, debug_option],
+            params=[*map(_parameter, declared), *more, file_option, debug_option],
             help=f"{run.__doc__}\n\n\b\n{notes}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )

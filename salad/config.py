@@ -12,7 +12,7 @@ from salad.datasets import check_dataset
 from salad.datasets.sample import Selection
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
-from salad.options import TEST, TRAIN, argument, check, option, value_from_json
+from salad.options import INSPECT, TEST, TRAIN, argument, check, option, value_from_json
 
 
 def num_cores() -> int:
@@ -25,10 +25,14 @@ def num_cores() -> int:
 class Config:
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
 
-    dataset_name: str = argument("the data set")
+    dataset_name: str = argument("the data set", commands=(TRAIN, TEST, INSPECT))
     net_name: str = argument("the network")
     xp_path: Path = argument("folder for everything that is written", may_change=True)
-    data_path: Path = argument("folder of the images, or the .npz or table that holds or lists them", may_change=True)
+    data_path: Path = argument(
+        "folder of the images, or the .npz or table that holds or lists them",
+        commands=(TRAIN, TEST, INSPECT),
+        may_change=True,
+    )
 
     # images
     isize: int | None = option(
@@ -45,21 +49,29 @@ class Config:
         None,
         "Class that counts as normal: a folder by name or by index in sorted order, a label of a table, or the index "
         "in MedMNIST  [default: the first, or what the data set calls normal]",
+        commands=(TRAIN, TEST, INSPECT),
     )
     split_dir: Path | None = option(
         None,
         "Folder of lists, train.txt, val.txt (optional) and test.txt, with an image a line and after it, optionally, "
         "0 or 1  [default: the lists of the data set]",
+        commands=(TRAIN, TEST, INSPECT),
         may_change=True,
     )
-    view: str | None = option(None, "Take this view only  [default: all]", choices=("PA", "AP"))
-    min_age: int | None = option(None, "Take patients of this age or older, in years  [default: all]", low=0)
-    part: str | None = option(None, "Take this part of the body only, XR_HAND say  [default: all]")
+    view: str | None = option(
+        None, "Take this view only  [default: all]", choices=("PA", "AP"), commands=(TRAIN, TEST, INSPECT)
+    )
+    min_age: int | None = option(
+        None, "Take patients of this age or older, in years  [default: all]", low=0, commands=(TRAIN, TEST, INSPECT)
+    )
+    part: str | None = option(
+        None, "Take this part of the body only, XR_HAND say  [default: all]", commands=(TRAIN, TEST, INSPECT)
+    )
     train_on: str = option(
         "normal",
         "normal leaves out the abnormal images of train/; all, the authors' protocol, scores against normal rows only.",
         choices=("normal", "all"),
-        commands=(TRAIN,),
+        commands=(TRAIN, INSPECT),
     )
     augment: str = option(
         "ssl",
@@ -83,6 +95,7 @@ class Config:
     n_jobs_dataloader: int = option(
         num_cores(),
         "Threads that decode and read images; 0 leaves it to the main thread.",
+        commands=(TRAIN, TEST, INSPECT),
         low=0,
         may_change=True,
     )
@@ -91,6 +104,13 @@ class Config:
         "What the check of all images before a run does with those that cannot be read: error (lists all, stops) or "
         "skip (leaves them out, writes skipped.csv). A file that turns bad during the run stops it with both.",
         choices=("error", "skip"),
+        may_change=True,
+    )
+
+    strict: bool = option(
+        False,
+        "Stop (exit status 2) where images or patients of one split are in another, too, rather than warn.",
+        commands=(TRAIN, TEST, INSPECT),
         may_change=True,
     )
 

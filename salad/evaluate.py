@@ -29,7 +29,7 @@ from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.metrics import Auc, auc, by_study
-from salad.prepare import check_same_for_all, find_k, make_loader, scan_images, start_network
+from salad.prepare import check_same_for_all, compare_with_training, find_k, make_loader, scan_images, start_network
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -224,6 +224,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
             f"--normal_class is {split.normal_class}, but {checkpoint.path} was trained with "
             f"{checkpoint.normal_class}: leave it out"
         )
+    compare_with_training(config, split, train_on=(checkpoint.config or {}).get("train_on", "all"))
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
     k = find_k(config, num_normal_rows=len(rows)) if config.score in NEEDS_ROWS else 0
     score = choose_score(

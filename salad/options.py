@@ -16,7 +16,7 @@ from typing import Any
 from salad.datasets.sample import printable
 from salad.errors import InputError
 
-TRAIN, TEST = "train", "test"
+TRAIN, TEST, INSPECT = "train", "test", "inspect"
 MAX_CONFIG_BYTES = 2**20
 MAX_SHOWN = 80  # characters of a value in a message
 
@@ -38,7 +38,7 @@ def option(
     Args:
         default: its value where none is given.
         help: one sentence, with the unit.
-        commands: which of the two programs take it.
+        commands: which of the programs take it.
         choices: the words it may be.
         low: the smallest value allowed.
         high: the largest value allowed.
@@ -61,12 +61,12 @@ def option(
     )
 
 
-def argument(help: str, *, may_change: bool = False) -> Any:  # noqa: A002
+def argument(help: str, *, commands: tuple[str, ...] = (TRAIN, TEST), may_change: bool = False) -> Any:  # noqa: A002
     """Declare a positional parameter."""
     return field(
         metadata={
             "help": help,
-            "commands": (TRAIN, TEST),
+            "commands": commands,
             "may_change": may_change,
         }
     )

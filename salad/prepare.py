@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
@@ -18,9 +19,12 @@ from salad.datasets.sample import Split
 from salad.datasets.scan import scan
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
+from salad.inspection import inspect_splits
+from salad.leaks import compare_splits, refuse_leaks
 from salad.networks import build_network, network_spec
 from salad.networks.compiled import compile_network
 from salad.scoring import DEFAULT_K, choose_k
+from salad.screen import baseline_lines, fact_lines, warning_lines
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -31,11 +35,12 @@ logger = logging.getLogger(__name__)
 def read_training_data(config: Config) -> tuple[Split, Split | None]:
     """The images to train on, and those of val/ where it holds both classes; test/ is never looked at.
 
-    Every file is decoded once. What was skipped in either split stands in `skipped` of the first.
+    What they hold is logged. Every file is decoded once. What was skipped in either split stands in `skipped`
+    of the first.
 
     Raises:
-        InputError: train/ is not there or holds no normal image, a file cannot be read, or an option asks for
-            more than train/ holds.
+        InputError: train/ is not there or holds no normal image, a file cannot be read, an option asks for
+            more than train/ holds, or with --strict, train/ and val/ share images or patients.
     """
     found = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
     assert found is not None, "only val may be absent"
@@ -44,6 +49,7 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
         raise InputError(f"{config.data_path}: train/ holds no image of the normal class '{found.normal_class}'")
     selection = replace(config.selection, normal_class=train.normal_class)
     val = read_split(config.dataset_name, config.data_path, "val", selection=selection)
+    _show_what_is_there(config, {"train": found, **({"val": val} if val else {})})
     checked = scan_images(config, {"train": train, **({"val": val} if val and val.has_both_classes else {})})
     skipped = tuple(one for split in checked.values() for one in split.skipped)
     num_left_out = len(found.samples) - len(train.samples)
@@ -57,7 +63,64 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
         logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
         return train, None
     logger.info("val: %s; the best AUC picks model.tar", val)
+    baselines = measure_baselines(val, decoder=_decoder(config), num_threads=config.n_jobs_dataloader)
+    for line in baseline_lines(baselines) if baselines else ():
+        logger.info("%s", line)
     return train, val
+
+
+def _show_what_is_there(config: Config, splits: dict[str, Split]) -> None:
+    """Log one screen about the splits.
+
+    Raises:
+        InputError: they share images or patients, which --strict forbids.
+    """
+    found = inspect_splits(
+        splits, train_on=config.train_on, decoder=_decoder(config), num_threads=config.n_jobs_dataloader
+    )
+    for line in fact_lines(found):
+        logger.info("%s", line)
+    for line in warning_lines(found):
+        logger.warning("%s", line)
+    if config.strict:
+        refuse_leaks(found.leaks)
+
+
+def compare_with_training(config: Config, test: Split, *, train_on: str) -> None:
+    """Warn of images and patients of test/ that are in train/ or val/, where DATA_PATH holds these.
+
+    Args:
+        config: of the scoring.
+        test: as it was listed.
+        train_on: ``normal`` or ``all``, what the model was trained with.
+
+    Raises:
+        InputError: there are such, and --strict forbids them.
+    """
+    splits = {}
+    for name in ("train", "val"):
+        try:
+            split = read_split(
+                config.dataset_name,
+                config.data_path,
+                name,
+                selection=replace(config.selection, normal_class=test.normal_class),
+            )
+        except InputError as error:
+            logger.debug("test/ is not compared with %s/: %s", name, error)
+        else:
+            splits.update({name: split} if split else {})
+    found = compare_splits(
+        {**splits, "test": test},
+        train_on=train_on,
+        decoder=_decoder(config),
+        num_threads=config.n_jobs_dataloader,
+    )
+    leaks = [leak for leak in found.leaks if leak.second == "test"]
+    for line in [*(f"leak: {leak}" for leak in leaks), *(f"doubt: {doubt}" for doubt in test.doubts)]:
+        logger.warning("%s", line)
+    if config.strict:
+        refuse_leaks(leaks)
 
 
 def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
@@ -68,12 +131,16 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     """
     return scan(
         splits,
-        decoder=Decoder(isize=config.image_size, resize=config.resize),
+        decoder=_decoder(config),
         num_threads=config.n_jobs_dataloader,
         on_bad_image=config.on_bad_image,
         cache=choose_folder(config.cache, config.data_path),
         data_path=config.data_path,
     )
+
+
+def _decoder(config: Config) -> Decoder:
+    return Decoder(isize=config.image_size, resize=config.resize)
 
 
 def _check_sizes(config: Config, train: Split) -> None:

@@ -16,6 +16,7 @@ from salad.datasets import scan as scans
 from salad.datasets.decoder import Decoder
 from salad.datasets.sample import Sample, Skipped, Split
 from salad.datasets.scan import scan, write_skipped
+from salad.datasets.threads import ITEMS_AHEAD
 from salad.errors import InputError
 from salad.run_folder import RunFolder, log_to
 
@@ -123,7 +124,7 @@ def test_few_files_are_decoded_ahead(monkeypatch):
     taken = scans.decode_samples([Sample(Path(str(i)), str(i), 0) for i in range(500)], decoder=DECODER, num_threads=2)
     next(taken)
     taken.close()
-    assert 1 <= len(decoded) <= 1 + 2 * scans.FILES_AHEAD
+    assert 1 <= len(decoded) <= 1 + 2 * ITEMS_AHEAD
 
 
 # skipped.csv ----------------------------------------------------------------------------------------------------

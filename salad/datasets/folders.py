@@ -5,6 +5,7 @@ import os
 import re
 from pathlib import Path
 
+from salad.datasets.annotate import annotate
 from salad.datasets.images import IMAGE_SUFFIXES
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
 from salad.errors import InputError
@@ -77,7 +78,28 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         return None
     if not samples:
         raise InputError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return Split(samples=samples, normal_class=normal, classes=tuple(own))
+    return Split(
+        samples=annotate(samples, data_path),
+        normal_class=normal,
+        classes=tuple(own),
+        doubts=tuple(_find_doubts(folder, own, normal, is_asked=selection.normal_class is not None)),
+    )
+
+
+def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: bool) -> list[str]:
+    """What looks wrong with a split that can be used, a line each."""
+    doubts = []
+    files = sorted(entry.name for entry in folder.iterdir() if not (entry.is_dir() or entry.name.startswith(".")))
+    if loose := [name for name in files if _suffix(name) in IMAGE_SUFFIXES]:
+        doubts.append(f"{folder.name}/: {len(loose)} images in no class folder are not used, the first is {loose[0]}")
+    for name in classes:
+        if name != normal and sounds(name, NORMAL_WORDS) and not sounds(name, ABNORMAL_WORDS):
+            doubts.append(f"{folder.name}/{name}/ counts as abnormal: the normal class is {normal}")
+    if not is_asked and not sounds(normal, NORMAL_WORDS):
+        doubts.append(f"{folder.name}/: {normal} counts as normal only because it is first; --normal_class chooses")
+    if folder.name == "val" and folder.with_name("valid").is_dir():
+        doubts.append("valid/ is not used: there is val/")
+    return [printable(doubt) for doubt in doubts]
 
 
 def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:

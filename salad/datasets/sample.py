@@ -111,6 +111,7 @@ class Split:
         normal_class: the name of the class that counts as normal.
         classes: the names of all its classes.
         skipped: files that were left out.
+        doubts: what looks wrong with its classes or files, a line each.
         images: their pixels, once they have been looked at.
     """
 
@@ -118,6 +119,7 @@ class Split:
     normal_class: str
     classes: tuple[str, ...]
     skipped: tuple[Skipped, ...] = field(default=(), repr=False)
+    doubts: tuple[str, ...] = field(default=(), repr=False, compare=False)
     images: Images | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:

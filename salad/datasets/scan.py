@@ -2,13 +2,10 @@
 
 import csv
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +16,13 @@ from salad.datasets.cache import CachedImages, cached_images
 from salad.datasets.decoder import Decoder
 from salad.datasets.loader import DecodedImages
 from salad.datasets.sample import Sample, Skipped, Split, printable
+from salad.datasets.threads import map_in_order
 from salad.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 SKIPPED_FILE = "skipped.csv"
-FILES_AHEAD = 4  # that each thread may be in front of what was taken
 SHOWN_ON_SCREEN = 20  # bad files; log.txt has all
-
-T = TypeVar("T")
 
 
 def scan(
@@ -114,27 +109,9 @@ def decode_samples(samples: list[Sample], *, decoder: Decoder, num_threads: int)
             return str(error).removeprefix(f"{printable(sample.path)}: ")
 
     with tqdm(total=len(samples), desc="decoding", unit=" images", leave=False, disable=None) as bar:
-        for content in _map_in_order(decode, samples, num_threads=num_threads):
+        for content in map_in_order(decode, samples, num_threads=num_threads):
             yield content
             bar.update()
-
-
-def _map_in_order(function: Callable[[Sample], T], items: list[Sample], *, num_threads: int) -> Iterator[T]:
-    """What a function gives for each item, by some threads that stay a bounded number of items ahead."""
-    if num_threads == 0:
-        yield from map(function, items)
-        return
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
-    under_way: deque[Future[T]] = deque()
-    try:
-        for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) > FILES_AHEAD * num_threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _log(skipped: list[Skipped], level: int) -> None:

@@ -1,0 +1,62 @@
+"""What is done with a data set before a training: `python -m salad COMMAND`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from salad.cli import command_of, exit_status
+from salad.config import Config
+from salad.distributed import Team
+from salad.options import INSPECT
+
+FOLDER = click.Path(path_type=Path)
+NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and nothing here depends on
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def main() -> None:
+    """Look at data sets and prepare them. Training and scoring are main.py and test.py."""
+
+
+@main.add_command
+@command_of(INSPECT, more=(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON rather than text."),))
+def inspect(given: dict[str, Any], _: Team) -> None:
+    """Say what a data set holds and what is wrong with it, without training; test/ is looked at, too."""
+    as_json = given.pop("as_json")
+    config = Config(**{**NO_RUN, **given})
+    from salad.inspection import inspect_data
+    from salad.leaks import refuse_leaks
+    from salad.screen import baseline_lines, fact_lines, warning_lines
+
+    found = inspect_data(config)
+    if as_json:
+        click.echo(json.dumps(found.as_json(), indent=2))
+    else:
+        baselines = baseline_lines(found.baselines) if found.baselines else []
+        click.echo("\n".join([*fact_lines(found), *warning_lines(found), *baselines]))
+    if config.strict:
+        refuse_leaks(found.leaks)
+
+
+@main.command()
+@click.argument("tree", type=click.Choice(["CXR_author"]))
+@click.option("--nih", required=True, type=FOLDER, help="The download: images in it, in images/ or in images_*/images.")
+@click.option("--lists", required=True, type=FOLDER, help="Folder of train.txt, val.txt and test_attending_rad.txt.")
+@click.option("--out", required=True, type=FOLDER, help="Folder to make, data/author for example.")
+@click.option("--allow_missing", is_flag=True, help="Go on with the images that are there.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, debug: bool) -> None:
+    """Build the folders that the paper used from NIH ChestX-ray14 and lists of lines "<image> <0|1>"."""
+    from salad.author_tree import build_tree
+
+    with exit_status(debug=debug):
+        for line in build_tree(nih, lists, out=out, allow_missing=allow_missing):
+            click.echo(line)
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m salad")

@@ -1,0 +1,53 @@
+"""Sizes and modes of images, from the beginnings of their files."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from dataclasses import dataclass
+
+from PIL import Image
+
+from salad.datasets.images import FORMATS
+from salad.datasets.sample import Sample
+from salad.datasets.threads import map_in_chunks
+
+MAX_SAMPLED = 2000  # of a split
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the beginning of a file says.
+
+    Attributes:
+        width: in pixels, before a rotation that EXIF asks for.
+        height: in pixels.
+        mode: format and mode, ``PNG L`` say.
+    """
+
+    width: int
+    height: int
+    mode: str
+
+
+def draw_places(num_samples: int) -> list[int]:
+    """The places of all samples, or the same `MAX_SAMPLED` of them every time, in order."""
+    if num_samples <= MAX_SAMPLED:
+        return list(range(num_samples))
+    return sorted(random.Random(0).sample(range(num_samples), MAX_SAMPLED))
+
+
+def read_headers(samples: list[Sample], *, num_threads: int) -> list[Header | None]:
+    """A header each; None for rows of an array, and for files that cannot be read. Nothing is decoded."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as when images are decoded
+    return map_in_chunks(_read_header, samples, num_threads=num_threads, size=16)
+
+
+def _read_header(sample: Sample) -> Header | None:
+    if sample.row is not None or not sample.path.is_file():  # a pipe would block
+        return None
+    try:
+        with sample.path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            return Header(*image.size, f"{image.format} {image.mode}")
+    except Exception:  # whatever a damaged file makes of it; the check of all images says what is wrong
+        return None

@@ -1,0 +1,79 @@
+"""An inspection as lines of text, few enough for one screen."""
+
+from __future__ import annotations
+
+import re
+
+from salad.baselines import Baselines
+from salad.inspection import SPLITS, Inspection, SplitFacts
+
+MAX_VALUES = 3  # of views, sizes, modes or classes that are named
+MAX_WARNINGS = 12
+MAX_WIDTH = 300  # of a line; names of files may be long
+
+
+def fact_lines(found: Inspection) -> list[str]:
+    """What there is, a line a split."""
+    lines = [f"{name:<5}  {_split_line(found.splits[name])}" for name in SPLITS if name in found.splits]
+    lines += [f"{name:<5}  {reason}" for name, reason in found.absent.items()]
+    num_images = sum(split.num_images for split in found.splits.values())
+    compared = f"{num_images - found.num_uncompared:,} images compared by content"
+    if found.num_uncompared:
+        compared += f"; {found.num_uncompared:,} that look alike were not: too much to read at every start"
+    if found.copies:
+        compared += f"; {len(found.copies):,} are copies of another in their split, the first: " + " of ".join(
+            found.copies[0]
+        )
+    return [_cut(line) for line in [*lines, compared]]
+
+
+def warning_lines(found: Inspection) -> list[str]:
+    """What to look into; leaks come first."""
+    lines = [f"leak: {leak}" for leak in found.leaks] + [f"doubt: {doubt}" for doubt in found.doubts]
+    if len(lines) > MAX_WARNINGS:
+        lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more of these"]
+    return [_cut(line) for line in lines]
+
+
+def baseline_lines(found: Baselines) -> list[str]:
+    """What a model has to beat, on val."""
+    images = f"{found.num_images:,} images" + (" (a sample)" if found.is_sample else "")
+    aucs = [f"  {name:<11} {value or 'undefined or the same for all'}" for name, value in found.aucs.items()]
+    return [f"AUC on val without any model, {images}; below 0.5, smaller values are the abnormal ones:", *aucs]
+
+
+def _split_line(split: SplitFacts) -> str:
+    abnormal = {name: count for name, count in split.classes.items() if name != split.normal_class}
+    classes = [f"{split.num_normal:,} normal ({split.normal_class})"]
+    if split.num_abnormal:
+        names = "" if abnormal.keys() == {"abnormal"} else f" ({_values(abnormal)})"
+        classes.append(f"{split.num_abnormal:,} abnormal{names}" + (", left out" if split.num_left_out else ""))
+    parts = [f"{split.num_images:,} images: {', '.join(classes)}"]
+    if split.num_patients:
+        unknown = f" ({split.num_without_patient:,} images without)" if split.num_without_patient else ""
+        parts.append(f"{split.num_patients:,} patients{unknown}")
+    if split.views:
+        parts.append(_values(split.views))
+    if split.num_headers > split.num_unread:
+        sample = f" (of {split.num_headers:,})" if split.num_headers < split.num_images else ""
+        parts.append(f"{_sizes(split.sizes)}; {_values(split.modes)}{sample}")
+    return "; ".join(parts)
+
+
+def _values(counts: dict[str, int]) -> str:
+    """The most frequent values, with their counts where there are several."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    shown = ", ".join(f"{value} {count:,}" for value, count in [*counts.items()][:MAX_VALUES])
+    return shown + (f", {len(counts) - MAX_VALUES} others" if len(counts) > MAX_VALUES else "")
+
+
+def _sizes(sizes: dict[str, int]) -> str:
+    if len(sizes) <= MAX_VALUES:
+        return _values(sizes)
+    ordered = sorted(sizes, key=lambda size: [int(side) for side in re.findall(r"\d+", size)])
+    return f"{len(sizes)} sizes from {ordered[0]} to {ordered[-1]}"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= MAX_WIDTH else f"{line[:MAX_WIDTH]}..."
