@@ -12,7 +12,11 @@ import torch
 from benchmarks.compare import machine, table
 
 # name -> module; its run(*, turns: int) gives the timings, or raises click.UsageError where it cannot run here
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "step": "benchmarks.step",
+    "evaluation": "benchmarks.evaluation",
+    "cuda": "benchmarks.cuda",
+}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -43,7 +43,7 @@ def test_on_the_cpu_a_loss_that_is_not_finite_is_found_at_once(value):
 
 def test_a_loss_that_is_not_finite_is_found_after_the_interval_with_the_first_batch_at_fault():
     late = guard(interval=4)
-    for step in range(4):
+    for _ in range(4):
         watch(late)
     watch(late, images=(1,))
     watch(late, loss=float("nan"), images=(2, 3))
