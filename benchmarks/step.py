@@ -75,7 +75,7 @@ class Task:
 
     def draw_images(self) -> None:
         """A few films, for what wants a folder; the batches themselves are noise."""
-        phantom.write_phantom(self.folder / "data", size=self.isize, num_train=16, num_val=0, num_test=1)
+        phantom.write_phantom(self.folder / "data", size=64, num_train=16, num_val=0, num_test=1)
 
     def start_network(self) -> nn.Module:
         """The network at its start, the same on both sides."""
@@ -150,7 +150,7 @@ def on_cpu(make: Callable[[Task], Step], task: Task, keep: bool) -> Callable[[],
     if keep:
         keep_freed_memory()
     step = make(task)
-    return lambda: float(step().item())
+    return lambda: step().item()
 
 
 def gigaflop(task: Task) -> float:
@@ -159,7 +159,8 @@ def gigaflop(task: Task) -> float:
     with FlopCounterMode(display=False) as counter:
         z, recon = network(torch.empty(1, 3, task.isize, task.isize, device="meta"))
         (z.sum() + recon.sum()).backward()
-    return counter.get_total_flops() * task.batch_size / 1e9
+    flop: int = counter.get_total_flops()
+    return flop * task.batch_size / 1e9
 
 
 def gemm_rate(*, device: str = "cpu", times: int = 5) -> float:
