@@ -12,7 +12,13 @@ import torch
 from benchmarks.compare import machine, table
 
 # name -> module; its run(*, turns: int) gives the timings, or raises click.UsageError where it cannot run here
-NAMES: dict[str, str] = {"data": "benchmarks.data", "startup": "benchmarks.startup"}
+NAMES: dict[str, str] = {
+    "data": "benchmarks.data",
+    "step": "benchmarks.step",
+    "evaluation": "benchmarks.evaluation",
+    "cuda": "benchmarks.cuda",
+    "startup": "benchmarks.startup",
+}
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

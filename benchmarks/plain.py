@@ -156,3 +156,43 @@ class PlainResNet18(nn.Module):
 
 
 PLAIN_NETWORKS = {"unet": PlainUNet, "CXR_resnet18": PlainResNet18}
+
+
+def plain_loss(
+    z: Tensor,
+    recon: Tensor,
+    targets: Tensor,
+    *,
+    index: Tensor,
+    rows: Tensor,
+    neighbours: dict[int, list[int]],
+    centre: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Reconstruction, aggregation and one-class Deep SVDD, image by image where the method says so.
+
+    Args:
+        z: unit embeddings, (B, D).
+        recon: reconstructions, (B, 3, S, S).
+        targets: clean views, (B, 3, S, S).
+        index: the memory row of each embedding, (B,).
+        rows: the memory, (N, D).
+        neighbours: of each anchor, by its row.
+        centre: of Deep SVDD, (D,).
+        temperature: of the softmax.
+    """
+    probabilities = torch.softmax(z @ rows.T / temperature, dim=1)
+    logs = []
+    for place, row in enumerate(index.tolist()):
+        probability = probabilities[place, row]
+        if row in neighbours:
+            probability = probability + probabilities[place, neighbours[row]].sum()
+        logs.append(probability.log())
+    return (recon - targets).abs().mean(), -torch.stack(logs).mean(), ((z - centre) ** 2).sum(dim=1).mean()
+
+
+@torch.no_grad()
+def plain_update(rows: Tensor, index: Tensor, z: Tensor, *, momentum: float) -> None:
+    """Move the memory rows of a batch towards its embeddings, in place."""
+    moved = momentum * rows[index] + (1 - momentum) * z
+    rows[index] = moved / moved.norm(dim=1, keepdim=True)

@@ -1,0 +1,74 @@
+"""`evaluation`: embeddings of a folder of decoded images on the CPU, with both networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from benchmarks.compare import Timing, compare
+from benchmarks.plain import PLAIN_NETWORKS
+from benchmarks.sides import Side
+from salad.datasets.loader import Batch
+from salad.device import keep_freed_memory
+from salad.evaluate import embed
+from salad.networks import build_network
+
+NUM_IMAGES, BATCH_SIZE, REP_DIM = 64, 16, 200
+
+
+class DecodedImages:
+    """Batches of noise in place of a folder."""
+
+    def __init__(self, isize: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        shape = (NUM_IMAGES, 1, isize, isize)
+        self.grey = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """All batches, in order."""
+        for index in torch.split(torch.arange(NUM_IMAGES), BATCH_SIZE):
+            yield Batch(self.grey[index], index)
+
+
+def our_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
+    """As test.py does it."""
+    keep_freed_memory()
+    torch.manual_seed(0)
+    network = build_network(net_name, rep_dim=REP_DIM, isize=isize).to(memory_format=torch.channels_last)
+    images = DecodedImages(isize)
+    return lambda: embed(network, images, torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def plain_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
+    """The whole network, its decoder too, in NCHW."""
+    torch.manual_seed(0)
+    network = PLAIN_NETWORKS[net_name](rep_dim=REP_DIM, isize=isize).eval()
+    network.load_state_dict(build_network(net_name, rep_dim=REP_DIM, isize=isize).state_dict())
+    images = DecodedImages(isize)
+
+    @torch.no_grad()
+    def embeddings() -> Tensor:
+        greys = (batch.grey.float() / 255 * 2 - 1 for batch in images.epoch(0))
+        return torch.cat([network(grey.repeat(1, 3, 1, 1))[0] for grey in greys])
+
+    return embeddings
+
+
+def run(*, turns: int) -> list[Timing]:
+    """Time both networks."""
+    timings = []
+    for net_name, isize in (("unet", 256), ("CXR_resnet18", 224)):
+        with Side(our_embeddings, net_name, isize) as ours, Side(plain_embeddings, net_name, isize) as plain:
+            timing = compare(
+                f"embeddings of {NUM_IMAGES} images, {net_name}, {isize} px, batches of {BATCH_SIZE}",
+                ours,
+                plain,
+                baseline="the whole network, NCHW, no_grad",
+                turns=turns,
+            )
+            difference = (ours() - plain()).abs().max().item()
+        timings.append(dataclasses.replace(timing, facts={"largest difference of an entry": difference}))
+    return timings

@@ -1,0 +1,212 @@
+"""`step`: a whole training step on the CPU, views to memory update, of both networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.compare import Timing, compare, seconds_of
+from benchmarks.plain import PLAIN_NETWORKS, plain_loss, plain_update
+from benchmarks.sides import Side
+from salad.anchors import Anchors, discover_anchors
+from salad.config import Config
+from salad.datasets import phantom
+from salad.datasets.augment import AUGMENTATIONS
+from salad.datasets.loader import Batch
+from salad.device import keep_freed_memory
+from salad.memory import MemoryBank
+from salad.networks import build_network
+from salad.prepare import read_training_data
+from salad.run_folder import RunFolder
+from salad.trainer import Trainer
+
+NUM_ROWS, REP_DIM, GEMM_SIZE = 1000, 200, 4096
+BASELINE = "NCHW, Adam in a loop, torch's own modules"
+Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What both sides train.
+
+    Attributes:
+        net_name: the network.
+        isize: S, in pixels.
+        batch_size: B.
+        folder: empty, or made by `draw_images`.
+        device: to compute on.
+        amp: of ours.
+        compile: of ours.
+    """
+
+    net_name: str
+    isize: int
+    batch_size: int
+    folder: Path
+    device: str = "cpu"
+    amp: str = "off"
+    compile: bool = False
+
+    @property
+    def config(self) -> Config:
+        """As main.py would have it."""
+        return Config(
+            dataset_name="CXR_author",
+            net_name=self.net_name,
+            xp_path=self.folder / "run",
+            data_path=self.folder / "data",
+            isize=self.isize,
+            rep_dim=REP_DIM,
+            weights="none" if self.net_name == "CXR_resnet18" else None,
+            batch_size=self.batch_size,
+            n_jobs_dataloader=0,
+            device=self.device,
+            amp=self.amp,
+            compile=self.compile,
+        )
+
+    def draw_images(self) -> None:
+        """A few films, for what wants a folder; the batches themselves are noise."""
+        phantom.write_phantom(self.folder / "data", size=64, num_train=16, num_val=0, num_test=1)
+
+    def start_network(self) -> nn.Module:
+        """The network at its start, the same on both sides."""
+        torch.manual_seed(0)
+        return build_network(self.net_name, rep_dim=REP_DIM, isize=self.isize)
+
+    def start_memory(self) -> tuple[Tensor, Anchors, Tensor]:
+        """Rows, anchors and the SVDD centre, the same on both sides."""
+        torch.manual_seed(1)
+        rows = MemoryBank(NUM_ROWS, REP_DIM, temperature=0.1, momentum=0.5, dtype=torch.get_default_dtype()).rows
+        anchors = discover_anchors(rows, num_anchors=NUM_ROWS // 2, num_neighbours=10, temperature=0.1)
+        return rows.to(self.device), anchors.to(torch.device(self.device)), rows[0].to(self.device)
+
+    def batches(self) -> Callable[[], Batch]:
+        """Gives one batch after another, the same on both sides, and seeds the views."""
+        torch.manual_seed(2)
+        generator = torch.Generator().manual_seed(3)
+        shape = (self.batch_size, 1, self.isize, self.isize)
+
+        def draw() -> Batch:
+            grey = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+            return Batch(grey, torch.randperm(NUM_ROWS, generator=generator)[: self.batch_size])
+
+        return draw
+
+
+def our_step(task: Task) -> Step:
+    """The program's own `Trainer.step` in a round with anchors, on batches that are drawn beforehand."""
+    config = task.config
+    train, _ = read_training_data(config)
+    trainer = Trainer(config, RunFolder(config.xp_path), train=train, val=None, device=torch.device(task.device))
+    trainer.network.load_state_dict(task.start_network().state_dict())
+    trainer.network.train()
+    trainer.bank.rows, trainer.anchors, trainer.centre = task.start_memory()
+    trainer.round, draw = 1, task.batches()
+    return lambda: trainer.step(draw())[0]["loss"]
+
+
+def plain_step(task: Task) -> Step:
+    """The same mathematics, plainly."""
+    config, device = task.config, torch.device(task.device)
+    network = PLAIN_NETWORKS[task.net_name](rep_dim=REP_DIM, isize=task.isize)
+    network.load_state_dict(task.start_network().state_dict())
+    network.to(device).train()
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False, fused=False
+    )
+    rows, anchors, centre = task.start_memory()
+    neighbours = dict(zip(anchors.anchors.tolist(), anchors.neighbours.tolist(), strict=True))
+    draw = task.batches()
+
+    def step() -> Tensor:
+        batch = draw()
+        index = batch.index.to(device)
+        inputs, targets = AUGMENTATIONS[config.augment].views(batch.grey.to(device), num_views=1)
+        optimizer.zero_grad()
+        z, recon = network(inputs.contiguous())
+        rec, aggregation, svdd = plain_loss(
+            z, recon, targets, index=index, rows=rows, neighbours=neighbours, centre=centre, temperature=0.1
+        )
+        loss = config.w_rec * rec + config.w_contrast * aggregation + config.w_svdd * svdd
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        plain_update(rows, index, z.detach(), momentum=config.npc_momentum)
+        return loss.detach()
+
+    return step
+
+
+def on_cpu(make: Callable[[Task], Step], task: Task, keep: bool) -> Callable[[], float]:  # noqa: FBT001
+    """For a process of its own: a step that gives its loss; with `keep`, malloc keeps what is freed."""
+    if keep:
+        keep_freed_memory()
+    step = make(task)
+    return lambda: step().item()
+
+
+def gigaflop(task: Task) -> float:
+    """Multiplications and additions of the baseline's step, in 10**9."""
+    network = PLAIN_NETWORKS[task.net_name](rep_dim=REP_DIM, isize=task.isize).to("meta")
+    with FlopCounterMode(display=False) as counter:
+        z, recon = network(torch.empty(1, 3, task.isize, task.isize, device="meta"))
+        (z.sum() + recon.sum()).backward()
+    flop: int = counter.get_total_flops()
+    return flop * task.batch_size / 1e9
+
+
+def gemm_rate(*, device: str = "cpu", times: int = 5) -> float:
+    """GFLOP/s of a large fp32 matrix product."""
+    a, b = torch.rand(2, GEMM_SIZE, GEMM_SIZE, device=device)
+    return 2 * GEMM_SIZE**3 / statistics.median(seconds_of(lambda: a @ b) for _ in range(times)) / 1e9
+
+
+def run(*, turns: int) -> list[Timing]:
+    """Time both networks: against the baseline, and against the baseline with our setting of malloc."""
+    with TemporaryDirectory() as folder:
+        tasks = [
+            Task(net_name=net_name, isize=isize, batch_size=16, folder=Path(folder) / net_name)
+            for net_name, isize in (("unet", 256), ("CXR_resnet18", 224))
+        ]
+        return [timing for task in tasks for timing in time_steps(task, turns=turns)]
+
+
+def time_steps(task: Task, *, turns: int) -> list[Timing]:
+    """The two rows of one network."""
+    task.draw_images()
+    what = f"training step, {task.net_name}, {task.isize} px, batch {task.batch_size}"
+    losses: list[list[float]] = [[], []]
+    with Side(on_cpu, our_step, task, True) as ours:
+        with Side(on_cpu, plain_step, task, False) as plain:
+            gemm = gemm_rate()
+            timing = compare(
+                what,
+                lambda: losses[0].append(ours()),
+                lambda: losses[1].append(plain()),
+                baseline=BASELINE,
+                turns=turns,
+            )
+        gemm = statistics.mean([gemm, gemm_rate()])
+        with Side(on_cpu, plain_step, task, True) as plain:
+            kept = compare(what, ours, plain, baseline=f"{BASELINE}, freed memory kept as ours", turns=turns)
+    return [with_facts(timing, task, gemm=gemm, losses=losses), kept]
+
+
+def with_facts(timing: Timing, task: Task, *, gemm: float, losses: list[list[float]]) -> Timing:
+    """Add GFLOP/s, their share of what a matrix product reaches, and how far the losses of both sides lie apart."""
+    rate = gigaflop(task) / statistics.median(timing.ours)
+    facts: dict[str, float | str] = {
+        "GFLOP/s": rate,
+        "GEMM GFLOP/s": gemm,
+        "% of GEMM": 100 * rate / gemm,
+        "largest difference of losses": max(abs(one - two) for one, two in zip(*losses, strict=True)),
+    }
+    return dataclasses.replace(timing, facts=facts)

@@ -1,0 +1,47 @@
+"""The baseline of the benchmarks does the same mathematics as the program."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from benchmarks import plain
+from benchmarks.step import Task, gigaflop, our_step, plain_step
+from salad.networks import unet
+
+SMALL = {"unet": (64, 6), "CXR_resnet18": (16, 6)}
+
+
+@pytest.fixture(params=list(SMALL))
+def task(request, tmp_path, monkeypatch):
+    monkeypatch.setattr(unet, "WIDTHS", (4, 4, 4, 8, 8, 8, 8))
+    monkeypatch.setattr(plain, "UNET_WIDTHS", unet.WIDTHS)
+    isize, batch_size = SMALL[request.param]
+    task = Task(net_name=request.param, isize=isize, batch_size=batch_size, folder=tmp_path)
+    task.draw_images()
+    return task
+
+
+@pytest.fixture
+def double():
+    """float64 on one thread: in float32 Adam's first steps turn rounding errors of a tiny network into 1e-3."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(before)
+
+
+def test_losses_stay_together_for_20_steps(task, double):
+    losses = []
+    for make in (our_step, plain_step):
+        step = make(task)
+        losses.append([step().item() for _ in range(20)])
+    ours, theirs = losses
+    assert_close(ours, theirs, rtol=0, atol=1e-6)
+    assert len(set(ours)) == 20
+
+
+def test_operations_of_a_step_are_those_of_the_method(tmp_path):
+    task = Task(net_name="unet", isize=256, batch_size=2, folder=tmp_path)
+    assert round(gigaflop(task) / 2, 1) == 21.3
