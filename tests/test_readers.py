@@ -394,6 +394,7 @@ def test_training_and_test_on_one_file(tmp_path):
     xp = tmp_path / "xp"
     result = invoke(cli.train, "MedMNIST", "unet", xp, path, *SHORT)
     assert result.exit_code == 0, result.stderr
+    assert arrays._load.cache_info().currsize == 0  # freed, for the cache has the pixels
     assert "8 normal images" in result.stderr and "1 abnormal images left out" in result.stderr
     cache = tmp_path / "in/.salad_cache/pneumoniamnist.npz"
     assert choose_folder(None, path) == cache and list(cache.glob("train-*.json")) and list(cache.glob("val-*.json"))

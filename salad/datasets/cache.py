@@ -167,7 +167,7 @@ def cached_images(
 def _stamp(sample: Sample, data_path: Path) -> Stamp:
     path = sample.path
     name = str(path.relative_to(data_path) if path.is_relative_to(data_path) else path)
-    name += "" if sample.row is None else f"#{sample.array}/{sample.row}"
+    name += "" if sample.row is None else f"#{sample.row}"
     try:
         found = path.stat()
     except OSError:  # its decoder will say why
