@@ -75,7 +75,7 @@ class Result:
 
     @property
     def _studies(self) -> list[str]:
-        """The study of each image; one without is a study of its own."""
+        """The study of each image; one without is a study of its own, under a name that no study has."""
         return [sample.study or f"\n{sample.name}" for sample in self.split.samples]
 
     @property

@@ -394,6 +394,7 @@ def test_training_and_test_on_one_file(tmp_path):
     xp = tmp_path / "xp"
     result = invoke(cli.train, "MedMNIST", "unet", xp, path, *SHORT)
     assert result.exit_code == 0, result.stderr
+    assert arrays._load.cache_info().currsize == 0  # freed, for the cache has the pixels
     assert "8 normal images" in result.stderr and "1 abnormal images left out" in result.stderr
     cache = tmp_path / "in/.salad_cache/pneumoniamnist.npz"
     assert choose_folder(None, path) == cache and list(cache.glob("train-*.json")) and list(cache.glob("val-*.json"))
@@ -403,7 +404,7 @@ def test_training_and_test_on_one_file(tmp_path):
     assert [row["path"] for row in read_csv(xp / "scores.csv")] == [f"test_images/{i}" for i in range(4)]
     result = invoke(cli.test, "MedMNIST", "unet", xp, path, *TINY, "--cache", "off")
     assert result.exit_code == 0 and [row["score"] for row in read_csv(xp / "scores.csv")] == cached
-    assert arrays._load.cache_info().currsize == 1  # kept where there is no cache
+    assert arrays._load.cache_info().currsize >= 1  # kept where there is no cache
     arrays.forget()
 
 
