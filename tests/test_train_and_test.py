@@ -39,6 +39,7 @@ from running import (
 from sklearn.metrics import roc_auc_score
 from torchvision.models import ResNet18_Weights
 
+import salad.run_state
 import salad.trainer
 from salad import cli, scoring
 from salad.checkpoint import load_checkpoint
@@ -446,7 +447,7 @@ def test_unfetched_imagenet_weights_warn_and_are_recorded(data_without_val, tmp_
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", no_network)
-    monkeypatch.setattr(salad.trainer, "save_checkpoint", lambda path, **_: None)
+    monkeypatch.setattr(salad.run_state, "save_checkpoint", lambda path, **_: None)
     options = [*SHORT, "--isize", 16, "--w_contrast", 0]
     result = invoke(cli.train, "CXR_author", "CXR_resnet18", tmp_path / "xp", data_without_val, *options)
     assert result.exit_code == 0, result.stderr
@@ -459,7 +460,7 @@ def test_unfetched_imagenet_weights_warn_and_are_recorded(data_without_val, tmp_
 
 @pytest.mark.parametrize(("net_name", "isize"), [("unet", 64), ("CXR_resnet18", 16)])
 def test_batches_of_one_train_at_the_smallest_size(data_without_val, tmp_path, monkeypatch, net_name, isize):
-    monkeypatch.setattr(salad.trainer, "save_checkpoint", lambda path, **_: None)
+    monkeypatch.setattr(salad.run_state, "save_checkpoint", lambda path, **_: None)
     for path in sorted(data_without_val.glob("train/*/*.png"))[3:]:
         path.unlink()
     options = [*SHORT, "--isize", isize, "--batch_size", 1, "--ans_size", 2, "--weights", "none"]
