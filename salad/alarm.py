@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -54,8 +55,9 @@ class Alarm:
         try:
             store: Store = next(iter(rendezvous("env://", timeout=CONNECT_TIMEOUT)))[0]
         except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
             raise InputError(
-                f"RANK and WORLD_SIZE are set, as by torchrun, but the store that it keeps cannot be reached: {error}"
+                f"RANK and WORLD_SIZE are set, as by torchrun, but the store that it keeps cannot be reached: {reason}"
             ) from None
         return store
 
@@ -111,7 +113,8 @@ def _tell_torchrun(message: str) -> None:
     """Give torchrun's own report the cause, where it would say that there is none."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
-        Path(path).write_text(json.dumps(content), encoding="utf-8")
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps(content), encoding="utf-8")
 
 
 def _exit(status: int) -> NoReturn:

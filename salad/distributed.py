@@ -193,9 +193,10 @@ def join() -> Team:
         return SOLO
     if size == 1:
         return SOLO
+    team = Team(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
     if rank > 0:
         mute()
-    return Team(rank=rank, size=size, local_rank=local_rank, local_size=local_size)
+    return team
 
 
 def mute() -> None:

@@ -81,11 +81,18 @@ def nan() -> None:
     in_step(4, 1, spoil)
 
 
+def first_hangs() -> None:
+    """Rank 0 does not come back from step 4, in which rank 1 fails."""
+    in_step(4, 0, lambda: time.sleep(100))
+    PATCHES["input_error"]()
+
+
 PATCHES: dict[str, Callable[[], None]] = {
     "plain": plain,
     "double": double,
     "input_error": lambda: in_step(4, 1, lambda: fail(InputError("x.png: turned bad"))),
     "runtime_error": lambda: in_step(4, 1, lambda: fail(RuntimeError("a fault of rank 1"))),
+    "first_hangs": first_hangs,
     "first_fails": lambda: in_step(4, 0, lambda: fail(InputError("x.png: turned bad"))),
     "nan": nan,
     "killed": lambda: in_step(4, 1, lambda: os.kill(os.getpid(), signal.SIGKILL)),

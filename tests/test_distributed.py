@@ -193,6 +193,7 @@ def test_sigterm_to_torchrun_saves_and_ends_all(data, tmp_path):
     [
         ("input_error", 2, "Error: x.png: turned bad"),
         ("first_fails", 2, "Error: x.png: turned bad"),
+        ("first_hangs", 2, "Error: x.png: turned bad"),  # as where it waits for a GPU
         ("runtime_error", 1, "Internal error: RuntimeError: a fault of rank 1"),
         ("nan", 1, "Error: the loss is not finite"),
     ],
@@ -204,7 +205,7 @@ def test_the_failure_of_one_ends_all_with_its_message(data, tmp_path, patch, sta
     assert line.startswith(message)
     if patch != "first_fails":
         assert f"process 1: {message}" in (tmp_path / "xp/log.txt").read_text()
-    assert not (tmp_path / "xp/lock").exists()
+    assert patch == "first_hangs" or not (tmp_path / "xp/lock").exists()
 
 
 def test_two_machines_are_told_each_and_the_second_one_is_silent_otherwise(data, tmp_path):
@@ -390,6 +391,14 @@ def change_losses() -> None:
 def test_outputs_without_a_loss_are_waited_for_by_none(tmp_path):
     ended = fork(change_losses, size=2, folder=tmp_path)
     assert ended.statuses == [0, 0], ended.err
+
+
+def test_a_store_that_cannot_be_reached_is_said(monkeypatch):
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(InputError, match="as by torchrun.*MASTER_ADDR"):
+        join()
 
 
 def test_alone_without_torchrun_or_with_one_process(monkeypatch):
