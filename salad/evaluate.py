@@ -46,7 +46,7 @@ class Result:
     Attributes:
         split: the images.
         scores: larger is more anomalous, (N,).
-        image_mean: mean grey level of each image, in [0, 255], (N,).
+        image_mean: mean grey level of each image before any normalisation, in [0, 255], (N,).
         image_std: its standard deviation, (N,).
         seconds: from the first image to the last score.
         k: nearest rows behind each score; None where it has no such rows.
@@ -89,7 +89,7 @@ class Result:
 def embed(network: Network, loader: Loader, device: torch.device) -> Tensor:
     """Embeddings of all images of a loader, in eval mode: (N, D) on the device."""
     network.eval()
-    return torch.cat([network.encode(_images(batch.grey, device)) for batch in loader.epoch(0)])
+    return torch.cat([network.encode(_images(batch.normalized(device))) for batch in loader.epoch(0)])
 
 
 @torch.no_grad()
@@ -112,7 +112,7 @@ def score_split(
     start = time.perf_counter()
     scores, means, deviations = [], [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
-        scores.append(score(_images(batch.grey, device), network).cpu())
+        scores.append(score(_images(batch.normalized(device)), network).cpu())
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
         means.append(mean)
         deviations.append(deviation)
@@ -163,8 +163,8 @@ def choose_score(
     return lambda images, network: scoring.knn_angle(network.encode(images), rows, k=k)
 
 
-def _images(grey: Tensor, device: torch.device) -> Tensor:
-    return to_network(grey.to(device, non_blocking=True) / 255).contiguous(memory_format=torch.channels_last)
+def _images(grey: Tensor) -> Tensor:
+    return to_network(grey / 255).contiguous(memory_format=torch.channels_last)
 
 
 def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> Tensor:

@@ -65,7 +65,7 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     """
     return scan(
         splits,
-        decoder=Decoder(isize=config.image_size, resize=config.resize),
+        decoder=Decoder(isize=config.image_size, resize=config.resize, trim=config.trim),
         num_threads=config.n_jobs_dataloader,
         on_bad_image=config.on_bad_image,
         cache=choose_folder(config.cache, config.data_path),
@@ -103,6 +103,7 @@ def make_loader(config: Config, split: Split, device: torch.device, *, seed: int
         num_threads=config.n_jobs_dataloader,
         seed=seed,
         pin_memory=device.type == "cuda",
+        kind=config.normalize,
     )
 
 

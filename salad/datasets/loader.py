@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salad.datasets.decoder import Decoder
+from salad.datasets.normalize import normalize
 from salad.datasets.sample import Images, Sample
 
 BATCHES_AHEAD = 3  # that are read while one is worked on
@@ -45,12 +46,18 @@ class Batch:
     """Images of one step.
 
     Attributes:
-        grey: (B, 1, S, S), uint8.
+        grey: as in the files, (B, 1, S, S), uint8.
         index: place of each image in the list of samples, (B,).
+        kind: how grey levels are normalised.
     """
 
     grey: Tensor
     index: Tensor
+    kind: str = "fixed"
+
+    def normalized(self, device: torch.device) -> Tensor:
+        """The images as a network is to have them, (B, 1, S, S), uint8, on a device."""
+        return normalize(self.grey.to(device, non_blocking=True), self.kind)
 
 
 class BalancedBatches:
@@ -94,15 +101,24 @@ class Loader:
         num_threads: threads that read ahead; 0 reads in this one, when a batch is asked for.
         seed: shuffles the images anew in each epoch; None keeps their order.
         pin_memory: for copies to a GPU that need not wait.
+        kind: how the grey levels of its batches are normalised.
     """
 
     def __init__(
-        self, images: Images, *, batch_size: int, num_threads: int, seed: int | None = None, pin_memory: bool = False
+        self,
+        images: Images,
+        *,
+        batch_size: int,
+        num_threads: int,
+        seed: int | None = None,
+        pin_memory: bool = False,
+        kind: str = "fixed",
     ) -> None:
         self.images = images
         self.batches = BalancedBatches(len(images), batch_size=batch_size, seed=seed)
         self.num_threads = num_threads
         self.pin_memory = pin_memory
+        self.kind = kind
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -138,7 +154,8 @@ class Loader:
 
     def _empty(self, index: list[int]) -> Batch:
         shape = len(index), 1, self.images.isize, self.images.isize
-        return Batch(torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory), torch.tensor(index))
+        grey = torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory)
+        return Batch(grey, torch.tensor(index), self.kind)
 
     def _start(self, index: list[int], pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
         """Share a batch out among the threads."""
