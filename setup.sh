@@ -22,7 +22,7 @@ Usage: bash setup.sh [MODE]
   --archive FILE       the same, from a local copy of author.tar.xz
   --demo               make the environment, then train and test on made-up images
   --test [ARGS...]     make the environment with the test tools, then run pytest ARGS
-  --env-only [EXTRA]   make the environment only, with an extra of pyproject.toml (default: data)
+  --env-only [EXTRA]   make the environment only, with extras of pyproject.toml (default: data,dicom)
   --help               print this
 
 The environment is `SALAD` where mamba or conda is on the PATH, else the folder .venv beside this script.
@@ -187,7 +187,7 @@ main() {
             ;;
         --env-only)
             [ $# -le 1 ] || die "--env-only takes one extra: bash setup.sh --env-only test"
-            case "${1:-data}" in *[!A-Za-z0-9_,-]*) die "$1: not an extra of pyproject.toml" ;; esac
+            case "${1:-}" in *[!A-Za-z0-9_,-]*) die "$1: not an extra of pyproject.toml" ;; esac
             ;;
         --test) ;;
         *) die "unknown mode: $mode (see bash setup.sh --help)" ;;
@@ -201,20 +201,20 @@ main() {
             "$PY" -m pytest "$@"
             ;;
         --env-only)
-            make_env "${1:-data}"
+            make_env "${1:-data,dicom}"
             finish
             ;;
         --demo)
-            make_env data
+            make_env data,dicom
             demo
             ;;
         --archive)
-            make_env data
+            make_env data,dicom
             fetch_archive --archive "$file"
             finish
             ;;
         *)
-            make_env data
+            make_env data,dicom
             fetch_archive
             finish
             ;;

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from salad.networks import Network
 
 SCHEMA_VERSION = 1
+NEWER = {"normalize": "fixed", "trim": False}  # options that files written before they came do not name
 TELLTALES = {"unet": "feat.weight", "CXR_resnet18": "encoder.fc.weight"}  # the tensor of shape (D, ...) of each network
 
 
@@ -65,6 +66,7 @@ class Checkpoint:
             known["isize"] = embedding.shape[-1] * NETWORKS["unet"].size_multiple
         if self.config is not None:
             known |= {name: self.config[name] for name in ("isize", "resize", "npc_temperature")}
+            known |= {name: self.config.get(name, default) for name, default in NEWER.items()}
         return known
 
     def load_into(self, network: Network) -> None:

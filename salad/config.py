@@ -45,6 +45,13 @@ class Config:
         "How an image becomes square: squash, pad (black borders) or crop (the middle).",
         choices=("squash", "pad", "crop"),
     )
+    trim: bool = option(False, "Cut black borders and uniform frames off before that, at most 40 % of a side.")
+    normalize: str = option(
+        "fixed",
+        "Grey levels of an image: fixed (as they are), standardize (mean 0, standard deviation 1, cut at 3) or clahe "
+        "(contrast-limited adaptive histogram equalisation).",
+        choices=("fixed", "standardize", "clahe"),
+    )
     normal_class: str | None = option(
         None,
         "Class that counts as normal: a folder by name or by index in sorted order, a label of a table, or the index "

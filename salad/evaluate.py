@@ -47,7 +47,7 @@ class Result:
     Attributes:
         split: the images.
         scores: larger is more anomalous, (N,).
-        image_mean: mean grey level of each image, in [0, 255], (N,).
+        image_mean: mean grey level of each image before any normalisation, in [0, 255], (N,).
         image_std: its standard deviation, (N,).
         seconds: from the first image to the last score.
         k: nearest rows behind each score; None where it has no such rows.
@@ -109,7 +109,7 @@ class Result:
 def embed(network: Network, loader: Loader, device: torch.device, *, team: Team = SOLO) -> Tensor:
     """Embeddings of all images of a loader, or of a team's loaders together, in eval mode: (N, D) on the device."""
     network.eval()
-    parts = [network.encode(_images(batch.grey, device)) for batch in loader.epoch(0)]
+    parts = [network.encode(_images(batch.normalized(device))) for batch in loader.epoch(0)]
     return torch.cat(parts if team.size == 1 else team.joined([z.cpu() for z in parts])).to(device)
 
 
@@ -141,7 +141,7 @@ def score_split(
     parts = []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
-        parts.append(torch.stack([score(_images(batch.grey, device), network).cpu().double(), mean, deviation]))
+        parts.append(torch.stack([score(_images(batch.normalized(device)), network).cpu().double(), mean, deviation]))
     scores, means, deviations = torch.cat(team.joined(parts), dim=1).numpy()
     if not np.isfinite(scores).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
@@ -189,8 +189,8 @@ def choose_score(
     return lambda images, network: scoring.knn_angle(network.encode(images), rows, k=k)
 
 
-def _images(grey: Tensor, device: torch.device) -> Tensor:
-    return to_network(grey.to(device, non_blocking=True) / 255).contiguous(memory_format=torch.channels_last)
+def _images(grey: Tensor) -> Tensor:
+    return to_network(grey / 255).contiguous(memory_format=torch.channels_last)
 
 
 def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> Tensor:

@@ -123,7 +123,7 @@ def inspect_data(config: Config) -> Inspection:
         InputError: no split can be listed.
     """
     splits, absent = read_splits(config)
-    decoder = Decoder(isize=config.image_size, resize=config.resize)
+    decoder = Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
     num_threads = config.n_jobs_dataloader
     found = inspect_splits(
         splits, train_on=config.train_on, decoder=decoder, num_threads=num_threads, max_bytes=None, absent=absent

@@ -140,7 +140,7 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
 
 
 def _decoder(config: Config) -> Decoder:
-    return Decoder(isize=config.image_size, resize=config.resize)
+    return Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
 
 
 def _check_sizes(config: Config, train: Split) -> None:
@@ -195,6 +195,7 @@ def make_loader(
         pin_memory=device.type == "cuda",
         rank=team.rank,
         world_size=team.size,
+        kind=config.normalize,
     )
 
 

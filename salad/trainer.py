@@ -198,7 +198,7 @@ class Trainer:
             The loss and its unweighted terms by name, and the detached embeddings (B * V, D), of all processes.
         """
         num_views = self.config.n_views
-        grey, image = batch.grey.to(self.device, non_blocking=True), batch.index.to(self.device, non_blocking=True)
+        grey, image = batch.normalized(self.device), batch.index.to(self.device, non_blocking=True)
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
 

@@ -139,7 +139,7 @@ def test_plain_run_makes_venv_installs_and_fetches(checkout, tmp_path):
     assert result.returncode == 0, result.stderr
     venv = checkout.root / ".venv"
     pip = "python [-m] [pip] [install] [--quiet] [pip>=21.3]"
-    assert checkout.calls() == [f"python [-m] [venv] [{venv}]", pip, pip_line("data"), FETCH]
+    assert checkout.calls() == [f"python [-m] [venv] [{venv}]", pip, pip_line("data,dicom"), FETCH]
     last = result.stderr.splitlines()[-1]
     assert f'cd "{checkout.root}" && source .venv/bin/activate && python main.py' in last
 
@@ -189,7 +189,7 @@ def test_pip_args_are_words_without_file_names(checkout):
     (checkout.root / "a.whl").touch()
     result = checkout.run("--env-only", SALAD_PIP_ARGS="--find-links  *.whl")
     assert result.returncode == 0, result.stderr
-    assert pip_line("data", " [--find-links] [*.whl]") in checkout.calls()
+    assert pip_line("data,dicom", " [--find-links] [*.whl]") in checkout.calls()
 
 
 def test_pip_failure_is_reported_and_tried_again(checkout):
@@ -199,7 +199,7 @@ def test_pip_failure_is_reported_and_tried_again(checkout):
     assert "Ready" not in result.stderr
     checkout.calls()
     assert checkout.run("--env-only").returncode == 0
-    assert pip_line("data") in checkout.calls()
+    assert pip_line("data,dicom") in checkout.calls()
 
 
 def test_failed_upgrade_is_not_forgotten(checkout):
@@ -210,7 +210,7 @@ def test_failed_upgrade_is_not_forgotten(checkout):
     (checkout.root / "pyproject.toml").write_text(original)
     checkout.calls()
     checkout.run("--env-only")
-    assert pip_line("data") in checkout.calls()
+    assert pip_line("data,dicom") in checkout.calls()
 
 
 def test_packages_missing_after_pip(checkout):
@@ -344,11 +344,11 @@ def test_conda_makes_the_environment_without_the_pip_section(checkout, names):
     assert not list(scratch.iterdir())
     calls = checkout.calls()
     assert calls[0] == f"{names[-1]} env create -n SALAD -f"
-    assert calls[-1] == pip_line("data")
+    assert calls[-1] == pip_line("data,dicom")
     assert not (checkout.root / ".venv").exists()
     given = (checkout.log.parent / "log.txt.yml").read_text()
     whole = (ROOT / "environment.yml").read_text()
-    assert given == whole.replace("  - pip:\n      - -e .[data]\n", "") != whole
+    assert given == whole.replace("  - pip:\n      - -e .[data,dicom]\n", "") != whole
     assert "conda activate SALAD" in result.stderr.splitlines()[-1]
 
 
@@ -434,5 +434,5 @@ def test_complete_wants_each_package(tmp_path):
 def test_environment_file_is_whole():
     lines = (ROOT / "environment.yml").read_text().splitlines()
     assert "name: SALAD" in lines
-    assert lines[-2:] == ["  - pip:", "      - -e .[data]"]
+    assert lines[-2:] == ["  - pip:", "      - -e .[data,dicom]"]
     assert "  - conda-forge" in lines

@@ -77,7 +77,7 @@ def load_labels(path: Path, array: str) -> NDArray[np.int64]:
     return rows
 
 
-def read_row(sample: Sample, *, isize: int, resize: str) -> GreyImage:
+def read_row(sample: Sample, *, isize: int, resize: str, trim: bool = False) -> GreyImage:
     """The pixels of a sample that is a row of an array, (S, S).
 
     The first row loads the whole array, which stays in memory until `forget`.
@@ -90,7 +90,7 @@ def read_row(sample: Sample, *, isize: int, resize: str) -> GreyImage:
         stamp = sample.path.stat()
         images = _load(sample.path, sample.array, stamp.st_size, stamp.st_mtime_ns)
         pixels = Image.fromarray(images[sample.row])
-    return np.asarray(to_square(to_grey(pixels), isize, resize))
+    return np.asarray(to_square(to_grey(pixels), isize, resize, trim=trim))
 
 
 def forget() -> None:

@@ -14,10 +14,12 @@ class Decoder:
     Attributes:
         isize: S, in pixels.
         resize: ``squash``, ``pad`` or ``crop``.
+        trim: whether uniform borders are cut off before that.
     """
 
     isize: int
     resize: str
+    trim: bool = False
 
     def read(self, sample: Sample) -> GreyImage:
         """The pixels of a sample, (S, S).
@@ -26,10 +28,10 @@ class Decoder:
             InputError: its file cannot be read.
         """
         if sample.row is not None:
-            return read_row(sample, isize=self.isize, resize=self.resize)
-        return read_image(sample.path, isize=self.isize, resize=self.resize)
+            return read_row(sample, isize=self.isize, resize=self.resize, trim=self.trim)
+        return read_image(sample.path, isize=self.isize, resize=self.resize, trim=self.trim)
 
     @property
     def key(self) -> str:
         """A name for pixels that are read this way."""
-        return f"{self.isize}-{self.resize}"
+        return f"{self.isize}-{self.resize}" + ("-trim" if self.trim else "")

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from salad.datasets.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
 from salad.datasets.sample import printable
+from salad.datasets.trim import trim_borders
 from salad.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = PICTURE_SUFFIXES | DICOM_SUFFIXES
 FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # by content; others (EPS runs a program) are never tried
 MAX_PIXELS = 8192 * 8192
 MAX_FILE_BYTES = 512 * 2**20
@@ -25,18 +28,19 @@ STRETCH_CHUNK = 2**20  # pixels that are held in double precision at a time
 GreyImage = NDArray[np.uint8]
 
 
-def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
+def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> GreyImage:
     """Decode a file to a square grey image.
 
     The content counts, not the suffix. Grey, RGB, RGBA, palette and CMYK files of the same picture give the
-    same image. Deeper grey files (16 bit, 32 bit, float) are stretched from their own range to 8 bits.
-    Rotation noted in EXIF is applied. Of an animation (PNG, WebP) the first frame is taken.
+    same image. Deeper grey files (16 bit, 32 bit, float) are stretched from their own range to 8 bits, DICOM
+    files by their window. Rotation noted in EXIF is applied. Of an animation (PNG, WebP) the first frame is taken.
 
     Args:
         path: a file with one of `IMAGE_SUFFIXES`.
         isize: S, in pixels.
         resize: ``squash`` (to the square, whatever the shape), ``pad`` (the longer side fits, black around)
             or ``crop`` (the shorter side fits, the middle is kept).
+        trim: cut uniform borders off before that.
 
     Returns:
         (S, S), uint8.
@@ -49,20 +53,30 @@ def read_image(path: Path, *, isize: int, resize: str) -> GreyImage:
     try:
         _check_file(path)
         # opened here, because a file that Pillow maps into memory and another program cuts kills the process
-        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            _check_image(image, file)
-            _shrink_while_decoding(image, isize)
-            ImageOps.exif_transpose(image, in_place=True)
-            grey = to_grey(image)
+        with path.open("rb") as file:
+            grey = _decode(file, path.suffix, isize)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
-        reason = f"not an image, or its beginning is damaged ({', '.join(FORMATS)} can be read)"
+        reason = f"not an image, or its beginning is damaged ({', '.join(FORMATS)}, DICOM can be read)"
         raise InputError(f"{printable(path)}: {reason}") from None
     except Exception as error:  # decoders raise every kind at a damaged file
         reason = printable(getattr(error, "strerror", None) or error) or type(error).__name__
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
-    return np.asarray(to_square(grey, isize, resize))
+    return np.asarray(to_square(grey, isize, resize, trim=trim))
+
+
+def _decode(file: BinaryIO, suffix: str, isize: int) -> Image.Image:
+    """A whole image in mode L."""
+    head = file.read(HEAD_BYTES)
+    file.seek(0)
+    if is_dicom(head, suffix):
+        return read_dicom(file.read(), max_pixels=MAX_PIXELS)
+    with Image.open(file, formats=FORMATS) as image:
+        _check_image(image, file)
+        _shrink_while_decoding(image, isize)
+        ImageOps.exif_transpose(image, in_place=True)
+        return to_grey(image)
 
 
 def _check_file(path: Path) -> None:
@@ -133,8 +147,10 @@ def _stretch(values: NDArray[np.generic]) -> GreyImage:
     return grey.reshape(values.shape)
 
 
-def to_square(grey: Image.Image, isize: int, resize: str) -> Image.Image:
+def to_square(grey: Image.Image, isize: int, resize: str, *, trim: bool = False) -> Image.Image:
     """A grey picture of any size as a square; see `read_image`."""
+    if trim:
+        grey = trim_borders(grey)
     square, bilinear = (isize, isize), Image.Resampling.BILINEAR
     if resize == "pad" and isize * min(grey.size) >= max(grey.size):
         return ImageOps.pad(grey, square, bilinear)

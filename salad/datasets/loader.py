@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salad.datasets.decoder import Decoder
+from salad.datasets.normalize import normalize
 from salad.datasets.sample import Images, Sample
 
 BATCHES_AHEAD = 3  # that are read while one is worked on
@@ -45,12 +46,18 @@ class Batch:
     """Images of one step.
 
     Attributes:
-        grey: (B, 1, S, S), uint8.
+        grey: as in the files, (B, 1, S, S), uint8.
         index: place of each image in the list of samples, (B,).
+        kind: how grey levels are normalised.
     """
 
     grey: Tensor
     index: Tensor
+    kind: str = "fixed"
+
+    def normalized(self, device: torch.device) -> Tensor:
+        """The images as a network is to have them, (B, 1, S, S), uint8, on a device."""
+        return normalize(self.grey.to(device, non_blocking=True), self.kind)
 
 
 class BalancedBatches:
@@ -115,6 +122,7 @@ class Loader:
         pin_memory: for copies to a GPU that need not wait.
         rank: of this process, which gets its part of every batch.
         world_size: how many processes share the batches.
+        kind: how the grey levels of its batches are normalised.
     """
 
     def __init__(
@@ -127,11 +135,13 @@ class Loader:
         pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        kind: str = "fixed",
     ) -> None:
         self.images = images
         self.batches = BalancedBatches(len(images), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
         self.num_threads = num_threads
         self.pin_memory = pin_memory
+        self.kind = kind
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -167,7 +177,8 @@ class Loader:
 
     def _empty(self, index: list[int]) -> Batch:
         shape = len(index), 1, self.images.isize, self.images.isize
-        return Batch(torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory), torch.tensor(index))
+        grey = torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory)
+        return Batch(grey, torch.tensor(index), self.kind)
 
     def _start(self, index: list[int], pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
         """Share a batch out among the threads."""
