@@ -26,6 +26,7 @@ from salad.memory import MemoryBank
 from salad.networks import build_network
 from salad.prepare import read_training_data
 from salad.run_folder import RunFolder
+from salad.tally import Tally
 from salad.trainer import Trainer
 
 NUM_ROWS, REP_DIM, GEMM_SIZE = 1000, 200, 4096
@@ -110,7 +111,7 @@ def our_step(task: Task) -> Step:
     trainer.network.load_state_dict(task.start_network().state_dict())
     trainer.network.train()
     trainer.bank.rows, trainer.anchors, trainer.centre = task.start_memory()
-    trainer.round, draw = 1, task.batches()
+    trainer.round, trainer.tally, draw = 1, Tally(trainer.device), task.batches()
     return lambda: trainer.step(draw())[0]["loss"]
 
 
