@@ -20,6 +20,7 @@ from salad.anchors import Anchors, discover_anchors
 from salad.config import Config
 from salad.datasets import phantom
 from salad.datasets.augment import AUGMENTATIONS
+from salad.datasets.images import read_image
 from salad.datasets.loader import Batch
 from salad.device import keep_freed_memory
 from salad.memory import MemoryBank
@@ -75,8 +76,8 @@ class Task:
         )
 
     def draw_images(self) -> None:
-        """A few films, for what wants a folder; the batches themselves are noise."""
-        phantom.write_phantom(self.folder / "data", size=64, num_train=16, num_val=0, num_test=1)
+        """Films enough for a batch, small, for that is quick."""
+        phantom.write_phantom(self.folder / "data", size=64, num_train=self.batch_size, num_val=0, num_test=1)
 
     def start_network(self) -> nn.Module:
         """The network at its start, the same on both sides."""
@@ -91,16 +92,12 @@ class Task:
         return rows.to(self.device), anchors.to(torch.device(self.device)), rows[0].to(self.device)
 
     def batches(self) -> Callable[[], Batch]:
-        """Gives one batch after another, the same on both sides, and seeds the views."""
+        """Gives the films again and again, under other rows of the memory each time; seeds the views, too."""
+        paths = sorted((self.folder / "data/train").rglob("*.png"))
+        grey = torch.stack([torch.from_numpy(read_image(path, isize=self.isize, resize="squash")) for path in paths])
         torch.manual_seed(2)
         generator = torch.Generator().manual_seed(3)
-        shape = (self.batch_size, 1, self.isize, self.isize)
-
-        def draw() -> Batch:
-            grey = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-            return Batch(grey, torch.randperm(NUM_ROWS, generator=generator)[: self.batch_size])
-
-        return draw
+        return lambda: Batch(grey[:, None], torch.randperm(NUM_ROWS, generator=generator)[: self.batch_size])
 
 
 def our_step(task: Task) -> Step:
