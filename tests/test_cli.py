@@ -38,13 +38,14 @@ TRAIN_DEFAULTS = {
     "w_rec": "0.5", "w_svdd": "0.5", "w_contrast": "1.0", "rec_loss": "l1", "objective": "one-class", "nu": "0.1",
     "npc_temperature": "0.1", "npc_momentum": "0.5", "ans_select_rate": "0.1", "ans_size": "10", "weights": "imagenet",
     "train_on": "normal", "augment": "ssl", "n_views": "1", "resize": "squash", "normal_class": "the first",
+    "normalize": "fixed", "trim": "off",
     "isize": "224 for CXR_resnet18, 256 for unet", "load_model": "none",
     "n_jobs_dataloader": str(min(4, os.cpu_count())), "on_bad_image": "error", "amp": "auto",
 }  # fmt: skip
 WITHOUT_DEFAULT = {"deterministic", "compile", "overwrite", "resume", "load_config", "debug"}
 TEST_OPTIONS = {
     "batch_size", "n_jobs_dataloader", "isize", "k", "rep_dim", "load_model", "load_config", "device", "seed",
-    "deterministic", "compile", "resize", "normal_class", "score", "on_bad_image",
+    "deterministic", "compile", "resize", "normalize", "trim", "normal_class", "score", "on_bad_image",
 }  # fmt: skip
 
 
@@ -367,6 +368,8 @@ def test_more_neighbours_than_rows_are_an_error_before_training(data, tmp_path):
         (["--isize", 128], "unet", ("--isize", "128", "64")),
         (["--rep_dim", 16], "unet", ("--rep_dim", "16", "8")),
         (["--resize", "crop"], "unet", ("--resize", "crop", "squash")),
+        (["--normalize", "clahe"], "unet", ("--normalize", "clahe", "fixed")),
+        (["--trim"], "unet", ("--trim", "True", "False")),
         (["--npc_temperature", 0.2], "unet", ("--npc_temperature", "0.2", "0.1")),
     ],
 )
@@ -378,6 +381,7 @@ def test_contradicting_flags_name_both_values(run, data, tmp_path, options, net,
 
 def test_flags_that_agree_with_the_checkpoint_change_nothing(run, data, tmp_path):
     agreeing = ["--isize", 64, "--rep_dim", 8, "--resize", "squash", "--npc_temperature", 0.1]
+    agreeing += ["--normalize", "fixed", "--no_trim"]
     score(tmp_path, data, "--load_model", run / "model.tar", *agreeing)
     assert (tmp_path / "scores.csv").read_bytes() == (run / "scores.csv").read_bytes()
 

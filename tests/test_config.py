@@ -15,6 +15,7 @@ NAN, INF = math.nan, math.inf
 LIMITS = {
     "isize": ([64, 256], [0, -64, 100]),
     "resize": (["squash", "pad", "crop"], ["stretch", ""]),
+    "normalize": (["fixed", "standardize", "clahe"], ["none", ""]),
     "train_on": (["normal", "all"], ["abnormal"]),
     "augment": (["ssl", "flip"], ["none"]),
     "n_views": ([1, 3], [0, -1]),

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 from running import REPOSITORY
 
 from salad.datasets import images
-from salad.datasets.images import IMAGE_SUFFIXES, read_image
+from salad.datasets.images import PICTURE_SUFFIXES, read_image
 from salad.errors import InputError
 
 
@@ -206,7 +206,7 @@ def encoded(suffix):
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(PICTURE_SUFFIXES))
 def test_half_a_file(tmp_path, suffix):
     (tmp_path / f"film{suffix}").write_bytes(encoded(suffix)[: len(encoded(suffix)) // 2])
     assert_refused(tmp_path / f"film{suffix}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from running import SHORT, TINY, invoke, read_csv, read_json, read_lines, stopped
+from running import SHORT, TINY, invoke, read_csv, read_json, read_lines
 
 from salad import cli
 from salad.__main__ import main
@@ -20,6 +20,7 @@ from salad.datasets.images import read_image
 from salad.datasets.listing import read_list
 from salad.datasets.loader import DecodedImages, Loader
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection
+from salad.datasets.trim import trim_borders
 from salad.errors import InputError
 
 pytestmark = pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set")
@@ -236,32 +237,64 @@ def test_the_authors_tree_from_the_lists_of_tang(real, tmp_path):
     assert lines[0] == "train  0 normal, 8 abnormal" and len(list((tmp_path / "author").rglob("*.png"))) == 10
 
 
-# What is not supported yet --------------------------------------------------------------------------------------
+# DICOM ----------------------------------------------------------------------------------------------------------
+
+RSNA = "1.2.276.0.7230010.3.1.4.8323329.6904.1517875201.850819.dcm"
 
 
-def test_a_folder_of_dicom_files_is_refused(real, few, tmp_path):
+def test_real_dicom_files_decode(real):
+    for path in images_below(real / "dicom", ".dcm"):
+        grey = read_image(path, isize=64, resize="squash")
+        assert grey.std() > 15 and grey.max() - grey.min() > 150, path
+
+
+def test_a_file_tagged_as_its_negative_is_shown_as_its_negative(real):
+    plain, inverted = (
+        read_image(real / "dicom" / name, isize=64, resize="squash") for name in (RSNA, "Fake_MONOHR1.dcm")
+    )
+    assert np.abs(255 - inverted.astype(int) - plain).max() <= 1
+
+
+def test_one_radiograph_in_two_lossless_syntaxes(real):
+    first, second = (read_image(real / f"dicom/RG2_{name}.dcm", isize=256, resize="pad") for name in ("JLSL", "JPLL"))
+    assert np.array_equal(first, second) and first.std() > 15
+
+
+def test_a_dicom_file_under_another_name_is_read(real, tmp_path):
+    path = Path(shutil.copy(real / "dicom" / RSNA, tmp_path / "renamed.png"))
+    assert np.array_equal(
+        read_image(path, isize=64, resize="pad"), read_image(real / "dicom" / RSNA, isize=64, resize="pad")
+    )
+
+
+def test_training_and_test_on_dicom_files(real, few, tmp_path):
+    """The four files, several times under other names, among others."""
     root = shutil.copytree(few, tmp_path / "data", symlinks=True)
+    found = images_below(real / "dicom", ".dcm")
     shutil.rmtree(root / "train/0.normal")
-    link(images_below(real / "dicom", ".dcm"), root / "train/0.normal")
-    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT))
-    assert str(root / "train") in line and "holds no image" in line and ".png" in line
+    for part, count in (("train/0.normal", 8), ("test/0.normal", 2), ("test/1.abnormal", 2)):
+        (root / part).mkdir(exist_ok=True)
+        for number in range(count):
+            (root / part / f"{number}.dcm").symlink_to(found[number % len(found)])
+    options = ["--normalize", "standardize", "--trim"]
+    trained = invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT, *options)
+    assert trained.exit_code == 0, trained.stderr
+    tested = invoke(cli.test, "CXR_author", "unet", tmp_path / "xp", root, *TINY)
+    assert tested.exit_code == 0, tested.stderr
+    rows = read_csv(tmp_path / "xp/scores.csv")
+    assert sum(row["path"].endswith(".dcm") for row in rows) == 4
+    assert np.isfinite([float(row["score"]) for row in rows]).all()
 
 
-def test_a_dicom_file_under_another_name_is_refused_by_name(real, few, tmp_path):
-    root = shutil.copytree(few, tmp_path / "data", symlinks=True)
-    shutil.copy(images_below(real / "dicom", ".dcm")[0], root / "train/0.normal/renamed.png")
-    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT))
-    assert "renamed.png" in line and "not an image" in line
-
-
-def test_dicom_files_among_images_are_mentioned(real, few, tmp_path):
-    root = shutil.copytree(few, tmp_path / "data", symlinks=True)
-    dicom = images_below(real / "dicom", ".dcm")
-    for path in dicom:
-        (root / "train/0.normal" / path.name).symlink_to(path)
-    result = invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT)
-    assert ".dcm" in result.stderr
-    assert result.exit_code == 2 or str(len(dicom)) in result.stderr
+@pytest.mark.parametrize("part", PARTS)
+def test_trimming_leaves_most_of_a_radiograph(real, part):
+    found = images_below(real / part, PARTS[part])
+    for path in found[:: max(1, len(found) // 10)]:
+        with Image.open(path) as image:
+            grey = image.convert("L")
+        trimmed = trim_borders(grey)
+        assert trimmed.width >= 0.6 * grey.width and trimmed.height >= 0.6 * grey.height
+        assert np.asarray(trimmed).std() > 10
 
 
 # Other data sets ------------------------------------------------------------------------------------------------
