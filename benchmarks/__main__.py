@@ -17,6 +17,8 @@ NAMES: dict[str, str] = {
     "step": "benchmarks.step",
     "evaluation": "benchmarks.evaluation",
     "cuda": "benchmarks.cuda",
+    "anchors": "benchmarks.anchors",
+    "knn": "benchmarks.knn",
     "startup": "benchmarks.startup",
 }
 
