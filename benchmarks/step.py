@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -77,7 +78,7 @@ class Task:
 
     def draw_images(self) -> None:
         """Films enough for a batch, small, for that is quick."""
-        phantom.write_phantom(self.folder / "data", size=64, num_train=self.batch_size, num_val=0, num_test=1)
+        phantom.write_phantom(self.folder / "data", size=64, num_train=max(16, self.batch_size), num_val=0, num_test=1)
 
     def start_network(self) -> nn.Module:
         """The network at its start, the same on both sides."""
@@ -94,10 +95,11 @@ class Task:
     def batches(self) -> Callable[[], Batch]:
         """Gives the films again and again, under other rows of the memory each time; seeds the views, too."""
         paths = sorted((self.folder / "data/train").rglob("*.png"))
-        grey = torch.stack([torch.from_numpy(read_image(path, isize=self.isize, resize="squash")) for path in paths])
+        films = [read_image(path, isize=self.isize, resize="squash") for path in paths[: self.batch_size]]
+        grey = torch.from_numpy(np.stack(films))[:, None]
         torch.manual_seed(2)
         generator = torch.Generator().manual_seed(3)
-        return lambda: Batch(grey[:, None], torch.randperm(NUM_ROWS, generator=generator)[: self.batch_size])
+        return lambda: Batch(grey, torch.randperm(NUM_ROWS, generator=generator)[: self.batch_size])
 
 
 def our_step(task: Task) -> Step:
