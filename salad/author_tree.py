@@ -63,13 +63,12 @@ def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False
         f"{split:<5}  {_count(labels, NORMAL):,} normal, {_count(labels, ABNORMAL):,} abnormal"
         for split, labels in found.items()
     ]
-    checked = (
-        "these are the counts of the paper" if is_tang and not missing else "counts that nothing was checked against"
-    )
+    checked = "these are the counts of the paper" if is_tang and not missing else "the counts were not checked"
+    num_links = sum(map(len, found.values())) - num_copied
     return [
         *counts,
         f"{len(missing):,} images are missing; {checked}",
-        f"{out}: {num_copied:,} copies, the others are hard links: changing one changes the download, too",
+        f"{printable(out)}: {num_links:,} hard links (changing one changes the download, too), {num_copied:,} copies",
     ]
 
 

@@ -85,10 +85,15 @@ class Inspection:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON; patients are counted, never named."""
-        values = dataclasses.asdict(self)
-        values["num_copies"] = len(self.copies)
-        values["baselines"] = self.baselines and self.baselines.as_json()
-        return values
+        splits = {
+            name: {"num_images": split.num_images, **dataclasses.asdict(split)} for name, split in self.splits.items()
+        }
+        return {
+            **dataclasses.asdict(self),
+            "splits": splits,
+            "num_copies": len(self.copies),
+            "baselines": self.baselines and self.baselines.as_json(),
+        }
 
 
 def read_splits(config: Config) -> tuple[dict[str, Split], dict[str, str]]:

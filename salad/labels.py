@@ -20,21 +20,20 @@ def find_contradictions(samples: list[Sample]) -> list[str]:
     """What speaks against the labels of some samples, a line each kind.
 
     Findings count where at least one image of the data has a finding that means normal, so that the words
-    are understood; one that means anything else is then abnormal. Names of files count where they hold words
-    of one kind only.
+    are understood; those that mean anything else are then abnormal, and an image with both kinds, as where
+    readers differ, is left alone. Names of files count where they hold words of one kind only.
     """
     lines = []
     known = [sample for sample in samples if sample.findings and sample.row is None]  # of arrays they are the labels
-    if known and not any(map(_is_normal, known)):
-        words = sorted({finding for sample in known for finding in sample.findings})
-        lines.append(f"findings are not compared with the labels: none means normal ({_short(', '.join(words))})")
-    elif known:
+    words = sorted({finding for sample in known for finding in sample.findings})
+    if any(map(_means_normal, words)):
         for label, word in LABELS.items():
-            against = [sample for sample in known if sample.label == label and _is_normal(sample) != (label == NORMAL)]
-            if against:
+            if against := [one for one in known if one.label == label and _found_label(one) not in (None, label)]:
                 first = f"{against[0].name} ({_short(', '.join(against[0].findings))})"
                 count = f"{len(against):,} of {len(known):,}"
                 lines.append(f"images labelled {word} whose findings say otherwise: {count}, the first: {first}")
+    elif not all(map(str.isdecimal, words)):  # numbers of classes say nothing
+        lines.append(f"findings are not compared with the labels: none means normal ({_short(', '.join(words))})")
     for label, word in LABELS.items():
         named = [one for one in samples if one.label == label and _named_label(one) not in (None, label)]
         if named:
@@ -54,13 +53,15 @@ def find_twofold(groups: Iterable[list[Sample]]) -> list[str]:
     return [f"contents that are labelled normal and abnormal: {len(both):,}, the first: {shown}"]
 
 
-def _is_normal(sample: Sample) -> bool:
-    """Whether all findings mean normal, word for word: `Not Normal` holds the word, too."""
-    return all(map(_means_normal, sample.findings))
+def _found_label(sample: Sample) -> int | None:
+    """The label that the findings tell, if they agree."""
+    labels = {NORMAL if _means_normal(finding) else ABNORMAL for finding in sample.findings}
+    return labels.pop() if len(labels) == 1 else None
 
 
 @lru_cache(maxsize=1000)
 def _means_normal(finding: str) -> bool:
+    """Whether the whole finding is a word for normal: `Not Normal` holds one, too."""
     return re.sub(r"[^a-z]", "", finding.lower()) in NORMAL_WORDS
 
 

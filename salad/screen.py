@@ -21,9 +21,7 @@ def fact_lines(found: Inspection) -> list[str]:
     if found.num_uncompared:
         compared += f"; {found.num_uncompared:,} that look alike were not: too much to read at every start"
     if found.copies:
-        compared += f"; {len(found.copies):,} are copies of another in their split, the first: " + " of ".join(
-            found.copies[0]
-        )
+        compared += f"; copies within a split: {len(found.copies):,}, the first: {' of '.join(found.copies[0])}"
     return [_cut(line) for line in [*lines, compared]]
 
 

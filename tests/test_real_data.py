@@ -1,15 +1,19 @@
 """Real radiographs, from the folder that SALAD_DATA_DIR names (its README says what each part is)."""
 
+import json
 import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from running import SHORT, TINY, invoke, read_csv, read_json, read_lines, stopped
 
 from salad import cli
+from salad.__main__ import main
+from salad.author_tree import build_tree, check_counts, read_lists
 from salad.datasets import read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
@@ -157,6 +161,79 @@ def test_two_epochs_on_real_radiographs(few, tmp_path):
     metrics = read_json(tmp_path / "metrics.json")
     found = [metrics["auc"], *metrics["baseline_auc"].values()]
     assert len(found) == 3 and all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in found)
+
+
+# Inspection -----------------------------------------------------------------------------------------------------
+
+
+def inspection_of(data_path: Path, *options: str) -> dict:
+    result = CliRunner().invoke(main, ["inspect", "CXR_author", str(data_path), "--json", *options])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_inspection_finds_the_patients_and_the_mislabelled_image_of_nih64(real):
+    found = inspection_of(real / "nih64", "--train_on", "all")
+    patients = {
+        split: {row["patient_id"] for row in read_csv(real / "nih64/nih_labels.csv") if row["path"].startswith(folder)}
+        for split, folder in {"train": "train/", "val": "valid/", "test": "test/"}.items()
+    }
+    assert {(leak["kind"], leak["first"], leak["second"]): leak["num_shared"] for leak in found["leaks"]} == {
+        ("patient", first, second): len(patients[first] & patients[second])
+        for first, second in (("train", "val"), ("train", "test"), ("val", "test"))
+    }
+    assert {split: facts["num_patients"] for split, facts in found["splits"].items()} == {
+        split: len(one) for split, one in patients.items()
+    }
+    (doubt,) = found["doubts"]
+    assert doubt.endswith("1 of 1,000, the first: valid/0_normal/00000193_019.png (Pneumonia)")
+    assert found["splits"]["val"]["views"] == {"PA": 129, "AP": 71}
+
+
+def test_inspection_tells_patients_of_nih64_by_name_alone(real, tmp_path):
+    link(sorted((real / "nih64/train/0_normal").iterdir()), tmp_path / "train/0_normal")
+    link(sorted((real / "nih64/valid/1_abnormal").iterdir()), tmp_path / "val/1_abnormal")
+    (leak,) = inspection_of(tmp_path)["leaks"]
+    assert (leak["kind"], leak["first"], leak["second"]) == ("patient", "train", "val") and leak["num_shared"] > 5
+
+
+def test_inspection_of_kermany(real):
+    found = inspection_of(real / "kermany_dev")
+    assert {split: facts["num_images"] for split, facts in found["splits"].items()} == {
+        "train": 1029, "val": 240, "test": 601,
+    }  # fmt: skip
+    assert found["leaks"] == [] and found["doubts"] == []
+    assert found["num_copies"] == 5
+    first, second = found["copies"][0]
+    assert (real / "kermany_dev" / first).read_bytes() == (real / "kermany_dev" / second).read_bytes()
+    assert all(facts["sizes"] == {"224 x 224": facts["num_images"]} for facts in found["splits"].values())
+    assert found["baselines"]["auc"]["file size"]["value"] < 0.2  # abnormal files are smaller
+
+
+def test_inspection_of_nih1024_in_class_folders(real, tmp_path):
+    for split, part in (("train", slice(0, 12)), ("val", slice(12, 15)), ("test", slice(15, None))):
+        for label in ("No_findings", "Pneumonia"):
+            link(images_below(real / "nih1024" / label, ".png")[part], tmp_path / split / label)
+    shutil.copy(real / "nih1024/Data_Entry_2017_sample.csv", tmp_path)
+    found = inspection_of(tmp_path)
+    assert found["doubts"] == [] and found["baselines"]["num_images"] == 6
+    assert {size for facts in found["splits"].values() for size in facts["sizes"]} == {"1024 x 1024"}
+    assert sum(sum(facts["views"].values()) for facts in found["splits"].values()) == 38
+
+
+def test_the_authors_tree_from_the_lists_of_tang(real, tmp_path):
+    lists = read_lists(real / "nih_lists")
+    assert {split: [*labels.values()].count(NORMAL) for split, labels in lists.items()} == {
+        "train": 4261, "val": 849, "test": 677,
+    }  # fmt: skip
+    check_counts(lists, real / "nih_lists")
+    (tmp_path / "nih/images_001/images").mkdir(parents=True)
+    for path in images_below(real / "nih1024", ".png"):
+        shutil.copy(path, tmp_path / "nih/images_001/images")
+    with pytest.raises(InputError, match="11,614 of 11,624 images are missing"):
+        build_tree(tmp_path / "nih", real / "nih_lists", out=tmp_path / "author")
+    lines = build_tree(tmp_path / "nih", real / "nih_lists", out=tmp_path / "author", allow_missing=True)
+    assert lines[0] == "train  0 normal, 8 abnormal" and len(list((tmp_path / "author").rglob("*.png"))) == 10
 
 
 # What is not supported yet --------------------------------------------------------------------------------------
