@@ -130,9 +130,7 @@ def inspect_data(config: Config) -> Inspection:
     splits, absent = read_splits(config)
     decoder = Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
     num_threads = config.n_jobs_dataloader
-    found = inspect_splits(
-        splits, train_on=config.train_on, decoder=decoder, num_threads=num_threads, max_bytes=None, absent=absent
-    )
+    found = inspect_splits(splits, train_on=config.train_on, num_threads=num_threads, max_bytes=None, absent=absent)
     if val := splits.get("val"):
         baselines = measure_baselines(val, decoder=decoder, num_threads=num_threads)
         found = dataclasses.replace(found, baselines=baselines)
@@ -143,7 +141,6 @@ def inspect_splits(
     splits: dict[str, Split],
     *,
     train_on: str,
-    decoder: Decoder,
     num_threads: int,
     max_bytes: int | None = MAX_HASHED_BYTES,
     absent: dict[str, str] | None = None,
@@ -153,12 +150,11 @@ def inspect_splits(
     Args:
         splits: by name, in the order of `SPLITS`; only these are looked at.
         train_on: ``normal``, which leaves the abnormal images of train out, or ``all``.
-        decoder: reads rows of arrays.
         num_threads: threads that read files.
         max_bytes: how much may be read of files that look the same; None for all.
         absent: why other splits are not there.
     """
-    compared = compare_splits(splits, train_on=train_on, decoder=decoder, num_threads=num_threads, max_bytes=max_bytes)
+    compared = compare_splits(splits, train_on=train_on, num_threads=num_threads, max_bytes=max_bytes)
     left_out = {"train"} if train_on == "normal" else set()
     return Inspection(
         splits={name: _count(split, name in left_out, num_threads) for name, split in splits.items()},

@@ -8,8 +8,7 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from salad.datasets.decoder import Decoder
-from salad.datasets.duplicates import file_sizes, find_duplicates
+from salad.datasets.duplicates import find_duplicates
 from salad.datasets.sample import NORMAL, Sample, Split
 from salad.errors import InputError
 
@@ -70,7 +69,6 @@ def compare_splits(
     splits: dict[str, Split],
     *,
     train_on: str,
-    decoder: Decoder,
     num_threads: int,
     max_bytes: int | None = MAX_HASHED_BYTES,
 ) -> Comparison:
@@ -79,14 +77,12 @@ def compare_splits(
     Args:
         splits: by name, in the order train, val, test; only these are looked at.
         train_on: ``normal``, with which the abnormal images of train are part of no leak, or ``all``.
-        decoder: reads rows of arrays.
         num_threads: threads that read files.
         max_bytes: how much may be read of files that look the same; None for all.
     """
     places = [(name, sample) for name, split in splits.items() for sample in split.samples]
     samples = [sample for _, sample in places]
-    sizes = file_sizes(samples, num_threads=num_threads)
-    found = find_duplicates(samples, sizes, decoder=decoder, num_threads=num_threads, max_bytes=max_bytes)
+    found = find_duplicates(samples, num_threads=num_threads, max_bytes=max_bytes)
     groups = [[places[i] for i in group] for group in found.groups]
     contents = [(number, place) for number, group in enumerate(groups) for place in group]
     patients = [(sample.patient, (name, sample)) for name, sample in places if sample.patient]

@@ -75,9 +75,7 @@ def _show_what_is_there(config: Config, splits: dict[str, Split]) -> None:
     Raises:
         InputError: they share images or patients, which --strict forbids.
     """
-    found = inspect_splits(
-        splits, train_on=config.train_on, decoder=_decoder(config), num_threads=config.n_jobs_dataloader
-    )
+    found = inspect_splits(splits, train_on=config.train_on, num_threads=config.n_jobs_dataloader)
     for line in fact_lines(found):
         logger.info("%s", line)
     for line in warning_lines(found):
@@ -98,24 +96,15 @@ def compare_with_training(config: Config, test: Split, *, train_on: str) -> None
         InputError: there are such, and --strict forbids them.
     """
     splits = {}
+    selection = replace(config.selection, normal_class=test.normal_class)
     for name in ("train", "val"):
         try:
-            split = read_split(
-                config.dataset_name,
-                config.data_path,
-                name,
-                selection=replace(config.selection, normal_class=test.normal_class),
-            )
+            split = read_split(config.dataset_name, config.data_path, name, selection=selection)
         except InputError as error:
             logger.debug("test/ is not compared with %s/: %s", name, error)
         else:
             splits.update({name: split} if split else {})
-    found = compare_splits(
-        {**splits, "test": test},
-        train_on=train_on,
-        decoder=_decoder(config),
-        num_threads=config.n_jobs_dataloader,
-    )
+    found = compare_splits({**splits, "test": test}, train_on=train_on, num_threads=config.n_jobs_dataloader)
     leaks = [leak for leak in found.leaks if leak.second == "test"]
     for line in [*(f"leak: {leak}" for leak in leaks), *(f"doubt: {doubt}" for doubt in test.doubts)]:
         logger.warning("%s", line)

@@ -19,7 +19,7 @@ def fact_lines(found: Inspection) -> list[str]:
     num_images = sum(split.num_images for split in found.splits.values())
     compared = f"{num_images - found.num_uncompared:,} images compared by content"
     if found.num_uncompared:
-        compared += f"; {found.num_uncompared:,} that look alike were not: too much to read at every start"
+        compared += f"; {found.num_uncompared:,} others were not: too much to read at every start"
     if found.copies:
         compared += f"; copies within a split: {len(found.copies):,}, the first: {' of '.join(found.copies[0])}"
     return [_cut(line) for line in [*lines, compared]]

@@ -7,13 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salad.datasets import duplicates
-from salad.datasets.decoder import Decoder
+from salad.datasets import arrays, duplicates
 from salad.datasets.duplicates import PROBE_BYTES, file_sizes, find_duplicates
 from salad.datasets.sample import Sample
 
 CONTENTS = [*(bytes([a]) * 5000 + bytes([b]) * 5000 for a in (0, 1) for b in (0, 1)), b"x"]
-DECODER = Decoder(isize=8, resize="squash")
 
 
 def samples_of(folder, contents):
@@ -26,9 +24,8 @@ def samples_of(folder, contents):
     return samples
 
 
-def find(samples, *, num_threads=0, max_bytes=None, decoder=DECODER):
-    sizes = file_sizes(samples, num_threads=num_threads)
-    return find_duplicates(samples, sizes, decoder=decoder, num_threads=num_threads, max_bytes=max_bytes)
+def find(samples, *, num_threads=0, max_bytes=None):
+    return find_duplicates(samples, num_threads=num_threads, max_bytes=max_bytes)
 
 
 @pytest.fixture
@@ -103,17 +100,30 @@ def test_links_are_duplicates(tmp_path):
     assert find([sample, Sample(link, "link", 0), Sample(hard, "hard", 0)]).groups == [[0, 1, 2]]
 
 
-class Rows(Decoder):
-    """Three rows of an array, of which the first and the last are the same."""
+@pytest.fixture
+def rows(tmp_path):
+    """Three rows of one array, of which the first and the last are the same, and one of another."""
+    images = np.stack([np.full((8, 8), number, np.uint8) for number in (1, 2, 1)])
+    np.savez(tmp_path / "set.npz", train_images=images, val_images=images[:1], test_images=images[:1].reshape(1, 16, 4))
+    path = tmp_path / "set.npz"
+    samples = [Sample(path, f"{row}", 0, row=row, array="train_images") for row in range(3)]
+    return [*samples, *(Sample(path, name, 0, row=0, array=f"{name}_images") for name in ("val", "test"))]
 
-    def read(self, sample):
-        return np.full((8, 8), [1, 2, 1][sample.row], np.uint8)
+
+def test_rows_of_arrays_are_compared_by_their_pixels(rows):
+    assert file_sizes(rows, num_threads=0) == [None] * 5
+    assert find(rows).groups == [[0, 2, 3]]
+    assert find(rows, num_threads=3).groups == [[0, 2, 3]]
 
 
-def test_rows_of_an_array_are_compared_by_their_pixels(tmp_path):
-    (array,) = samples_of(tmp_path, [b"the same file"])
-    rows = [Sample(array.path, f"{row}", 0, row=row) for row in range(3)]
-    decoder = Rows(isize=8, resize="squash")
-    assert file_sizes(rows, num_threads=0) == [None] * 3
-    assert find(rows, decoder=decoder).groups == [[0, 2]]
-    assert find(rows, decoder=decoder, max_bytes=2 * 64).num_unread == 1
+def test_large_arrays_are_not_loaded_for_it(rows):
+    arrays.forget()
+    found = find(rows, max_bytes=63)
+    assert found.groups == [] and found.num_unread == 5
+    assert arrays._load.cache_info().currsize == 0
+    assert find(rows, max_bytes=3 * 64).num_unread == 2
+
+
+def test_rows_of_a_damaged_file_equal_nothing(rows):
+    rows[0].path.write_bytes(b"no archive")
+    assert find(rows).groups == []

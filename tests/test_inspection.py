@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from dicom_files import DEFLATED, SECRET, dataset, written
 from PIL import Image
 from running import REPOSITORY, SHORT, TINY, invoke, read_csv, score, stopped, train
 
@@ -30,17 +31,18 @@ TREE = [f"{part}/{label}.png" for part in ("train/0.normal", "val/0.normal", "va
         for label in (part.replace("/", "-"), f"{part.replace('/', '-')}2")]  # fmt: skip
 
 
+def read(data_path, name, *, normal_class=None):
+    return read_split("CXR_author", data_path, name, selection=Selection(normal_class=normal_class))
+
+
 def splits_of(data_path, *, names=("train", "val", "test"), normal_class=None):
-    found = {
-        name: read_split("CXR_author", data_path, name, selection=Selection(normal_class=normal_class))
-        for name in names
-    }
+    found = {name: read(data_path, name, normal_class=normal_class) for name in names}
     return {name: split for name, split in found.items() if split}
 
 
 def look(data_path, *, train_on="normal", num_threads=0, **options) -> Inspection:
     splits = splits_of(data_path, **options)
-    return inspect_splits(splits, train_on=train_on, decoder=DECODER, num_threads=num_threads)
+    return inspect_splits(splits, train_on=train_on, num_threads=num_threads)
 
 
 def samples(label, *findings, names=None):
@@ -96,6 +98,28 @@ def test_headers_are_sampled_where_there_are_many(write_folders, monkeypatch):
     assert "PNG L (of 5)" in fact_lines(found)[0]
     assert headers.draw_places(12) == headers.draw_places(12) != list(range(5))
     assert headers.draw_places(5) == list(range(5))
+
+
+def test_headers_of_arrays_and_of_dicom(tmp_path):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(written(dataset(np.zeros((6, 9), np.uint16), bits=12)))
+    np.savez(tmp_path / "set.npz", grey=np.zeros((2, 5, 7), np.uint8), colour=np.zeros((2, 5, 7, 3), np.uint8))
+    rows = [Sample(tmp_path / "set.npz", name, NORMAL, row=1, array=name) for name in ("grey", "colour", "absent")]
+    assert headers.read_headers([Sample(path, "a", NORMAL), *rows], num_threads=0) == [
+        headers.Header(9, 6, "DICOM MONOCHROME2 12 bit"),
+        headers.Header(7, 5, "array, grey"),
+        headers.Header(7, 5, "array, RGB"),
+        None,
+    ]
+
+
+def test_headers_quote_nothing_of_a_dicom_file(tmp_path):
+    path = tmp_path / "a.dcm"
+    pixels = np.zeros((6, 9), np.uint8)
+    path.write_bytes(written(dataset(pixels, PhotometricInterpretation=SECRET)))
+    assert headers.read_headers([Sample(path, "a", NORMAL)], num_threads=0) == [None]
+    path.write_bytes(written(dataset(pixels), DEFLATED))
+    assert headers.read_headers([Sample(path, "a", NORMAL)], num_threads=0) == [None]
 
 
 def test_nothing_is_decoded_for_sizes(write_folders):
@@ -158,9 +182,9 @@ def test_a_bound_that_is_reached_is_said(write_folders):
     data_path = write_folders(*TREE)
     copy(data_path, TREE[0], "val/0.normal/again.png")
     splits = splits_of(data_path)
-    found = inspect_splits(splits, train_on="normal", decoder=DECODER, num_threads=0, max_bytes=10)
+    found = inspect_splits(splits, train_on="normal", num_threads=0, max_bytes=10)
     assert found.leaks == () and found.num_uncompared == 2
-    assert "9 images compared by content; 2 that look alike were not" in "\n".join(fact_lines(found))
+    assert "9 images compared by content; 2 others were not" in "\n".join(fact_lines(found))
 
 
 def test_any_two_splits_can_be_compared(write_folders):
@@ -168,7 +192,7 @@ def test_any_two_splits_can_be_compared(write_folders):
     copy(data_path, "val/1.ill/val-1.ill.png", "test/1.ill/x.png")
     for names, expected in [(["train", "val"], 0), (["val", "test"], 1), (["test"], 0)]:
         splits = splits_of(data_path, names=names)
-        found = compare_splits(splits, train_on="normal", decoder=DECODER, num_threads=0)
+        found = compare_splits(splits, train_on="normal", num_threads=0)
         assert len(found.leaks) == expected
 
 
@@ -188,6 +212,7 @@ def test_findings_of_unknown_words_are_not_compared():
     (line,) = find_contradictions(samples(NORMAL, "klar") + samples(ABNORMAL, "krank"))
     assert "none means normal (klar, krank)" in line
     assert find_contradictions(samples(NORMAL, "5") + samples(ABNORMAL, "4")) == []
+    assert find_contradictions(samples(ABNORMAL, "krank")) == []  # where nothing is labelled normal, none should
     assert find_contradictions(samples(NORMAL, "", "")) == []
 
 
@@ -218,15 +243,15 @@ def test_folders_that_are_not_what_they_seem(write_folders):
         "val/a/3.png", "valid/a/4.png", "test/a/5.png", "test/normal/6.png",
     )  # fmt: skip
     (data_path / "train/notes.txt").touch()
-    splits = {name: read_split("CXR_author", data_path, name) for name in ("train", "val")}
+    splits = {name: read(data_path, name) for name in ("train", "val")}
     assert splits["train"].doubts == (
         "train/: 2 images in no class folder are not used, the first is lost.png",
         "train/: a counts as normal only because it is first; --normal_class chooses",
     )
     assert splits["val"].doubts[-1] == "valid/ is not used: there is val/"
-    test = read_split("CXR_author", data_path, "test", selection=Selection(normal_class="a"))
+    test = read(data_path, "test", normal_class="a")
     assert test.doubts == ("test/normal/ counts as abnormal: the normal class is a",)
-    asked = read_split("CXR_author", data_path, "train", selection=Selection(normal_class="a"))
+    asked = read(data_path, "train", normal_class="a")
     assert not any("only because" in doubt for doubt in asked.doubts)
 
 

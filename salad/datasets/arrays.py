@@ -80,6 +80,15 @@ def load_labels(path: Path, array: str) -> NDArray[np.int64]:
 def read_row(sample: Sample, *, isize: int, resize: str, trim: bool = False) -> GreyImage:
     """The pixels of a sample that is a row of an array, (S, S).
 
+    Raises:
+        InputError: the array cannot be read.
+    """
+    return np.asarray(to_square(to_grey(Image.fromarray(stored_row(sample))), isize, resize, trim=trim))
+
+
+def stored_row(sample: Sample) -> NDArray[np.uint8]:
+    """The row of an array as it is stored, (H, W) or (H, W, 3).
+
     The first row loads the whole array, which stays in memory until `forget`.
 
     Raises:
@@ -88,9 +97,25 @@ def read_row(sample: Sample, *, isize: int, resize: str, trim: bool = False) -> 
     assert sample.array is not None and sample.row is not None
     with _refusal(sample.path), _lock:
         stamp = sample.path.stat()
-        images = _load(sample.path, sample.array, stamp.st_size, stamp.st_mtime_ns)
-        pixels = Image.fromarray(images[sample.row])
-    return np.asarray(to_square(to_grey(pixels), isize, resize, trim=trim))
+        row: NDArray[np.uint8] = _load(sample.path, sample.array, stamp.st_size, stamp.st_mtime_ns)[sample.row]
+    return row
+
+
+def row_shape(sample: Sample) -> tuple[int, ...]:
+    """The shape of a stored row, without loading its array.
+
+    Raises:
+        InputError: the array cannot be read.
+    """
+    assert sample.array is not None
+    with _refusal(sample.path), _lock:
+        stamp = sample.path.stat()
+        return _shapes(sample.path, stamp.st_size, stamp.st_mtime_ns)[sample.array][1:]
+
+
+@functools.lru_cache(maxsize=1)
+def _shapes(path: Path, size: int, mtime_ns: int) -> dict[str, tuple[int, ...]]:
+    return {name: header.shape for name, header in read_headers(path).items()}
 
 
 def forget() -> None:

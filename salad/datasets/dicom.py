@@ -16,7 +16,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ ELEMENTS = [
     *(name.format(colour) for name in PALETTE_ELEMENTS for colour in ("Red", "Green", "Blue")),
     *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
 ]
+HEADER_ELEMENTS = ["Rows", "Columns", "BitsStored", "PhotometricInterpretation"]
 
 _importing = threading.Lock()
 
@@ -102,6 +103,25 @@ def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
         raise
     except Exception as error:  # at a damaged file every kind; the text may quote it, so it stays here
         raise InputError(f"a DICOM file that is damaged or cut off ({type(error).__name__})") from None
+
+
+def read_header(file: BinaryIO) -> tuple[int, int, str]:
+    """Width, height and kind of pixels of a DICOM file, of which only the elements before the pixels are read.
+
+    Raises:
+        Exception: of any kind, where the file is damaged or pydicom is not installed.
+    """
+    if DEFLATED.encode() in file.read(1024):
+        raise InputError("a deflated DICOM file has to be unpacked for its header")
+    file.seek(0)
+    import_pydicom()
+    import pydicom
+
+    ds = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=HEADER_ELEMENTS)
+    kind = ds.PhotometricInterpretation
+    if kind not in GREY | COLOURS | {PALETTE}:  # no text of a file is passed on
+        raise InputError("a DICOM file of an unknown kind of pixels")
+    return int(ds.Columns), int(ds.Rows), f"{kind} {int(ds.BitsStored)} bit"
 
 
 def import_pydicom() -> None:

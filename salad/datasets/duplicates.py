@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Hashable
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from salad.datasets.decoder import Decoder
+from salad.datasets.arrays import row_shape, stored_row
 from salad.datasets.sample import Sample
 from salad.datasets.threads import map_in_chunks
 from salad.errors import InputError
@@ -45,14 +46,7 @@ def _file_size(sample: Sample) -> int | None:
     return found.st_size if sample.row is None and stat.S_ISREG(found.st_mode) else None
 
 
-def find_duplicates(
-    samples: list[Sample],
-    sizes: list[int | None],
-    *,
-    decoder: Decoder,
-    num_threads: int,
-    max_bytes: int | None = None,
-) -> Duplicates:
+def find_duplicates(samples: list[Sample], *, num_threads: int, max_bytes: int | None = None) -> Duplicates:
     """Find samples whose files have the same bytes, or whose rows of an array the same pixels.
 
     Of files that share their size with another, a few kilobytes in the middle are compared, where compressed
@@ -60,26 +54,24 @@ def find_duplicates(
 
     Args:
         samples: files and rows.
-        sizes: as `file_sizes` gives them.
-        decoder: reads the rows.
         num_threads: threads that read.
         max_bytes: how much of files and rows may be read, probes aside; None for all.
     """
     map_all = partial(map_in_chunks, num_threads=num_threads, size=16)
-    rows = [i for i, sample in enumerate(samples) if sample.row is not None]
+    sizes = file_sizes(samples, num_threads=num_threads)
     files = [i for i, size in enumerate(sizes) if size]
     files = _alike(files, [sizes[i] for i in files])
     probes = map_all(lambda i: _probe(samples[i].path, sizes[i] or 0), files)
     files = _alike(files, probes)
-    row_bytes = decoder.isize**2
+    rows = [i for i, sample in enumerate(samples) if sample.row is not None]
+    sizes_of_rows = dict(zip(rows, map_all(lambda i: _row_bytes(samples[i]), rows), strict=True))
     wanted, num_bytes = [], 0
     for i in rows + sorted(files, key=lambda i: sizes[i] or 0):  # files of one size stay together
-        num_bytes += row_bytes if samples[i].row is not None else sizes[i] or 0
+        num_bytes += sizes_of_rows.get(i) or sizes[i] or 0
         if max_bytes is not None and num_bytes > max_bytes:
             break
         wanted.append(i)
-    digests = map_all(lambda i: _digest(samples[i], decoder), wanted)
-    same = _groups(wanted, digests)
+    same = _groups(wanted, map_all(lambda i: _digest(samples[i]), wanted))
     return Duplicates(groups=sorted(same), num_unread=len(rows) + len(files) - len(wanted))
 
 
@@ -107,10 +99,17 @@ def _middle(path: Path, size: int) -> bytes:
         return file.read(PROBE_BYTES)
 
 
-def _digest(sample: Sample, decoder: Decoder) -> Hashable:
-    if sample.row is not None:
-        return _unless_unreadable(lambda: hashlib.sha256(decoder.read(sample).tobytes()).digest())
-    return _unless_unreadable(lambda: _sha256(sample.path))
+def _row_bytes(sample: Sample) -> int:
+    try:
+        return math.prod(row_shape(sample))
+    except InputError:
+        return 0
+
+
+def _digest(sample: Sample) -> Hashable:
+    if sample.row is None:
+        return _unless_unreadable(lambda: _sha256(sample.path))
+    return _unless_unreadable(lambda: (row_shape(sample), hashlib.sha256(stored_row(sample).tobytes()).digest()))
 
 
 def _sha256(path: Path) -> bytes:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from salad.datasets.arrays import row_shape
+from salad.datasets.dicom import HEAD_BYTES, is_dicom
+from salad.datasets.dicom import read_header as read_dicom_header
 from salad.datasets.images import FORMATS
 from salad.datasets.sample import Sample
 from salad.datasets.threads import map_in_chunks
@@ -38,16 +41,25 @@ def draw_places(num_samples: int) -> list[int]:
 
 
 def read_headers(samples: list[Sample], *, num_threads: int) -> list[Header | None]:
-    """A header each; None for rows of an array, and for files that cannot be read. Nothing is decoded."""
+    """A header each; None for files that cannot be read. Nothing is decoded, and no array is loaded."""
     warnings.filterwarnings("ignore", module=r"PIL\.")  # as when images are decoded
     return map_in_chunks(_read_header, samples, num_threads=num_threads, size=16)
 
 
 def _read_header(sample: Sample) -> Header | None:
-    if sample.row is not None or not sample.path.is_file():  # a pipe would block
-        return None
     try:
-        with sample.path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            return Header(*image.size, f"{image.format} {image.mode}")
+        if sample.row is not None:
+            height, width, *colours = row_shape(sample)
+            return Header(width, height, "array, RGB" if colours else "array, grey")
+        if not sample.path.is_file():  # a pipe would block
+            return None
+        with sample.path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            file.seek(0)
+            if is_dicom(head, sample.path.suffix):
+                width, height, kind = read_dicom_header(file)
+                return Header(width, height, f"DICOM {kind}")
+            with Image.open(file, formats=FORMATS) as image:
+                return Header(*image.size, f"{image.format} {image.mode}")
     except Exception:  # whatever a damaged file makes of it; the check of all images says what is wrong
         return None
