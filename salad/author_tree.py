@@ -59,17 +59,17 @@ def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False
     if is_tang and not missing:
         check_counts(found, lists)
     num_copied = _write(found, images, out)
-    counts = [
-        f"{split:<5}  {_count(labels, NORMAL):,} normal, {_count(labels, ABNORMAL):,} abnormal"
-        for split, labels in found.items()
-    ]
-    checked = "these are the counts of the paper" if is_tang and not missing else "the counts were not checked"
     num_links = sum(map(len, found.values())) - num_copied
+    checked = "these are the counts of the paper" if is_tang and not missing else "the counts were not checked"
     return [
-        *counts,
+        *(f"{split:<5}  {_counted(labels)}" for split, labels in found.items()),
         f"{len(missing):,} images are missing; {checked}",
         f"{printable(out)}: {num_links:,} hard links (changing one changes the download, too), {num_copied:,} copies",
     ]
+
+
+def _counted(labels: dict[str, int]) -> str:
+    return f"{_count(labels, NORMAL):,} normal, {_count(labels, ABNORMAL):,} abnormal"
 
 
 def read_lists(folder: Path) -> Lists:

@@ -393,6 +393,9 @@ def test_inspect_normal_class_holds_for_all_splits(write_folders):
     data_path = write_folders("train/b/1.png", "train/a/2.png", "val/a/3.png", "val/b/4.png", "test/a/5.png")
     found = json.loads(inspect("CXR_author", data_path, "--json", "--normal_class", "b").stdout)
     assert [(one["num_normal"], one["num_abnormal"]) for one in found["splits"].values()] == [(1, 1), (1, 1), (0, 1)]
+    assert found["doubts"] == []
+    (doubt,) = json.loads(inspect("CXR_author", data_path, "--json").stdout)["doubts"]  # once, and not for each split
+    assert doubt == "train/: a counts as normal only because it is first; --normal_class chooses"
 
 
 def test_inspect_refuses_what_main_refuses(tmp_path):

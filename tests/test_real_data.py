@@ -167,8 +167,8 @@ def test_two_epochs_on_real_radiographs(few, tmp_path):
 # Inspection -----------------------------------------------------------------------------------------------------
 
 
-def inspection_of(data_path: Path, *options: str) -> dict:
-    result = CliRunner().invoke(main, ["inspect", "CXR_author", str(data_path), "--json", *options])
+def inspection_of(data_path: Path, *options: str, dataset: str = "CXR_author") -> dict:
+    result = CliRunner().invoke(main, ["inspect", dataset, str(data_path), "--json", *options])
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -220,6 +220,33 @@ def test_inspection_of_nih1024_in_class_folders(real, tmp_path):
     assert found["doubts"] == [] and found["baselines"]["num_images"] == 6
     assert {size for facts in found["splits"].values() for size in facts["sizes"]} == {"1024 x 1024"}
     assert sum(sum(facts["views"].values()) for facts in found["splits"].values()) == 38
+
+
+def test_inspection_of_nih1024_as_it_is_downloaded(real):
+    found = inspection_of(real / "nih1024", dataset="NIH")
+    rows = read_csv(real / "nih1024/Data_Entry_2017_sample.csv")
+    facts = found["splits"].values()
+    assert sum(one["num_normal"] for one in facts) == sum(row["Finding Labels"] == "No Finding" for row in rows)
+    assert sum(one["num_patients"] for one in facts) == len({row["Patient ID"] for row in rows})
+    assert found["leaks"] == [] and found["doubts"] == []
+
+
+def test_inspection_of_pneumoniamnist(real):
+    found = inspection_of(real / "pneumoniamnist_dev.npz", dataset="MedMNIST")
+    assert {name: (one["num_images"], one["sizes"]) for name, one in found["splits"].items()} == {
+        name: (count, {"28 x 28": count}) for name, count in (("train", 980), ("val", 524), ("test", 624))
+    }
+    with np.load(real / "pneumoniamnist_dev.npz") as arrays:
+        images = [row.tobytes() for name in ("train", "val", "test") for row in arrays[f"{name}_images"]]
+    assert found["num_copies"] + sum(leak["num_images"] for leak in found["leaks"]) == len(images) - len(set(images))
+    assert found["doubts"] == []
+
+
+def test_inspection_of_dicom_files(real, tmp_path):
+    link(images_below(real / "dicom", ".dcm"), tmp_path / "train/0.normal")
+    (facts,) = inspection_of(tmp_path)["splits"].values()
+    assert facts["num_unread"] == 0 and sum(facts["modes"].values()) == 4
+    assert {mode.split()[0] for mode in facts["modes"]} == {"DICOM"}
 
 
 def test_the_authors_tree_from_the_lists_of_tang(real, tmp_path):

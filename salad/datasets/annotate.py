@@ -87,7 +87,10 @@ def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
 def _read_tables(data_path: Path) -> dict[str, Note]:
     """What all tables say, by the path or the file name that they give; what several rows find is joined."""
     notes: dict[str, Note] = {}
-    tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    try:
+        tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    except OSError:  # its folders may be entered though it cannot be listed
+        return {}
     for path in tables[:MAX_TABLES]:
         try:
             if not path.is_file() or path.stat().st_size > MAX_TABLE_BYTES:
