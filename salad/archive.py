@@ -17,7 +17,7 @@ from salad.errors import InputError
 
 DRIVE_ID = "1LmonDb_gNAbbsnyLCsj40rUxbwZZ1ZSp"
 BROWSER_URL = f"https://drive.google.com/file/d/{DRIVE_ID}/view"
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".dcm", ".dicom", ".dic")
 REQUIRED_SPLITS = ("train", "test")
 SPLITS = (*REQUIRED_SPLITS, "val", "valid")
 MAX_BYTES = 100 * 10**9  # unpacked; the whole of ChestX-ray14 at full size is about 45 GB
