@@ -1,6 +1,7 @@
 """DICOM files: every transfer syntax, and what is refused. What their values become is in test_greyscale.py."""
 
 import importlib.util
+import io
 import os
 import struct
 import subprocess
@@ -34,8 +35,9 @@ from dicom_files import (
     written,
 )
 from PIL import Image
-from running import ONE_THREAD, REPOSITORY, SHORT, TINY
+from running import ONE_THREAD, REPOSITORY, SHORT, TINY, invoke, stopped
 
+from salad import cli
 from salad.datasets import dicom
 from salad.datasets.dicom import read_dicom
 from salad.datasets.images import read_image
@@ -217,6 +219,18 @@ def test_text_under_a_dicom_suffix(tmp_path):
         read_image(write(tmp_path / "notes.dcm", b"a line of text\n" * 20), isize=16, resize="squash")
 
 
+def test_headers_without_pixels():
+    for syntax in (IMPLICIT, EXPLICIT, BIG_ENDIAN):
+        content = written(dataset(film(), bits=12), syntax)
+        whole, head = io.BytesIO(content), io.BytesIO(content[:-4000])
+        assert dicom.read_header(whole) == dicom.read_header(head) == (52, 40, "MONOCHROME2 12 bit")
+    odd = written(with_text(dataset(film()), "PhotometricInterpretation"), IMPLICIT)
+    for content in (odd, written(dataset(film()), DEFLATED)):
+        with pytest.raises(InputError) as caught:
+            dicom.read_header(io.BytesIO(content))
+        assert SECRET not in str(caught.value)
+
+
 # What is refused ------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +319,16 @@ def test_a_decoder_that_is_not_installed(monkeypatch, tmp_path):
     assert LOSSLESS_FIRST in line and 'pip install "salad[dicom]"' in line
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pydicom" else find(name))
     assert 'pip install "salad[dicom]"' in refuse(written(dataset(film())))
+
+
+def test_a_folder_of_dicom_files_without_pydicom(tmp_path, monkeypatch):
+    (tmp_path / "data/train/0.normal").mkdir(parents=True)
+    for number in range(3):
+        write(tmp_path / f"data/train/0.normal/{number}.dcm", written(dataset(film())))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pydicom" else find(name))
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", tmp_path / "data", *SHORT))
+    assert "3 of 3 images" in line and 'pip install "salad[dicom]"' in line
 
 
 # GDCM, which aborts ---------------------------------------------------------------------------------------------

@@ -79,6 +79,50 @@ def test_sixteen_bits_are_stretched_from_their_own_range(tmp_path, low, high, su
     assert np.abs(found - share * 255).max() <= 1.01
 
 
+def tiff(pixels, *, order="<", white_is_zero=False, packed=None):
+    """A plain TIFF of one strip, with tags that Pillow does not write."""
+    data = packed or pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    data += b"\0" * (len(data) % 2)
+    bits = 12 if packed else pixels.dtype.itemsize * 8
+    sample_format = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    short, long = 3, 4
+    tags = [(256, long, pixels.shape[1]), (257, long, pixels.shape[0]), (258, short, bits), (259, short, 1)]
+    tags += [(262, short, int(not white_is_zero)), (273, long, 8), (277, short, 1), (278, long, pixels.shape[0])]
+    tags += [(279, long, len(data)), (339, short, sample_format)]
+    found = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(data)) + data
+    found += struct.pack(f"{order}H", len(tags))
+    for tag, kind, value in tags:
+        found += struct.pack(f"{order}HHI", tag, kind, 1)
+        found += struct.pack(f"{order}HH", value, 0) if kind == short else struct.pack(f"{order}I", value)
+    return found + bytes(4)
+
+
+DEEP_LEVELS = np.arange(1024, dtype=np.uint16).reshape(32, 32) * 4
+
+
+@pytest.mark.parametrize(
+    ("content", "is_negative"),
+    [
+        (tiff(DEEP_LEVELS), False),
+        (tiff(DEEP_LEVELS, order=">"), False),
+        (tiff(DEEP_LEVELS.astype(np.int16) - 2000), False),
+        (tiff(DEEP_LEVELS.astype(np.int16) - 2000, order=">"), False),
+        (tiff(DEEP_LEVELS.astype(np.uint32) * 1000), False),
+        (tiff(DEEP_LEVELS, packed=np.packbits(DEEP_LEVELS[..., None] >> np.arange(11, -1, -1) & 1).tobytes()), False),
+        (tiff(np.uint8(DEEP_LEVELS // 16), white_is_zero=True), True),
+        (tiff(DEEP_LEVELS, white_is_zero=True), True),
+        (tiff(DEEP_LEVELS.astype(np.float32), white_is_zero=True), True),
+    ],
+    ids=["16", "big-endian", "signed", "signed big-endian", "32", "12 packed", "white 8", "white 16", "white float"],
+)
+def test_kinds_of_deep_tiff(tmp_path, content, is_negative):
+    (tmp_path / "film.tif").write_bytes(content)
+    expected = DEEP_LEVELS / DEEP_LEVELS.max() * 255
+    found = read(tmp_path / "film.tif")
+    assert np.abs(found - (255 - expected if is_negative else expected)).max() <= 4.1  # 8 bits: steps of 4 levels
+    assert found.max() - found.min() >= 251
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
 def test_deeper_files_are_stretched_from_their_own_range(tmp_path, dtype):
     Image.fromarray((picture() * 1000.0 - 70000).astype(dtype)).save(tmp_path / "film.tif")

@@ -25,7 +25,7 @@ from salad.datasets.sample import Sample, printable
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the files, and of the pixels that a decoder makes: counted up when either changes
+VERSION = 2  # of the files, and of the pixels that a decoder makes: counted up when either changes
 FOLDER_NAME = ".salad_cache"
 LOCK_FILE = "lock"
 

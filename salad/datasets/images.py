@@ -9,6 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from salad.datasets.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
 from salad.datasets.sample import printable
@@ -128,7 +129,10 @@ def to_grey(image: Image.Image) -> Image.Image:
         InputError: it has NaN or infinite pixels.
     """
     if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_stretch(np.asarray(image)))
+        grey = _stretch(np.asarray(image))
+        # Pillow turns TIFFs in which 0 is white round, but only those of 8 bits
+        is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
+        return Image.fromarray(255 - grey if is_negative else grey)
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette may carry transparency, which "L" alone would warn about
     return image.convert("L")
