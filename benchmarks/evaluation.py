@@ -16,7 +16,7 @@ from salad.device import keep_freed_memory
 from salad.evaluate import embed
 from salad.networks import build_network
 
-NUM_IMAGES, BATCH_SIZE, REP_DIM = 64, 16, 200
+NUM_IMAGES, BATCH_SIZE, REP_DIM = 32, 16, 200
 
 
 class DecodedImages:
