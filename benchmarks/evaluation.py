@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +17,10 @@ from salad.device import keep_freed_memory
 from salad.evaluate import embed
 from salad.networks import build_network
 
-NUM_IMAGES, BATCH_SIZE, REP_DIM = 32, 16, 200
+if TYPE_CHECKING:
+    from salad.networks import Network
+
+NUM_IMAGES, BATCH_SIZE, REP_DIM = 64, 16, 200
 
 
 class DecodedImages:
@@ -33,20 +37,24 @@ class DecodedImages:
             yield Batch(self.grey[index], index)
 
 
+def start_network(net_name: str, isize: int) -> Network:
+    """The same weights on both sides."""
+    torch.manual_seed(0)
+    return build_network(net_name, rep_dim=REP_DIM, isize=isize)
+
+
 def our_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
     """As test.py does it."""
     keep_freed_memory()
-    torch.manual_seed(0)
-    network = build_network(net_name, rep_dim=REP_DIM, isize=isize).to(memory_format=torch.channels_last)
+    network = start_network(net_name, isize).to(memory_format=torch.channels_last)
     images = DecodedImages(isize)
     return lambda: embed(network, images, torch.device("cpu"))  # type: ignore[arg-type]
 
 
 def plain_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
     """The whole network, its decoder too, in NCHW."""
-    torch.manual_seed(0)
     network = PLAIN_NETWORKS[net_name](rep_dim=REP_DIM, isize=isize).eval()
-    network.load_state_dict(build_network(net_name, rep_dim=REP_DIM, isize=isize).state_dict())
+    network.load_state_dict(start_network(net_name, isize).state_dict())
     images = DecodedImages(isize)
 
     @torch.no_grad()

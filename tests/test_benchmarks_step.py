@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks import plain
+from benchmarks import evaluation, plain
 from benchmarks.step import Task, gigaflop, our_step, plain_step
 from salad.networks import unet
 
@@ -45,3 +45,12 @@ def test_losses_stay_together_for_20_steps(task, double):
 def test_operations_of_a_step_are_those_of_the_method(tmp_path):
     task = Task(net_name="unet", isize=256, batch_size=2, folder=tmp_path)
     assert round(gigaflop(task) / 2, 1) == 21.3
+
+
+@pytest.mark.parametrize(("net_name", "isize"), [("unet", 64), ("CXR_resnet18", 32)])
+def test_embeddings_of_both_sides_are_the_same(monkeypatch, net_name, isize):
+    monkeypatch.setattr(evaluation, "NUM_IMAGES", 3)
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", 2)
+    ours, theirs = (make(net_name, isize)() for make in (evaluation.our_embeddings, evaluation.plain_embeddings))
+    assert ours.shape == (3, evaluation.REP_DIM)
+    assert_close(ours, theirs, rtol=0, atol=1e-5)
