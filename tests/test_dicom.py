@@ -142,7 +142,7 @@ def test_radiographs_in_jpeg_2000(part):
 
 def test_twelve_bit_jpeg_of_another_encoder():
     found = stored((TEST_FILES / "JPGExtended.dcm").read_bytes())
-    # what DCMTK and dcm4che decode at these places
+    # as GDCM decodes them: a change of decoder shows here
     assert found.shape == (1024, 256) and (found[420, 140], found[230, 120], found.max()) == (244, 95, 264)
 
 
