@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from salad import search
 from salad.errors import InputError
-from salad.memory import queries_per_chunk
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +48,9 @@ class Anchors:
 def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, temperature: float) -> Anchors:
     """Find the rows of lowest entropy and the neighbours of each (Huang et al., ICML 2019).
 
-    The entropy of row i is that of the softmax of M_i . M_j / tau over all j, i itself included. All rows
-    are met once, in chunks, so the extra memory is bounded whatever N.
+    The entropy of row i is that of the softmax of M_i . M_j / tau over all j, i itself included. All pairs of rows
+    are met once, block by block: beside 4 K bytes a row for the neighbours of all, the extra memory is the same
+    whatever N.
 
     Args:
         rows: unit rows, (N, D).
@@ -66,15 +67,52 @@ def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, tem
     if not 1 <= num_neighbours < num_rows:
         raise InputError(f"num_neighbours is {num_neighbours}, but {num_rows} rows have {num_rows - 1} others each")
     entropy = rows.new_empty(num_rows)
-    neighbours = torch.empty(num_rows, num_neighbours, dtype=torch.long, device=rows.device)
-    for chunk in torch.split(torch.arange(num_rows, device=rows.device), queries_per_chunk(rows)):
-        logits = (rows[chunk] @ rows.T).div_(temperature)
-        itself = torch.arange(len(chunk), device=rows.device), chunk
-        logits -= logits.amax(dim=1, keepdim=True)  # exp() stays finite; a softmax does not see the shift
-        weights = logits.exp()
-        total = weights.sum(dim=1)
-        entropy[chunk] = total.log() - weights.mul_(logits).sum(dim=1) / total
-        logits[itself] = -torch.inf
-        neighbours[chunk] = logits.topk(num_neighbours, dim=1).indices
+    neighbours = torch.empty(num_rows, num_neighbours, dtype=torch.int32, device=rows.device)
+    comparison = search.Comparison(rows, k=num_neighbours + 1)  # a row is mostly nearest to itself
+    for chunk in torch.split(torch.arange(num_rows, device=rows.device), search.QUERIES):
+        queries = rows[chunk] / temperature
+        softmax = Softmax((queries * rows[chunk]).sum(dim=1))
+        nearest = None
+        for start, logits in comparison.blocks(queries):
+            nearest = comparison.merge(nearest, logits, start=start)
+            for part in torch.split(logits[:, : num_rows - start], comparison.tile, dim=1):
+                softmax.add(part)
+        assert nearest is not None, "there are rows"
+        entropy[chunk] = softmax.entropy
+        values, index = nearest
+        others = values.masked_fill_(index == chunk[:, None], -torch.inf).topk(num_neighbours, dim=1).indices
+        neighbours[chunk] = index.gather(1, others).int()
     anchors = entropy.sort(stable=True).indices[:num_anchors].sort().values
-    return Anchors(anchors=anchors, neighbours=neighbours[anchors], entropy=entropy)
+    return Anchors(anchors=anchors, neighbours=neighbours[anchors].long(), entropy=entropy)
+
+
+class Softmax:
+    """The entropy of each row's softmax, from logits that come in parts.
+
+    Sums are kept relative to the largest logit so far, so that any temperature and any length of rows will do.
+
+    Args:
+        logits: one logit of each row, no matter which, (Q,); as a rule the largest, so that the sums stay as they are.
+    """
+
+    def __init__(self, logits: Tensor) -> None:
+        self.largest = logits
+        self.total = torch.zeros_like(logits)  # of exp(logit - largest)
+        self.moment = torch.zeros_like(logits)  # of exp(logit - largest) * (logit - largest)
+
+    def add(self, logits: Tensor) -> None:
+        """Take in some more logits of each row, (Q, C), which this overwrites."""
+        largest = torch.maximum(self.largest, logits.amax(dim=1))
+        fall = self.largest - largest
+        self.moment = fall.exp() * (self.moment + fall * self.total)
+        self.total = fall.exp() * self.total
+        logits -= largest[:, None]
+        weights = logits.exp()
+        self.total += weights.sum(dim=1)
+        self.moment += weights.mul_(logits).sum(dim=1)
+        self.largest = largest
+
+    @property
+    def entropy(self) -> Tensor:
+        """In nats, (Q,)."""
+        return self.total.log() - self.moment / self.total

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_BYTES = 96 * 2**20  # similarities held at a time; searches over all rows keep a few such blocks at once
-
 
 class MemoryBank:
     """Slowly moving copies of the training embeddings (Wu et al., CVPR 2018).
@@ -65,8 +63,3 @@ class MemoryBank:
         bank = cls(0, state["memory"].shape[1], temperature=temperature, momentum=momentum)
         bank.rows = state["memory"].to(device)
         return bank
-
-
-def queries_per_chunk(rows: Tensor) -> int:
-    """How many queries fit into CHUNK_BYTES when each is compared with all rows."""
-    return max(1, CHUNK_BYTES // (len(rows) * rows.element_size()))

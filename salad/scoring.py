@@ -1,15 +1,27 @@
 """How unlike all normal images: scores of embeddings against the normal rows of the memory bank."""
 
+from __future__ import annotations
+
 import math
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from salad.errors import InputError
-from salad.memory import queries_per_chunk
+from salad.search import Best, nearest
 
 DEFAULT_K = 100
+NEEDS_ROWS = {"knn", "weighted"}  # the scores that are made of the nearest rows
+FOUND = 2**22  # nearest rows, of all queries together, that are held at a time
+
+
+class Search(Protocol):
+    """Finds the k rows nearest to each query: inner products and row numbers, (B, k) each, in any order."""
+
+    def __call__(self, queries: Tensor, rows: Tensor, *, k: int) -> Best:
+        """Queries (B, D), rows (N, D), k in 1..N."""
 
 
 def choose_k(k: int | None, *, num_rows: int) -> int:
@@ -28,13 +40,14 @@ def choose_k(k: int | None, *, num_rows: int) -> int:
 
 
 @torch.no_grad()
-def knn_angle(z: Tensor, rows: Tensor, *, k: int) -> Tensor:
+def knn_angle(z: Tensor, rows: Tensor, *, k: int, search: Search = nearest) -> Tensor:
     """Mean angle to the k nearest rows, as a fraction of pi (SALAD, section 2.3).
 
     Args:
         z: unit embeddings, (B, D).
         rows: memory rows of normal images, (N, D).
         k: in 1..N.
+        search: finds the k nearest rows; exactly by default.
 
     Returns:
         (B,), in [0, 1]; larger is more anomalous.
@@ -44,14 +57,14 @@ def knn_angle(z: Tensor, rows: Tensor, *, k: int) -> Tensor:
     """
     k = choose_k(k, num_rows=len(rows))
     angles = []
-    for queries in torch.split(z, queries_per_chunk(rows)):
-        cosines = (queries @ rows.T).topk(k, dim=1).values
+    for queries in torch.split(z, max(1, FOUND // k)):
+        cosines, _ = search(queries, rows, k=k)
         angles.append(cosines.clamp(-1, 1).arccos().mean(dim=1) / math.pi)  # rounding can leave [-1, 1]
     return torch.cat(angles)
 
 
 @torch.no_grad()
-def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float) -> Tensor:
+def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float, search: Search = nearest) -> Tensor:
     """One minus the cosine to a weighted combination of the k nearest rows, as the paper words its score.
 
     The weights are the softmax of cosine / temperature over the k nearest.
@@ -61,6 +74,7 @@ def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float) -
         rows: memory rows of normal images, (N, D).
         k: in 1..N.
         temperature: tau > 0.
+        search: finds the k nearest rows; exactly by default.
 
     Returns:
         (B,), in [0, 2]; larger is more anomalous.
@@ -70,10 +84,9 @@ def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float) -
     """
     k = choose_k(k, num_rows=len(rows))
     scores = []
-    for queries in torch.split(z, queries_per_chunk(rows)):
-        cosines = queries @ rows.T
-        nearest = cosines.topk(k, dim=1)
-        weights = (nearest.values / temperature).softmax(dim=1)
-        prototypes = torch.zeros_like(cosines).scatter_(1, nearest.indices, weights) @ rows
+    for queries in torch.split(z, max(1, FOUND // k)):
+        cosines, index = search(queries, rows, k=k)
+        weights = (cosines / temperature).softmax(dim=1)
+        prototypes = F.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # never holds (B, k, D)
         scores.append(1 - torch.einsum("bd,bd->b", queries, F.normalize(prototypes, dim=1)))
     return torch.cat(scores)

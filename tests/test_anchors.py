@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -6,8 +8,8 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import salad.memory
-from salad.anchors import discover_anchors
+from salad import search
+from salad.anchors import Softmax, discover_anchors
 from salad.errors import InputError
 
 
@@ -47,15 +49,22 @@ def test_equals_python_loop(seed, num_anchors, num_neighbours):
         assert len(neighbours) == num_neighbours
 
 
-@pytest.mark.parametrize("rows_per_chunk", [1, 7, 40])
-def test_chunks_change_nothing(monkeypatch, rows_per_chunk):
-    rows = unit(40, 5)
+@pytest.mark.parametrize(("num_queries", "num_columns", "tile"), [(1, 32, 8), (7, 64, 64), (200, 128, 50)])
+def test_blocks_change_nothing(monkeypatch, num_queries, num_columns, tile):
+    rows = unit(200, 5)
     whole = discover(rows)
-    monkeypatch.setattr(salad.memory, "CHUNK_BYTES", rows_per_chunk * 40 * 8)
+    set_blocks(monkeypatch, num_queries=num_queries, num_columns=num_columns, tile=tile)
     chunked = discover(rows)
     assert_close(chunked.entropy, whole.entropy, rtol=1e-12, atol=0)
     assert torch.equal(chunked.anchors, whole.anchors)
     assert torch.equal(chunked.neighbours, whole.neighbours)
+
+
+def set_blocks(monkeypatch, *, num_queries, num_columns, tile):
+    monkeypatch.setattr(search, "QUERIES", num_queries)
+    monkeypatch.setattr(search, "MIN_COLUMNS", num_columns)
+    monkeypatch.setattr(search, "COLUMNS_FOR_EACH_OF_K", 1)
+    monkeypatch.setattr(search, "TILE", tile)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -71,17 +80,33 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_no_tensor_is_larger_than_a_chunk(monkeypatch):
+def test_no_tensor_is_larger_than_a_block(monkeypatch):
     rows = unit(1000, 4)  # all similarities at once: 8 MB
-    monkeypatch.setattr(salad.memory, "CHUNK_BYTES", 100_000)
+    set_blocks(monkeypatch, num_queries=64, num_columns=128, tile=64)
     with LargestTensor() as largest:
         discover(rows)
-    assert 0 < largest.num_bytes <= 100_000
+    assert largest.num_bytes == 64 * 128 * 8
 
 
-def test_chunks_hold_one_row_at_least(monkeypatch):
-    monkeypatch.setattr(salad.memory, "CHUNK_BYTES", 1)
-    assert len(discover(unit(12, 3)).anchors) == 9
+PEAK = """
+import resource, sys, torch
+from salad.anchors import discover_anchors
+
+torch.set_num_threads(1)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+draw = lambda n: torch.nn.functional.normalize(torch.randn(n, 8), dim=1)
+find = lambda rows: discover_anchors(rows, num_anchors=99, num_neighbours=10, temperature=0.1)
+find(draw(1000))
+rows = draw(16_000)
+before = peak()
+find(rows)
+print(peak() - before)
+"""
+
+
+def test_memory_of_the_process_stays_small():
+    result = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 64 * 2**20  # all similarities at once: 977 MiB
 
 
 def test_permuting_the_rows_permutes_the_result():
@@ -123,9 +148,25 @@ def test_entropy_bounds():
     assert_close(same, torch.full((30,), math.log(30), dtype=torch.float64))
 
 
-def test_small_temperatures_stay_finite():
-    found = discover(unit(30, 3).float(), temperature=1e-3)
-    assert found.entropy.isfinite().all()
+@pytest.mark.parametrize("temperature", [1e-6, 1e-3, 0.05, 10.0])
+def test_any_temperature_and_any_length_of_rows(temperature):
+    rows = unit(90, 3) * torch.linspace(0.2, 3, 90, dtype=torch.float64)[:, None]
+    logits = rows @ rows.T / temperature
+    expected = -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+    for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-3)):
+        found = discover(rows.to(dtype), temperature=temperature).entropy
+        assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("first", [0, 30, 59])
+def test_softmax_in_parts(first):
+    logits = torch.randn(4, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).sort().values * 50
+    logits[1], logits[2] = logits[1].flip(0), logits[2, torch.randperm(60, generator=torch.Generator().manual_seed(1))]
+    expected = -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+    softmax = Softmax(logits[:, first].clone())
+    for part in torch.split(logits.clone(), 13, dim=1):
+        softmax.add(part)
+    assert_close(softmax.entropy, expected, rtol=1e-10, atol=1e-12)
 
 
 def test_position_says_where_a_row_stands():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from sklearn.neighbors import NearestNeighbors
 from torch.testing import assert_close
 
-import salad.memory
+import salad.scoring
 from salad.errors import InputError
 from salad.scoring import DEFAULT_K, choose_k, knn_angle, weighted_prototype
 
@@ -103,11 +103,11 @@ def test_weighted_prototype_ignores_rows_beyond_the_k_nearest():
     )
 
 
-@pytest.mark.parametrize("queries_per_chunk", [1, 4])
-def test_chunks_change_nothing(monkeypatch, queries_per_chunk):
+@pytest.mark.parametrize("num_queries", [1, 4])
+def test_parts_change_nothing(monkeypatch, num_queries):
     rows, z = unit(30, 4), unit(11, 4, seed=1)
     whole = knn_angle(z, rows, k=5), weighted_prototype(z, rows, k=5, temperature=0.1)
-    monkeypatch.setattr(salad.memory, "CHUNK_BYTES", queries_per_chunk * 30 * 8)
+    monkeypatch.setattr(salad.scoring, "FOUND", num_queries * 5)
     assert_close((knn_angle(z, rows, k=5), weighted_prototype(z, rows, k=5, temperature=0.1)), whole)
 
 
