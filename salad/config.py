@@ -207,6 +207,13 @@ class Config:
         choices=("knn", "weighted", "svdd", "reconstruction"),
         commands=(TEST,),
     )
+    knn: str = option(
+        "exact",
+        "How the nearest rows are found: exact, or faiss (by an approximate index from 200,000 rows on, with its "
+        "recall measured; fewer rows exactly).",
+        choices=("exact", "faiss"),
+        commands=(TEST,),
+    )
 
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)

@@ -8,8 +8,8 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from salad import losses, scoring
+from salad import ivf, losses, scoring
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
@@ -31,13 +31,12 @@ from salad.errors import InputError
 from salad.metrics import Auc, auc, by_study
 from salad.prepare import check_same_for_all, compare_with_training, find_k, make_loader, scan_images, start_network
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
+from salad.search import nearest
 
 if TYPE_CHECKING:
     from salad.networks import Network
 
 logger = logging.getLogger(__name__)
-
-NEEDS_ROWS = {"knn", "weighted"}  # the scores that are made of the nearest memory rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +50,7 @@ class Result:
         image_std: its standard deviation, (N,).
         seconds: from the first image to the last score.
         k: nearest rows behind each score; None where it has no such rows.
+        search: how they were found, for metrics.json.
     """
 
     split: Split
@@ -59,6 +59,7 @@ class Result:
     image_std: np.ndarray
     seconds: float
     k: int | None = None
+    search: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def aucs(self) -> dict[str, Auc | None]:
@@ -98,6 +99,7 @@ class Result:
             "baseline_auc": {"image_mean": found["image mean"], "image_std": found["image std"]},
             "interval": "DeLong, 95 %",
             "k": self.k,
+            **self.search,
             "num_normal": self.split.num_normal,
             "num_abnormal": len(self.split.samples) - self.split.num_normal,
             "num_skipped": len(self.split.skipped),
@@ -162,6 +164,7 @@ def choose_score(
     temperature: float,
     centre: Tensor | None = None,
     rec_loss: str = "l1",
+    search: scoring.Search = nearest,
 ) -> Callable[[Tensor, Network], Tensor]:
     """A score by its option name, as a function of images (B, 3, S, S) and the network.
 
@@ -172,6 +175,7 @@ def choose_score(
         temperature: of the weights of ``weighted``.
         centre: of Deep SVDD, (D,).
         rec_loss: ``l1`` or ``mse``, the error of ``reconstruction``.
+        search: finds the nearest rows.
 
     Raises:
         InputError: ``svdd`` has no centre.
@@ -182,11 +186,9 @@ def choose_score(
         return lambda images, network: losses.svdd_distances(network.encode(images), centre)
     if name == "reconstruction":
         return lambda images, network: _reconstruction_error(images, network, rec_loss)
-    if name == "weighted":
-        return lambda images, network: scoring.weighted_prototype(
-            network.encode(images), rows, k=k, temperature=temperature
-        )
-    return lambda images, network: scoring.knn_angle(network.encode(images), rows, k=k)
+    weighted = partial(scoring.weighted_prototype, temperature=temperature)
+    of_rows: Callable[..., Tensor] = weighted if name == "weighted" else scoring.knn_angle
+    return lambda images, network: of_rows(network.encode(images), rows, k=k, search=search)
 
 
 def _images(grey: Tensor) -> Tensor:
@@ -226,7 +228,9 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
         )
     compare_with_training(config, split, train_on=(checkpoint.config or {}).get("train_on", "all"))
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
-    k = find_k(config, num_normal_rows=len(rows)) if config.score in NEEDS_ROWS else 0
+    k = find_k(config, num_normal_rows=len(rows)) if config.score in scoring.NEEDS_ROWS else 0
+    how = config.knn if k else "exact"
+    search = ivf.choose_search(how, rows, k=k, num_queries=len(split.samples), seed=config.seed)
     score = choose_score(
         config.score,
         rows=rows,
@@ -234,6 +238,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
         temperature=checkpoint.bank.temperature,
         centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
         rec_loss=config.rec_loss,
+        search=search,
     )
     with team.first_alone("images"):
         split = scan_images(config, {"test": split})["test"]
@@ -242,7 +247,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score, device, team=team)
     _warn_of_useless_scores(result, checkpoint, score_name=config.score)
-    return dataclasses.replace(result, k=k or None)
+    return dataclasses.replace(result, k=k or None, search=ivf.describe_search(search) if k else {})
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, score_name: str) -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 QUERIES = 2**9  # compared at a time
-MIN_COLUMNS, MAX_COLUMNS = 2**13, 2**16  # rows they are compared with at a time: at most 128 MiB in float32
+MIN_COLUMNS, MAX_COLUMNS = 2**14, 2**16  # rows they are compared with at a time: at most 128 MiB in float32
 COLUMNS_FOR_EACH_OF_K = 2**9  # fewer, and picking the k best of every block would take longer than the products
 TILE = 2**10  # rows of one matrix product on a CPU, so that what it makes lies in the cache
-SLICE = 2**6  # queries whose best are picked at a time on a CPU, so that their candidates lie in the cache
+SLICE = 2**7  # queries whose best are picked at a time on a CPU, so that their candidates lie in the cache
 GROUP = 2**5  # neighbouring columns for which their maximum stands: 128 bytes
 FAN = 4  # columns far apart for which their maximum stands
 INTEGERS = {torch.float32: torch.int32, torch.float64: torch.int64}
