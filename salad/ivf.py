@@ -82,7 +82,7 @@ class InvertedFile:
         faiss.omp_set_num_threads(torch.get_num_threads())
         vectors = _as_array(rows)
         num_rows, dim = vectors.shape
-        self.num_lists = round(4 * num_rows**0.5)
+        self.num_lists = min(round(4 * num_rows**0.5), num_rows)
         self._index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dim), dim, self.num_lists, faiss.METRIC_INNER_PRODUCT)
         self._index.cp.seed = seed % 2**31
         self._index.cp.max_points_per_centroid = ROWS_TO_LEARN_A_LIST
@@ -119,9 +119,9 @@ class InvertedFile:
         short = (index == NO_ROW).any(dim=1)
         if bool(short.any()):  # the lists looked through hold fewer than k rows
             values[short], index[short] = nearest(queries[short], rows, k=k)
-        sampled = torch.arange(-self._num_queries % self._every, len(queries), self._every, device=queries.device)
+        sampled = list(range(-self._num_queries % self._every, len(queries), self._every))
         self._num_queries += len(queries)
-        if len(sampled):
+        if sampled:
             true = nearest(queries[sampled], rows, k=k)[1]
             self._num_found += num_common(index[sampled], true)
             self._num_true += true.numel()

@@ -44,6 +44,7 @@ LIMITS = {
     "keep": ([1, None], [0, -1]),
     "on_collapse": (["warn", "stop"], ["ignore"]),
     "score": (["knn", "weighted", "svdd", "reconstruction"], ["cosine"]),
+    "knn": (["exact", "faiss"], ["hnsw", ""]),
     "amp": (["auto", "bf16", "fp16", "off"], ["fp32", ""]),
     "seed": ([-1, 0, 2], [-2, 2**64]),
     "view": (["PA", "AP", None], ["pa", "LL"]),
