@@ -160,8 +160,9 @@ def test(given: dict[str, Any], team: Team) -> None:
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
-    from salad.evaluate import run_test, write_result
+    from salad.evaluate import run_test
     from salad.run_folder import MODEL_FILE, RunFolder, log_to
+    from salad.summary import summarise, write_result
 
     path = given.get("load_model") or given["xp_path"] / MODEL_FILE
     checkpoint = load_checkpoint(path)
@@ -172,9 +173,10 @@ def test(given: dict[str, Any], team: Team) -> None:
     result = run_test(config, checkpoint, team=team)
     if not team.is_first:
         return
-    write_result(result, folder, score=config.score, checkpoint=str(path), seed=config.seed)
-    for name, found in result.aucs.items():
-        logger.info("%-22s %s", f"AUC of {name}", found or "undefined")
+    summary = summarise(result, specificity=config.specificity, seed=config.seed)
+    write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed)
+    for name, value in summary.rows():
+        logger.info("%-30s %s", name, value)
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"
         click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")

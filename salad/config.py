@@ -214,6 +214,14 @@ class Config:
         choices=("exact", "faiss"),
         commands=(TEST,),
     )
+    specificity: float = option(
+        0.95,
+        "Share of normal validation images that the threshold calls normal.",
+        low=0,
+        high=1,
+        open_low=True,
+        commands=(TEST,),
+    )
 
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)

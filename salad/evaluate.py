@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,19 +15,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from salad import ivf, losses, scoring
+from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.augment import to_network
 from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
-from salad.datasets.scan import write_skipped
 from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
-from salad.metrics import Auc, auc, by_study
 from salad.prepare import check_same_for_all, compare_with_training, find_k, make_loader, scan_images, start_network
-from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
+from salad.result import Result
 from salad.search import nearest
 
 if TYPE_CHECKING:
@@ -38,73 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True)
-class Result:
-    """Scores of a split, one an image.
-
-    Attributes:
-        split: the images.
-        scores: larger is more anomalous, (N,).
-        image_mean: mean grey level of each image before any normalisation, in [0, 255], (N,).
-        image_std: its standard deviation, (N,).
-        seconds: from the first image to the last score.
-        k: nearest rows behind each score; None where it has no such rows.
-        search: how they were found, for metrics.json.
-    """
-
-    split: Split
-    scores: np.ndarray
-    image_mean: np.ndarray
-    image_std: np.ndarray
-    seconds: float
-    k: int | None = None
-    search: dict[str, Any] = field(default_factory=dict)
-
-    @cached_property
-    def aucs(self) -> dict[str, Auc | None]:
-        """AUC of the score and, for comparison, of two grey-level statistics; None where a class is missing."""
-        values = {"score": self.scores, "image mean": self.image_mean, "image std": self.image_std}
-        found = {name: auc(self.split.labels, one) for name, one in values.items()}
-        return found | ({"score by study": self.study_auc} if self.num_studies else {})
-
-    @cached_property
-    def num_studies(self) -> int:
-        """How many studies the images come from; 0 where none is known to have several images."""
-        known = [sample.study for sample in self.split.samples if sample.study is not None]
-        return len(set(self._studies)) if len(set(known)) < len(known) else 0
-
-    @property
-    def _studies(self) -> list[str]:
-        """The study of each image; one without is a study of its own, under a name that no study has."""
-        return [sample.study or f"\n{sample.name}" for sample in self.split.samples]
-
-    @property
-    def study_auc(self) -> Auc | None:
-        """AUC of whole studies, each scored with the mean of its images; None where a class is missing."""
-        return auc(*by_study(self._studies, self.split.labels, self.scores))
-
-    @property
-    def auc(self) -> Auc | None:
-        """AUC of the scores; None where a class is missing."""
-        return self.aucs["score"]
-
-    def as_json(self) -> dict[str, Any]:
-        """What metrics.json says of the images."""
-        found = {name: one and one.as_json() for name, one in self.aucs.items()}
-        studies = {"study_auc": found["score by study"], "num_studies": self.num_studies} if self.num_studies else {}
-        return {
-            "auc": found["score"],
-            **studies,
-            "baseline_auc": {"image_mean": found["image mean"], "image_std": found["image std"]},
-            "interval": "DeLong, 95 %",
-            "k": self.k,
-            **self.search,
-            "num_normal": self.split.num_normal,
-            "num_abnormal": len(self.split.samples) - self.split.num_normal,
-            "num_skipped": len(self.split.skipped),
-            "seconds": round(self.seconds, 2),
-        }
+Score = Callable[[Tensor, "Network"], tuple[Tensor, Tensor]]
+"""From images (B, 3, S, S) in [-1, 1] and the network to scores (B,) and embeddings (B, D)."""
 
 
 @torch.no_grad()
@@ -120,7 +51,7 @@ def score_split(
     network: Network,
     split: Split,
     loader: Loader,
-    score: Callable[[Tensor, Network], Tensor],
+    score: Score,
     device: torch.device,
     *,
     team: Team = SOLO,
@@ -131,7 +62,7 @@ def score_split(
         network: put into eval mode.
         split: the images.
         loader: over the same images, in their order.
-        score: from a batch of images (B, 3, S, S) in [-1, 1] and the network to scores (B,).
+        score: what to give each image.
         device: where the network lies.
         team: the processes that share the images; each gets the scores of all.
 
@@ -140,16 +71,19 @@ def score_split(
     """
     network.eval()
     start = time.perf_counter()
-    parts = []
+    parts, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
-        parts.append(torch.stack([score(_images(batch.normalized(device)), network).cpu().double(), mean, deviation]))
+        scores_of_batch, z = score(_images(batch.normalized(device)), network)
+        parts.append(torch.stack([scores_of_batch.cpu().double(), mean, deviation]))
+        embeddings.append(z.cpu())
     scores, means, deviations = torch.cat(team.joined(parts), dim=1).numpy()
     if not np.isfinite(scores).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
     return Result(
         split=split,
         scores=scores,
+        z=torch.cat(team.joined(embeddings)).numpy(),
         image_mean=means,
         image_std=deviations,
         seconds=time.perf_counter() - start,
@@ -165,8 +99,8 @@ def choose_score(
     centre: Tensor | None = None,
     rec_loss: str = "l1",
     search: scoring.Search = nearest,
-) -> Callable[[Tensor, Network], Tensor]:
-    """A score by its option name, as a function of images (B, 3, S, S) and the network.
+) -> Score:
+    """A score by its option name.
 
     Args:
         name: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
@@ -183,22 +117,30 @@ def choose_score(
     if name == "svdd":
         if centre is None:
             raise InputError("--score svdd needs a model that was trained with --w_svdd above 0")
-        return lambda images, network: losses.svdd_distances(network.encode(images), centre)
+        return _of_embedding(lambda z: losses.svdd_distances(z, centre))
     if name == "reconstruction":
         return lambda images, network: _reconstruction_error(images, network, rec_loss)
     weighted = partial(scoring.weighted_prototype, temperature=temperature)
     of_rows: Callable[..., Tensor] = weighted if name == "weighted" else scoring.knn_angle
-    return lambda images, network: of_rows(network.encode(images), rows, k=k, search=search)
+    return _of_embedding(lambda z: of_rows(z, rows, k=k, search=search))
+
+
+def _of_embedding(score: Callable[[Tensor], Tensor]) -> Score:
+    def score_images(images: Tensor, network: Network) -> tuple[Tensor, Tensor]:
+        z = network.encode(images)
+        return score(z), z
+
+    return score_images
 
 
 def _images(grey: Tensor) -> Tensor:
     return to_network(grey / 255).contiguous(memory_format=torch.channels_last)
 
 
-def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> Tensor:
-    recon: Tensor = network(images)[1]
+def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> tuple[Tensor, Tensor]:
+    z, recon = network(images)
     error = recon - images
-    return (error.abs() if rec_loss == "l1" else error.square()).mean(dim=(1, 2, 3))
+    return (error.abs() if rec_loss == "l1" else error.square()).mean(dim=(1, 2, 3)), z
 
 
 def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Result:
@@ -247,7 +189,48 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score, device, team=team)
     _warn_of_useless_scores(result, checkpoint, score_name=config.score)
-    return dataclasses.replace(result, k=k or None, search=ivf.describe_search(search) if k else {})
+    found = ivf.describe_search(search) if k else {}
+    calibration = calibrate(config, checkpoint, network, score, k=k, device=device, team=team)
+    return dataclasses.replace(result, k=k or None, search=found, calibration=calibration)
+
+
+def calibrate(
+    config: Config,
+    checkpoint: Checkpoint,
+    network: Network,
+    score: Score,
+    *,
+    k: int,
+    device: torch.device,
+    team: Team = SOLO,
+) -> Calibration | None:
+    """Scores of validation normals: those that the checkpoint holds, else of val/; None without either.
+
+    Args:
+        config: of the scoring.
+        checkpoint: what it scores with.
+        network: on the device.
+        score: of the test images.
+        k: nearest rows of the score, 0 without.
+        device: to compute on.
+        team: the processes that share the images.
+    """
+    if config.score == "knn" and k == checkpoint.training.get("k"):
+        held = checkpoint.training.get("val_normal_scores")
+        if held is not None and len(held):
+            return Calibration.of(held.numpy())
+    try:
+        val = read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
+    except InputError as error:
+        logger.debug("val/ cannot be used: %s", error)
+        val = None
+    if val is None or val.num_normal == 0:
+        logger.info("no threshold and no percentiles: they need normal images in val/")
+        return None
+    with team.first_alone("val"):
+        val = scan_images(config, {"val": val.only_normal()})["val"]
+    loader = make_loader(config, val, device, team=team)
+    return Calibration.of(score_split(network, val, loader, score, device, team=team).scores)
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, score_name: str) -> None:
@@ -286,15 +269,3 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
         len(labels),
     )
     return torch.full((num_rows,), NORMAL)
-
-
-def write_result(result: Result, folder: RunFolder, **facts: Any) -> None:
-    """Write scores.csv (path, label, score), metrics.json and what was skipped into the run folder."""
-    write_skipped(folder.path, result.split.skipped, scanned=("test",))
-    with (folder.path / SCORES_FILE).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "score"])
-        for sample, score in zip(result.split.samples, result.scores.tolist(), strict=True):
-            writer.writerow([sample.name, sample.label, repr(score)])
-    text = json.dumps({**result.as_json(), **facts}, indent=2)
-    (folder.path / RESULT_FILE).write_text(text + "\n", encoding="utf-8")

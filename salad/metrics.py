@@ -1,4 +1,6 @@
-"""AUC and its interval."""
+"""AUC, its intervals, and whether two of them differ."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -7,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+NUM_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -42,37 +46,95 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
     Returns:
         None where one class is missing and no AUC is defined.
     """
-    from sklearn.metrics import roc_auc_score  # here, because it takes longer to import than a run to start
-
-    truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
-    positives, negatives = values[truth == 1], values[truth == 0]
-    if not len(positives) or not len(negatives):
+    classes = _split(labels, scores)
+    if classes is None:
         return None
-    area = float(roc_auc_score(truth, values))
-    # structural components: for each image, the share of the other class that it is ordered rightly against
-    variance = sum(
-        np.var(component, ddof=1) / len(component) if len(component) > 1 else 0.25
-        for component in (_shares_below(negatives, positives), _shares_below(positives, negatives))
-    )
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * float(np.sqrt(variance))
+    of_abnormal, of_normal = _components(*classes)
+    area = float(of_abnormal.mean())
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * (_variance(of_abnormal) + _variance(of_normal)) ** 0.5
     return Auc(area, max(0.0, area - reach), min(1.0, area + reach))
 
 
-def by_study(studies: Sequence[str], labels: Sequence[int], scores: ArrayLike) -> tuple[list[int], np.ndarray]:
-    """Labels and scores of whole studies from those of their images.
+def bootstrap_auc(
+    labels: Sequence[int], scores: ArrayLike, *, seed: int, num_resamples: int = NUM_RESAMPLES, confidence: float = 0.95
+) -> Auc | None:
+    """AUC with the percentile interval of a bootstrap that draws from each class by itself.
 
     Args:
-        studies: of each image, (N,).
-        labels: 0 normal, 1 abnormal, (N,); a study with an abnormal image is abnormal.
-        scores: of the images, (N,); that of a study is their mean.
+        labels: 0 normal, 1 abnormal, (N,).
+        scores: larger means more anomalous, (N,).
+        seed: of the draws.
+        num_resamples: how many.
+        confidence: of the interval.
 
     Returns:
-        One label and one score a study, in the order of their names.
+        None where one class is missing.
     """
-    names, place = np.unique(np.asarray(studies), return_inverse=True)
-    means = np.bincount(place, weights=np.asarray(scores, dtype=np.float64)) / np.bincount(place)
-    abnormal = np.bincount(place, weights=np.asarray(labels)) > 0
-    return abnormal.astype(int).tolist(), means
+    classes = _split(labels, scores)
+    if classes is None:
+        return None
+    levels, rank = np.unique(np.concatenate(classes), return_inverse=True)
+    normal, abnormal = np.split(rank, [len(classes[0])])
+    generator = np.random.default_rng(seed)
+    areas = np.empty(num_resamples)
+    for i in range(num_resamples):
+        counts = np.bincount(generator.choice(normal, len(normal)), minlength=len(levels))
+        below = counts.cumsum() - counts / 2  # normal scores below each level; ties count half
+        areas[i] = below[generator.choice(abnormal, len(abnormal))].mean() / len(normal)
+    low, high = np.quantile(areas, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Auc(float(_components(*classes)[0].mean()), float(low), float(high))
+
+
+def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> float | None:
+    """Two-sided p-value that two scores of the same images have the same AUC (DeLong et al., Biometrics 1988).
+
+    Args:
+        labels: 0 normal, 1 abnormal, (N,).
+        first: scores of the N images.
+        second: other scores of the same images, in the same order.
+
+    Returns:
+        1 where the two do not differ at all; None where a class has fewer than two images.
+    """
+    one, two = _split(labels, first), _split(labels, second)
+    if one is None or two is None or min(map(len, one)) < 2:
+        return None
+    differences = [a - b for a, b in zip(_components(*one), _components(*two), strict=True)]
+    variance = sum(map(_variance, differences))
+    distance = abs(float(differences[0].mean()))
+    if distance < 1e-12:
+        return 1.0
+    return 2 * NormalDist().cdf(-distance / variance**0.5) if variance > 0 else 0.0
+
+
+def average_precision(labels: Sequence[int], scores: ArrayLike) -> float | None:
+    """Area under the precision-recall curve, by steps; by chance it is the share of abnormal images.
+
+    Returns:
+        In [0, 1]; None where one class is missing.
+    """
+    from sklearn.metrics import average_precision_score  # here, because it takes longer to import than a run to start
+
+    if _split(labels, scores) is None:
+        return None
+    return float(average_precision_score(np.asarray(labels), np.asarray(scores, dtype=np.float64)))
+
+
+def _split(labels: Sequence[int], scores: ArrayLike) -> tuple[np.ndarray, np.ndarray] | None:
+    """Scores of normal and of abnormal images; None where one class is missing."""
+    truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    normal, abnormal = values[truth == 0], values[truth == 1]
+    return (normal, abnormal) if len(normal) and len(abnormal) else None
+
+
+def _components(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Structural components: for each abnormal, then each normal image, the share it is ordered rightly against."""
+    return _shares_below(normal, abnormal), 1 - _shares_below(abnormal, normal)
+
+
+def _variance(component: np.ndarray) -> float:
+    """Of its mean; of a single image the largest that is possible."""
+    return float(np.var(component, ddof=1)) / len(component) if len(component) > 1 else 0.25
 
 
 def _shares_below(values: np.ndarray, queries: np.ndarray) -> np.ndarray:

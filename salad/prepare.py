@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def read_training_data(config: Config) -> tuple[Split, Split | None]:
-    """The images to train on, and those of val/ where it holds both classes; test/ is never looked at.
+    """The images to train on, and those of val/ where it holds normal ones; test/ is never looked at.
 
     What they hold is logged. Every file is decoded once. What was skipped in either split stands in `skipped`
     of the first.
@@ -50,7 +50,7 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
     selection = replace(config.selection, normal_class=train.normal_class)
     val = read_split(config.dataset_name, config.data_path, "val", selection=selection)
     _show_what_is_there(config, {"train": found, **({"val": val} if val else {})})
-    checked = scan_images(config, {"train": train, **({"val": val} if val and val.has_both_classes else {})})
+    checked = scan_images(config, {"train": train, **({"val": val} if val and val.num_normal else {})})
     skipped = tuple(one for split in checked.values() for one in split.skipped)
     num_left_out = len(found.samples) - len(train.samples)
     train = replace(checked["train"], skipped=skipped)
@@ -61,7 +61,7 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
         logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
-        return train, None
+        return train, val if val and val.num_normal else None
     logger.info("val: %s; the best AUC picks model.tar", val)
     baselines = measure_baselines(val, decoder=_decoder(config), num_threads=config.n_jobs_dataloader)
     for line in baseline_lines(baselines) if baselines else ():

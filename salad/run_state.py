@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from salad.checkpoint import Checkpoint, rng_state, save_checkpoint, set_rng_state
 from salad.tally import Tally
 
@@ -24,14 +26,17 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
     trainer.check_finite()
     rngs = trainer.team.joined([rng_state()])
     if trainer.team.is_first:
+        found = trainer.val_result
         training = {
             "rng": rngs[0],
             **({"rng_of_ranks": rngs} if len(rngs) > 1 else {}),
             "round": trainer.round,
             "epoch_in_round": trainer.epoch_in_round,
             "epoch": trainer.epochs_done,
-            "val_auc": trainer.val_auc,
+            "val_auc": found and found.auc and found.auc.value,
             "best_auc": trainer.best_auc,
+            "k": trainer.k,
+            "val_normal_scores": found and torch.from_numpy(found.normal_scores),
             "tally": trainer.tally and trainer.tally.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
             "schedule": trainer.schedule.state_dict(),
@@ -68,7 +73,6 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.scaler.load_state_dict(training.get("scaler", {}))
     trainer.round, trainer.epoch_in_round = training["round"], training["epoch_in_round"]
     trainer.epochs_done, trainer.best_auc = training["epoch"], training["best_auc"]
-    trainer.val_auc = training["val_auc"]
     trainer.tally = Tally.from_state_dict(training["tally"], device) if training["tally"] else None
     rngs = training.get("rng_of_ranks", [training["rng"]])
     if len(rngs) == trainer.team.size:

@@ -28,6 +28,7 @@ from salad.metrics import Auc
 from salad.networks import network_spec
 from salad.prepare import find_k, make_loader, make_optimizer, start_network
 from salad.replica import replicate
+from salad.result import Result
 from salad.run_folder import RunFolder
 from salad.run_state import save
 from salad.tally import Tally
@@ -46,7 +47,7 @@ class Trainer:
         config: with a drawn seed.
         folder: where to write.
         train: the images to train on.
-        val: images of both classes that pick model.tar, or None.
+        val: images whose normal ones calibrate the score and, where it holds both classes, pick model.tar; or None.
         device: to compute on.
         start: a checkpoint whose weights to start from.
         interrupts: what may ask for an early end.
@@ -80,11 +81,7 @@ class Trainer:
         with team.first_alone("weights"):  # they may have to be fetched
             self.network = start_network(config, start, device)
         self.replica = replicate(
-            self.network,
-            device=device,
-            team=team,
-            sync_bn=config.sync_bn,
-            all_used=self.always_uses_all,
+            self.network, device=device, team=team, sync_bn=config.sync_bn, all_used=self.always_uses_all
         )
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
@@ -101,7 +98,7 @@ class Trainer:
         self.round = PRE_TRAINING if config.pre_training_epochs else 0
         self.epoch_in_round = 0
         self.epochs_done = 0
-        self.val_auc: float | None = None  # of the last finished epoch
+        self.val_result: Result | None = None  # of the last epoch, until the next one starts
         self.best_auc = -math.inf
         self.tally: Tally | None = None  # of the epoch under way
 
@@ -170,6 +167,7 @@ class Trainer:
         """
         self.network.train()
         self.tally = tally = self.tally or Tally(self.device)
+        self.val_result = None
         lr = self.optimizer.param_groups[0]["lr"]
         batches = self.loader.epoch(self.epochs_done, first=tally.num_batches)
         for batch in tqdm(
@@ -246,8 +244,8 @@ class Trainer:
 
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Validate, log, and save; then the run can be resumed from here."""
-        found = None if self.round == PRE_TRAINING else self.validate()
-        self.val_auc = found.value if found else None
+        self.val_result = None if self.round == PRE_TRAINING else self.validate()
+        found = self.val_result.auc if self.val_result else None
         if self.team.is_first:
             self.folder.append_metrics(
                 {
@@ -256,7 +254,7 @@ class Trainer:
                     **metrics,
                     "num_anchors": len(self.anchors.anchors) if self.anchors else 0,
                     "radius": self.radius.item(),
-                    "val_auc": self.val_auc,
+                    "val_auc": found and found.value,
                     "val_auc_ci95": found and [found.low, found.high],
                 }
             )
@@ -276,19 +274,19 @@ class Trainer:
             paths.append(self.folder.model)
         if self.round != PRE_TRAINING and self.epoch_in_round >= self.epochs_of_round:
             paths.append(self.folder.round_model(self.round))
-            if self.val_split is None and self.round == self.config.num_rounds:
+            if found is None and self.round == self.config.num_rounds:
                 paths.append(self.folder.model)
         save(self, [*paths, self.folder.last])
         if self.team.is_first:
             self.folder.keep_newest_rounds(self.config.keep)
 
-    def validate(self) -> Auc | None:
-        """AUC of the kNN score on val/; None without one."""
+    def validate(self) -> Result | None:
+        """The kNN score of the images of val/; None without one."""
         if self.val_split is None or self.val_loader is None:
             return None
         rows = self.bank.rows[self.row_labels == NORMAL]
         score = choose_score("knn", rows=rows, k=self.k, temperature=self.config.npc_temperature)
-        return score_split(self.network, self.val_split, self.val_loader, score, self.device, team=self.team).auc
+        return score_split(self.network, self.val_split, self.val_loader, score, self.device, team=self.team)
 
     def end_if_asked(self) -> None:
         """Save and raise `RunInterruptedError` if a signal has come, to this process or to another of its team."""

@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
 
 from salad import cli
+from salad.metrics import Auc
 from salad.networks import unet
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -70,6 +73,11 @@ def stopped(result: Result, *, status: int = 2) -> str:
     *before, line = result.stderr.splitlines()
     assert line.startswith("Error: ") and not any(one.startswith("Error") for one in before), result.stderr
     return line
+
+
+def validated(found: Auc) -> SimpleNamespace:
+    """As the result of a validation with this AUC."""
+    return SimpleNamespace(auc=found, normal_scores=np.zeros(2))
 
 
 def read_json(path: Path) -> dict:

@@ -45,6 +45,7 @@ LIMITS = {
     "on_collapse": (["warn", "stop"], ["ignore"]),
     "score": (["knn", "weighted", "svdd", "reconstruction"], ["cosine"]),
     "knn": (["exact", "faiss"], ["hnsw", ""]),
+    "specificity": ([0.5, 1], [0, 1.1, -0.1]),
     "amp": (["auto", "bf16", "fp16", "off"], ["fp32", ""]),
     "seed": ([-1, 0, 2], [-2, 2**64]),
     "view": (["PA", "AP", None], ["pa", "LL"]),

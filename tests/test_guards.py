@@ -5,13 +5,14 @@ import signal
 
 import pytest
 import torch
-from running import CPU, SHORT, TINY, invoke, read_lines, read_tar, stopped, train
+from running import CPU, SHORT, TINY, invoke, read_lines, read_tar, stopped, train, validated
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad import cli, evaluate
 from salad.datasets import phantom
 from salad.errors import DivergedError
 from salad.guards import LOWEST_LOSS_SCALE, FiniteGuard, check_loss_scale, check_spread, check_weights
+from salad.metrics import Auc
 from salad.tally import Tally
 from salad.trainer import Trainer
 
@@ -224,7 +225,11 @@ def test_useless_scores_are_said(data, tmp_path, monkeypatch, scores, said):
     train(tmp_path, data)
 
     def choose(*_, **__):
-        return lambda images, _: torch.zeros(len(images)) if scores == "same" else -torch.arange(len(images))
+        def values(images, _):
+            z = torch.zeros(len(images), 8)
+            return z[:, 0] if scores == "same" else -torch.arange(len(images)), z
+
+        return values
 
     monkeypatch.setattr(evaluate, "choose_score", choose)
     result = invoke(cli.test, "CXR_author", "unet", tmp_path, data, *TINY)
@@ -233,7 +238,7 @@ def test_useless_scores_are_said(data, tmp_path, monkeypatch, scores, said):
 
 
 def test_a_validation_auc_below_half_is_said(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(Trainer, "validate", lambda self: evaluate.Auc(0.3, 0.2, 0.4))
+    monkeypatch.setattr(Trainer, "validate", lambda self: validated(Auc(0.3, 0.2, 0.4)))
     train(tmp_path, data)
     result = invoke(cli.test, "CXR_author", "unet", tmp_path, data, *TINY)
     assert "on the validation images the AUC is 0.3000" in result.stderr

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from salad.metrics import auc, by_study
+from salad.groups import by_unit
+from salad.metrics import auc
 
 FEW_LEVELS = st.integers(-3, 3)  # so that ties are common
 groups = st.tuples(st.lists(FEW_LEVELS, min_size=1, max_size=15), st.lists(FEW_LEVELS, min_size=1, max_size=15))
@@ -110,7 +111,7 @@ images = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.intege
 
 @given(images)
 def test_a_study_has_the_mean_score_of_its_images_and_is_abnormal_with_one_of_them(found):
-    labels, scores = by_study(*zip(*found, strict=True))
+    labels, scores = by_unit(*zip(*found, strict=True))
     for name, label, score in zip(sorted({one[0] for one in found}), labels, scores, strict=True):
         own = [one for one in found if one[0] == name]
         assert label == max(one[1] for one in own)
@@ -119,4 +120,4 @@ def test_a_study_has_the_mean_score_of_its_images_and_is_abnormal_with_one_of_th
 
 def test_images_that_are_studies_of_their_own_have_the_same_auc():
     labels, scores = [0, 1, 0, 1, 1], [0.1, 0.5, 0.6, 0.7, 0.7]
-    assert auc(*by_study(list("abcde"), labels, scores)) == auc(labels, scores)
+    assert auc(*by_unit(list("abcde"), labels, scores)) == auc(labels, scores)

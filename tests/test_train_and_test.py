@@ -34,6 +34,7 @@ from running import (
     stopped,
     tiny_unet,
     train,
+    validated,
     without_timings,
 )
 from sklearn.metrics import roc_auc_score
@@ -135,7 +136,7 @@ def test_bars_and_tracebacks_stay_out_of_a_pipe(real):
 
 def test_scores_csv_gives_the_printed_auc(real, data):
     rows = read_csv(real.xp / "scores.csv")
-    assert list(rows[0]) == ["path", "label", "score"]
+    assert list(rows[0]) == ["path", "label", "score", "percentile"]
     assert [row["path"] for row in rows] == [p.relative_to(data).as_posix() for p in sorted(data.glob("test/*/*.png"))]
     assert [int(row["label"]) for row in rows] == ["1.abnormal" in row["path"] for row in rows]
     found = roc_auc_score([int(row["label"]) for row in rows], [float(row["score"]) for row in rows])
@@ -336,7 +337,7 @@ def test_train_on_all_keeps_abnormal_rows_but_scores_against_normal_ones(mixed_d
 
 def test_best_validation_auc_picks_model_tar(data, tmp_path, monkeypatch):
     aucs = iter([0.6, 0.9, 0.7, 0.9])
-    monkeypatch.setattr(salad.trainer.Trainer, "validate", lambda self: Auc(next(aucs), 0.0, 1.0))
+    monkeypatch.setattr(salad.trainer.Trainer, "validate", lambda self: validated(Auc(next(aucs), 0.0, 1.0)))
     lines = train(tmp_path, data, "--n_epochs", 2)
     assert [line["val_auc"] for line in lines] == [0.6, 0.9, 0.7, 0.9]
     assert place(tmp_path / "model.tar") == {"round": 0, "epoch": 2}

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from salad.datasets.rows import age_in_years
 from salad.datasets.sample import Sample, printable
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ COLUMNS = {
     "patient": ("patientid", "patient", "subjectid"),
     "view": ("viewposition", "view"),
     "findings": ("findinglabels", "findings", "finding"),
+    "sex": ("sex", "patientsex", "gender", "patientgender"),
+    "age": ("age", "patientage"),
     "label": ("label",),
 }
 LABEL_WORDS = {"0": "normal", "1": "abnormal"}
@@ -37,11 +40,13 @@ class Note:
 
     patient: str | None = None
     view: str | None = None
+    sex: str | None = None
+    age: float | None = None
     findings: tuple[str, ...] = ()
 
 
 def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
-    """Fill in patient, view and findings, where they are known.
+    """Fill in patient, view, sex, age and findings, where they are known.
 
     Tables are the .csv and .tsv files directly in DATA_PATH with one column of image paths (or of names of
     files) and one of `COLUMNS` beside it; a label of 0 or 1 counts as the finding ``normal`` or ``abnormal``
@@ -67,7 +72,7 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
             note = notes.get(printable(sample.path.name))
         note = note or Note()
         patient = note.patient or patient_from_name(stem, is_kermany=is_kermany)
-        annotated.append(replace(sample, patient=patient, view=note.view, findings=note.findings))
+        annotated.append(replace(sample, **{**vars(note), "patient": patient}))
     return annotated
 
 
@@ -98,8 +103,9 @@ def _read_tables(data_path: Path) -> dict[str, Note]:
             num_before = len(notes)
             for image, note in _read_table(path):
                 known = notes.setdefault(image, note)
-                known.patient = known.patient or note.patient
-                known.view = known.view or note.view
+                for name in ("patient", "view", "sex", "age"):
+                    if getattr(known, name) is None:
+                        setattr(known, name, getattr(note, name))
                 known.findings = tuple(dict.fromkeys((*known.findings, *note.findings)))
             logger.debug("%s: tells of %d images", printable(path), len(notes) - num_before)
         except (OSError, csv.Error) as error:
@@ -126,4 +132,13 @@ def _read_table(path: Path) -> Iterator[tuple[str, Note]]:
                 label = LABEL_WORDS.get(found["label"], found["label"])
                 findings = tuple(filter(None, (found["findings"] or label).split("|")))
                 image = cells[image_place].replace("\\", "/").removeprefix("./")
-                yield image, Note(patient=found["patient"] or None, view=found["view"] or None, findings=findings)
+                yield (
+                    image,
+                    Note(
+                        patient=found["patient"] or None,
+                        view=found["view"] or None,
+                        sex=found["sex"] or None,
+                        age=age_in_years(found["age"]),
+                        findings=findings,
+                    ),
+                )

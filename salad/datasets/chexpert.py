@@ -4,15 +4,15 @@ import re
 from pathlib import Path
 
 from salad.datasets.listing import inner_name, is_old_enough, make_split
-from salad.datasets.rows import read_rows
+from salad.datasets.rows import age_in_years, read_rows
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
 from salad.errors import InputError
 
 NORMAL_CLASS = "No Finding"
 CLASSES = (NORMAL_CLASS, "Finding")
 TABLES = {"train": "train.csv", "test": "valid.csv"}
-PATH, AGE, SIDE, VIEW = "Path", "Age", "Frontal/Lateral", "AP/PA"
-ABOUT = (PATH, "Sex", AGE, SIDE, VIEW)  # the other columns are findings
+PATH, SEX, AGE, SIDE, VIEW = "Path", "Sex", "Age", "Frontal/Lateral", "AP/PA"
+ABOUT = (PATH, SEX, AGE, SIDE, VIEW)  # the other columns are findings
 INSIDE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\w+)/(study\w+)/[^/]+)")
 
 
@@ -55,6 +55,8 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
                 study=f"{found[2]}/{found[3]}",
                 view=row[VIEW] or None,
                 findings=tuple(column for column, text in row.items() if column not in ABOUT and is_one(text)),
+                sex=row.get(SEX) or None,
+                age=age_in_years(row[AGE]),
             )
         )
     return make_split(samples, split=split, where=table, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)

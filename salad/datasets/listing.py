@@ -11,7 +11,7 @@ from pathlib import Path
 
 from salad.datasets.folders import files_below
 from salad.datasets.images import IMAGE_SUFFIXES
-from salad.datasets.rows import read_text, shown
+from salad.datasets.rows import age_in_years, read_text, shown
 from salad.datasets.sample import Sample, Split, printable
 from salad.errors import InputError
 
@@ -54,12 +54,6 @@ def inner_name(path: Path, data_path: Path) -> str:
     """What outputs call a file: its path inside DATA_PATH."""
     inner = path.relative_to(data_path) if path.is_relative_to(data_path) else path
     return printable(inner.as_posix())
-
-
-def age_in_years(text: str) -> float | None:
-    """An age as data sets write it: ``58``, ``058Y``, ``011M``, ``006D``; None for anything else."""
-    found = re.fullmatch(r"(\d{1,4})(?:\.0)?([YMD]?)", text)
-    return None if found is None else int(found[1]) / {"": 1, "Y": 1, "M": 12, "D": 365}[found[2]]
 
 
 def is_old_enough(text: str, min_age: int | None) -> bool:

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from salad.datasets.listing import find_members, is_old_enough, make_split, place_samples
-from salad.datasets.rows import Row, read_rows, shown
+from salad.datasets.rows import Row, age_in_years, read_rows, shown
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
 from salad.errors import InputError
 
 NORMAL_CLASS = "No Finding"
 CLASSES = (NORMAL_CLASS, "Finding")
 NAME, FINDINGS, PATIENT = "Image Index", "Finding Labels", "Patient ID"
-AGE, VIEW = "Patient Age", "View Position"
+AGE, SEX, VIEW = "Patient Age", "Patient Gender", "View Position"
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -45,7 +45,16 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 def _draft(row: Row) -> Sample:
     findings = tuple(row[FINDINGS].split("|"))
     label = NORMAL if findings == (NORMAL_CLASS,) else ABNORMAL
-    return Sample(Path(), row[NAME], label, patient=row[PATIENT], view=row[VIEW] or None, findings=findings)
+    return Sample(
+        Path(),
+        row[NAME],
+        label,
+        patient=row[PATIENT],
+        view=row[VIEW] or None,
+        findings=findings,
+        sex=row.get(SEX) or None,
+        age=age_in_years(row[AGE]),
+    )
 
 
 def find_entries(data_path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -83,3 +84,9 @@ def read_rows(path: Path, *, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
     except csv.Error as error:
         raise InputError(f"{where}: line {reader.line_num} is no row of a CSV file ({printable(error)})") from None
     return rows
+
+
+def age_in_years(text: str) -> float | None:
+    """An age as data sets write it: ``58``, ``058Y``, ``011M``, ``006D``; None for anything else."""
+    found = re.fullmatch(r"(\d{1,4})(?:\.0)?([YMD]?)", text)
+    return None if found is None else int(found[1]) / {"": 1, "Y": 1, "M": 12, "D": 365}[found[2]]

@@ -59,6 +59,8 @@ class Sample:
         study: tells which images were taken together.
         view: as the data set says it, ``PA`` say.
         findings: what the data set says is to be seen.
+        sex: as the data set says it, ``F`` say.
+        age: in years.
     """
 
     path: Path
@@ -70,6 +72,8 @@ class Sample:
     study: str | None = None
     view: str | None = None
     findings: tuple[str, ...] = ()
+    sex: str | None = None
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from salad.datasets.folders import ABNORMAL_WORDS, NORMAL_WORDS, sounds
 from salad.datasets.listing import inner_name, make_split
-from salad.datasets.rows import Row, read_rows, read_text, shown
+from salad.datasets.rows import Row, age_in_years, read_rows, read_text, shown
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
 from salad.errors import InputError
 
 NEEDED = ("path", "label")
-OPTIONAL = ("split", "patient_id", "finding")
+OPTIONAL = ("split", "patient_id", "study_id", "finding", "view", "sex", "age")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -138,7 +138,11 @@ def _sample(row: Row, normal: str, table: Path, number: int) -> Sample:
         inner_name(path, table.parent),
         NORMAL if row["label"] == normal else ABNORMAL,
         patient=row.get("patient_id") or None,
+        study=row.get("study_id") or None,
+        view=row.get("view") or None,
         findings=(finding,) if finding else (),
+        sex=row.get("sex") or None,
+        age=age_in_years(row.get("age", "")),
     )
 
 

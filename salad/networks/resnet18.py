@@ -78,9 +78,16 @@ class CXRResNet18(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: (B, 3, S, S) in [-1, 1] -> (B, 512, S/16, S/16)."""
+        return self.encoder.layer4(self._to_layer3(images))  # type: ignore[no-any-return]
+
+    def local_features(self, images: Tensor) -> Tensor:
+        """Maps from the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 256, S/8, S/8)."""
+        return at_least_float32(self._to_layer3(images))
+
+    def _to_layer3(self, images: Tensor) -> Tensor:
         trunk = self.encoder
         maps = trunk.relu(trunk.bn1(trunk.conv1(images)))
-        return trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(maps))))  # type: ignore[no-any-return]
+        return trunk.layer3(trunk.layer2(trunk.layer1(maps)))  # type: ignore[no-any-return]
 
     def embed(self, features: Tensor) -> Tensor:
         """Unit embeddings of the last feature map: (B, 512, H, W) -> (B, D)."""

@@ -7,6 +7,7 @@ from salad.networks.layers import BatchNorm2d, at_least_float32, upsample
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 SIZE_MULTIPLE = 64  # six poolings
+LOCAL_STEP = 3  # poolings before the local features
 
 
 class DoubleConv(nn.Module):
@@ -81,10 +82,18 @@ class UNet(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Unit embeddings: (B, 3, S, S) in [-1, 1] -> (B, D)."""
-        maps = self.input(images)
-        for step in range(1, len(WIDTHS)):
-            maps = self.get_submodule(f"e{step}")(maps)
+        maps = self._down(images, len(WIDTHS) - 1)
         return F.normalize(at_least_float32(self.feat(maps)).flatten(1), dim=1)
+
+    def local_features(self, images: Tensor) -> Tensor:
+        """Maps from the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 128, S/8, S/8)."""
+        return at_least_float32(self._down(images, LOCAL_STEP))
+
+    def _down(self, images: Tensor, num_steps: int) -> Tensor:
+        maps: Tensor = self.input(images)
+        for step in range(1, num_steps + 1):
+            maps = self.get_submodule(f"e{step}")(maps)
+        return maps
 
     def decode(self, z: Tensor) -> Tensor:
         """Reconstructions in [-1, 1]: (B, D) -> (B, 3, S, S)."""
