@@ -173,11 +173,13 @@ def test(given: dict[str, Any], team: Team) -> None:
     config = dataclasses.replace(config, seed=draw_seed(config.seed), load_model=path)
     folder = RunFolder(config.xp_path, writes=team.is_first)
     log_to(folder)
+    if config.heatmaps is not None:
+        from salad.overlays import draw_heatmaps, make_folder
+
+        make_folder(config.heatmaps)  # now, not after the scoring
     result = run_test(config, checkpoint, team=team)
     located = None
     if config.heatmaps is not None:
-        from salad.overlays import draw_heatmaps
-
         located = draw_heatmaps(config, checkpoint, result, folder=config.heatmaps, team=team)
     if not team.is_first:
         return

@@ -43,17 +43,16 @@ def draw_heatmaps(
         config: of the scoring.
         checkpoint: what it scored with.
         result: of the test split.
-        folder: for the pictures; made where it is missing.
+        folder: for the pictures.
         team: the processes that share the images.
 
     Returns:
         None where nothing is marked.
 
     Raises:
-        InputError: the folder cannot be made, or an image can no longer be read.
+        InputError: an image can no longer be read.
         StorageError: a picture cannot be written.
     """
-    make_folder(folder)
     device = choose_device(config.device, team=team)
     explainer = make_explainer(config, checkpoint, start_network(config, checkpoint, device), device)
     samples = result.split.samples
@@ -146,6 +145,8 @@ def draw(
             panel.paste(MARK, mask=edges)
         canvas.paste(panel, (left, MARGIN))
         write_legend(canvas, (left, MARGIN + side), title=title, between=between)
+    if edges is not None:
+        write(canvas, (MARGIN, MARGIN + side + 25), "in blue: what experts marked")
     return canvas
 
 
@@ -153,15 +154,20 @@ def write_legend(
     canvas: Image.Image, corner: tuple[int, int], *, title: str, between: tuple[float, float] | None
 ) -> None:
     """Write a title below a panel and, below that, from which value to which its colours go."""
-    pen, font, (left, top) = ImageDraw.Draw(canvas), ImageFont.load_default(FONT_SIZE), corner
-    pen.text((left, top + 5), title, fill=INK, font=font)
+    left, top = corner
+    write(canvas, (left, top + 5), title)
     if between is None:
         return
     low, high = (f"{value:.2g}" for value in between)
-    pen.text((left, top + 25), low, fill=INK, font=font)
+    write(canvas, (left, top + 25), low)
     bar = np.broadcast_to(np.rint(colours(np.linspace(0, 1, BAR))), (10, BAR, 3)).astype(np.uint8)
     canvas.paste(Image.fromarray(bar), (left + 36, top + 28))
-    pen.text((left + 36 + BAR + 8, top + 25), f"{high} and more", fill=INK, font=font)
+    write(canvas, (left + 36 + BAR + 8, top + 25), f"{high} and more")
+
+
+def write(canvas: Image.Image, corner: tuple[int, int], text: str) -> None:
+    """Write a line of text."""
+    ImageDraw.Draw(canvas).text(corner, text, fill=INK, font=ImageFont.load_default(FONT_SIZE))
 
 
 def outline(mask: NDArray[np.bool_], *, width: int = 2) -> NDArray[np.bool_]:

@@ -78,6 +78,16 @@ def test_the_nearest_row_of_each_image_is_found_exactly(run):
         assert [neighbour.angle for neighbour in one.neighbours] == pytest.approx(best.values[i, :5].tolist(), abs=1e-4)
 
 
+def test_views_of_one_image_count_once(run):
+    explainer, found, _ = explained(run)
+    rows = explainer.rows[::2].repeat_interleave(2, dim=0)  # both views of an image are equally near
+    names = explainer.row_names
+    twice = Explainer(explainer.network, rows=rows, row_names=names, train_images=None, device=CPU, kind="fixed")
+    for one in twice.explain(pixels_of(found)):
+        assert len({neighbour.name for neighbour in one.neighbours}) == len(one.neighbours) == 5
+        assert one.memory_map is None and one.neighbours[0].pixels is None
+
+
 def test_a_training_image_is_not_unlike_its_own_features(run):
     explainer, _, _ = explained(run)
     near = Explainer(

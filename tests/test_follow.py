@@ -83,7 +83,7 @@ def test_mlflow_has_each_epoch_once(data, tmp_path):
 
 
 class Client:
-    """A server that goes down after the first epoch."""
+    """A server that goes down after it has got the options."""
 
     def __init__(self, *, tracking_uri):
         assert tracking_uri == "http://somewhere"
@@ -100,7 +100,7 @@ class Client:
 
     def log_batch(self, run, *, params=(), metrics=()):
         self.calls += 1
-        if self.calls > 2:
+        if self.calls > 1:
             raise RuntimeError("connection refused\nand much more")
 
     def set_terminated(self, run, status):
@@ -123,7 +123,8 @@ def test_a_server_that_goes_down_does_not_stop_the_training(data, tmp_path, fake
     result = invoke(cli.train, *words)
     assert result.exit_code == 0, result.stderr
     assert len(read_lines(tmp_path / METRICS_FILE)) == 2
-    assert result.stderr.count("MLflow no longer follows this run: connection refused\n") == 1
+    assert result.stderr.count("no longer follows") == 1
+    assert "MLflow no longer follows this run: connection refused\n" in result.stderr
 
 
 def test_a_server_that_is_not_there(data, tmp_path, fake_mlflow, monkeypatch):
