@@ -11,20 +11,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from salad.config import Config
 from salad.datasets import DATASETS
-from salad.datasets.sample import Selection
 from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
-from salad.errors import InputError, RunInterruptedError, StoppedError
+from salad.errors import RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
-from salad.options import TEST, TRAIN, read_values, value_from_json, value_type
-
-if TYPE_CHECKING:
-    from salad.checkpoint import Checkpoint
+from salad.options import TEST, TRAIN, read_values, value_type
 
 logger = logging.getLogger(__name__)
 
@@ -161,6 +157,7 @@ def test(given: dict[str, Any], team: Team) -> None:
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluate import run_test
+    from salad.prepare import reconcile
     from salad.run_folder import MODEL_FILE, RunFolder, log_to
     from salad.summary import summarise, write_result
 
@@ -182,24 +179,3 @@ def test(given: dict[str, Any], team: Team) -> None:
         click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
     else:
         click.echo(f"AUC score = {result.auc.value:.5f}")
-
-
-def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
-    """Values for scoring: what was given, and what the checkpoint knows.
-
-    Raises:
-        InputError: the two contradict each other.
-    """
-    known = checkpoint.known()
-    for name, value in known.items():
-        if name in given and given[name] != value:
-            flag = name.upper() if name == "net_name" else f"--{name}"
-            raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
-    trained_with = {**(checkpoint.config or {}), "normal_class": checkpoint.normal_class}
-    names = ["k", "rec_loss"]
-    if trained_with.get("dataset_name") == given["dataset_name"]:  # what to take of another one is its own matter
-        names += [one.name for one in dataclasses.fields(Selection)]
-    inherited = {
-        name: value_from_json(Config, name, trained_with[name]) for name in names if trained_with.get(name) is not None
-    }
-    return {**inherited, **given, **known}
