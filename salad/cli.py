@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import logging
 import shlex
 import signal
@@ -84,7 +85,7 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
                 team = join()
             with exit_status(debug=debug, team=team):
                 read = read_values(load_config, Config) if load_config else {}
-                if program == TEST:
+                if program != TRAIN:
                     read.pop("load_model", None)  # what a run started from, not what it made
                 run({**{name: value for name, value in read.items() if value is not None}, **typed}, team)
                 team.leave()
@@ -103,7 +104,7 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
             run.__name__,
             callback=callback,
             params=[*map(_parameter, declared), *more, file_option, debug_option],
-            help=f"{run.__doc__}\n\n\b\n{notes}",
+            help=f"{inspect.getdoc(run)}\n\n\b\n{notes}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
 
