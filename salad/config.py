@@ -234,6 +234,13 @@ class Config:
         commands=(TEST, PREDICT),
     )
 
+    heatmaps: Path | None = option(
+        None,
+        "Folder for a picture of each test image with its heatmaps; where a data set has boxes or masks, these are "
+        "compared with them  [default: none]",
+        commands=(TEST,),
+    )
+
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
     amp: str = option(

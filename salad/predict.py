@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,7 +24,7 @@ from salad.datasets.sample import printable
 from salad.device import keep_freed_memory
 from salad.errors import InputError, StorageError
 from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
-from salad.sources import find_images, images_below, watch
+from salad.sources import images_below, list_images, watch
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def run_predict(
 
     Args:
         given: options of `Config` that were given, by name.
-        paths: see `find_images`.
+        paths: see `list_images`.
         watched: a folder to `watch` until a signal ends the program.
         interval: between two looks into it, in seconds.
         normals: a folder of normal images to calibrate with.
@@ -93,7 +93,7 @@ def run_predict(
             "no percentiles and no flags: %s; --calibrate FOLDER of normal images gives both", NOT_CALIBRATED
         )
     arriving = watch(watched, interval=interval) if watched else iter(())
-    sources = itertools.chain(find_images(paths, separator=separator), arriving)
+    sources = itertools.chain(list_images(paths, separator=separator), arriving)
     start = time.perf_counter()
     num_rows, num_bad = write(rows(scorer, sources, specificity=config.specificity), form=form, out=out)
     seconds = time.perf_counter() - start
@@ -139,26 +139,45 @@ def write(lines: Iterable[Row], *, form: str, out: Path | None) -> tuple[int, in
         StorageError: the file cannot be written.
     """
     num_rows = num_bad = 0
-    to_line = FORMATS[form]
-    try:
-        with out.open("wb") if out else nullcontext(click.get_binary_stream("stdout")) as file:
-            if form == "csv":
-                _send(file, _csv_line(Row.__slots__))
-            for row in lines:
-                num_rows += 1
-                num_bad += row.score is None
-                _send(file, to_line(row))
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
-        sys.exit(128 + signal.SIGPIPE)
-    except OSError as error:
-        raise StorageError(f"{printable(out or 'stdout')}: cannot be written ({error.strerror})") from None
+    with _opened(out) as send:
+        if form == "csv":
+            send(_csv_line(Row.__slots__))
+        for row in lines:
+            num_rows += 1
+            num_bad += row.score is None
+            send(FORMATS[form](row))
     return num_rows, num_bad
 
 
-def _send(file: BinaryIO, line: str) -> None:
-    file.write(line.encode())
-    file.flush()
+@contextmanager
+def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
+    """A function that writes a line to a file, or to stdout."""
+    file: BinaryIO
+
+    def send(line: str) -> None:
+        try:
+            file.write(line.encode())
+            file.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # else Python complains when it ends
+            sys.exit(128 + signal.SIGPIPE)
+        except OSError as error:
+            raise _failure(out, error) from None
+
+    if out is None:
+        file = click.get_binary_stream("stdout")
+        yield send
+        return
+    try:
+        file = out.open("wb", buffering=0)
+    except OSError as error:
+        raise _failure(out, error) from None
+    with file:
+        yield send
+
+
+def _failure(out: Path | None, error: OSError) -> StorageError:
+    return StorageError(f"{printable(out or 'stdout')}: cannot be written ({error.strerror})")
 
 
 def _csv_line(values: Iterable[object]) -> str:

@@ -13,10 +13,10 @@ from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
-from salad.datasets.cache import choose_folder
+from salad.datasets.cache import choose_folder, find_cached
 from salad.datasets.decoder import Decoder
-from salad.datasets.loader import Loader
-from salad.datasets.sample import Selection, Split
+from salad.datasets.loader import DecodedImages, Loader
+from salad.datasets.sample import Images, Selection, Split
 from salad.datasets.scan import scan
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
@@ -130,8 +130,24 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     )
 
 
+def find_images(config: Config, split: Split, *, name: str) -> Images:
+    """The pixels of a split without looking at each: out of the cache where it has all, else from the files.
+
+    Args:
+        config: how they are read.
+        split: its images.
+        name: ``train``, ``val`` or ``test``.
+    """
+    folder = choose_folder(config.cache, config.data_path)
+    if split.images is None and folder is not None:
+        where = folder / f"{name}-{make_decoder(config).key}.json"
+        cached = find_cached(split.samples, where, data_path=config.data_path, decoder=make_decoder(config))
+        return cached or DecodedImages(split.samples, decoder=make_decoder(config))
+    return split.images or DecodedImages(split.samples, decoder=make_decoder(config))
+
+
 def make_decoder(config: Config) -> Decoder:
-    """How the options have images read."""
+    """How the images of a run are read."""
     return Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
 
 

@@ -24,7 +24,7 @@ MAX_PATH_BYTES = 2**16  # no system takes longer ones; what has no end is no lis
 Stamp = tuple[int, int]
 
 
-def find_images(words: Iterable[str], *, stdin: int = 0, separator: bytes = b"\n") -> Iterator[Path | None]:
+def list_images(words: Iterable[str], *, stdin: int = 0, separator: bytes = b"\n") -> Iterator[Path | None]:
     """The image files that some words stand for, found while they are taken.
 
     Args:

@@ -165,6 +165,15 @@ def cached_images(
     return CachedImages(cache, good, decoder=decoder), reasons
 
 
+def find_cached(samples: list[Sample], index_path: Path, *, data_path: Path, decoder: Decoder) -> CachedImages | None:
+    """Some images of a cache as it is; None where it does not hold all of them."""
+    cache = _load(index_path, decoder.isize)
+    with contextlib.suppress(KeyError):
+        if cache:
+            return CachedImages(cache, [(one, cache.rows[_stamp(one, data_path)]) for one in samples], decoder=decoder)
+    return None
+
+
 def _stamp(sample: Sample, data_path: Path) -> Stamp:
     name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # of strings: ten times faster
     name += "" if sample.row is None else f"#{sample.array}/{sample.row}"
