@@ -165,7 +165,7 @@ def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
             raise _failure(out, error) from None
 
     if out is None:
-        file = click.get_binary_stream("stdout")
+        file = sys.stdout.buffer
         yield send
         return
     try:
