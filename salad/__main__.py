@@ -11,7 +11,7 @@ import click
 from salad.cli import command_of, exit_status
 from salad.config import Config
 from salad.distributed import Team
-from salad.options import INSPECT, PREDICT
+from salad.options import EXPORT, INSPECT, PREDICT
 
 FOLDER = click.Path(path_type=Path)
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and nothing here depends on
@@ -19,7 +19,7 @@ NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and no
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Look at data sets and prepare them, compare runs, score new images. Training and testing: main.py, test.py."""
+    """Prepare data sets, compare runs, score new images, export. Training and testing are main.py and test.py."""
 
 
 @main.add_command
@@ -117,6 +117,27 @@ def predict(given: dict[str, Any], _: Team) -> None:
         out=given.pop("out", None),
         separator=b"\0" if given.pop("null") else b"\n",
     )
+
+
+EXPORT_OPTIONS = (
+    click.Argument(["checkpoint"], type=FOLDER, metavar="CHECKPOINT"),
+    click.Option(["--format", "form"], type=click.Choice(["onnx", "torch", "safetensors"]), required=True),
+    click.Option(["--out"], type=FOLDER, required=True, help="File to write."),
+)
+
+
+@main.add_command
+@command_of(EXPORT, more=EXPORT_OPTIONS)
+def export(given: dict[str, Any], _: Team) -> None:
+    """Write a checkpoint for programs that do not have this one.
+
+    onnx and torch (a file of torch.export) take a batch of resized grey images, (B, 1, S, S) uint8, and give their
+    embeddings and kNN scores; normalisation and memory are inside. safetensors holds the weights and memory rows.
+    All carry the options as metadata. The options here are for files of the authors, which do not know them.
+    """
+    from salad.export import export
+
+    click.echo(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from salad.datasets import check_dataset
 from salad.datasets.sample import Selection
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
-from salad.options import INSPECT, PREDICT, TEST, TRAIN, argument, check, option, value_from_json
+from salad.options import EXPORT, INSPECT, PREDICT, TEST, TRAIN, argument, check, option, value_from_json
 
 SCORES_TOO = TRAIN, TEST, PREDICT
+KNOWN_TO_FILES = *SCORES_TOO, EXPORT
 
 
 def num_cores() -> int:
@@ -41,23 +42,23 @@ class Config:
         None,
         "Height and width that images are resized to, in pixels  [default: 224 for CXR_resnet18, 256 for unet]",
         low=1,
-        commands=SCORES_TOO,
+        commands=KNOWN_TO_FILES,
     )
     resize: str = option(
         "squash",
         "How an image becomes square: squash, pad (black borders) or crop (the middle).",
         choices=("squash", "pad", "crop"),
-        commands=SCORES_TOO,
+        commands=KNOWN_TO_FILES,
     )
     trim: bool = option(
-        False, "Cut black borders and uniform frames off before that, at most 40 % of a side.", commands=SCORES_TOO
+        False, "Cut black borders and uniform frames off before that, at most 40 % of a side.", commands=KNOWN_TO_FILES
     )
     normalize: str = option(
         "fixed",
         "Grey levels of an image: fixed (as they are), standardize (mean 0, standard deviation 1, cut at 3) or clahe "
         "(contrast-limited adaptive histogram equalisation).",
         choices=("fixed", "standardize", "clahe"),
-        commands=SCORES_TOO,
+        commands=KNOWN_TO_FILES,
     )
     normal_class: str | None = option(
         None,
@@ -210,7 +211,7 @@ class Config:
         None,
         "Nearest normal memory rows that a score is made of  [default: 100, or all where there are fewer]",
         low=1,
-        commands=SCORES_TOO,
+        commands=KNOWN_TO_FILES,
     )
     score: str = option(
         "knn",
@@ -231,7 +232,7 @@ class Config:
         low=0,
         high=1,
         open_low=True,
-        commands=(TEST, PREDICT),
+        commands=(TEST, PREDICT, EXPORT),
     )
 
     heatmaps: Path | None = option(
