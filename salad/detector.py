@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import difflib
 import inspect
+import itertools
 import logging
 import tempfile
 from pathlib import Path
@@ -27,14 +28,16 @@ from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
+    from salad.explain import Explanation
+
 logger = logging.getLogger(__name__)
 
-OF_DATA_SETS = {
+OF_THE_PROGRAMS = {
     "dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "cache",
-    "on_bad_image", "strict", "knn", "resume",
+    "on_bad_image", "strict", "knn", "resume", "tensorboard", "mlflow", "heatmaps",
 }  # fmt: skip
 OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model", "overwrite", "keep"}
-# The parameters of a detector and their defaults: the options of main.py and test.py, but for those of data sets.
+# The parameters of a detector and their defaults: options of main.py and test.py, but for those of their data and files.
 DEFAULTS: dict[str, Any] = {
     "net_name": "unet",
     "xp_path": None,
@@ -42,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
     **{
         one.name: one.default
         for one in dataclasses.fields(Config)
-        if one.name not in OF_DATA_SETS and one.default is not dataclasses.MISSING
+        if one.name not in OF_THE_PROGRAMS and one.default is not dataclasses.MISSING
     },
 }
 
@@ -175,6 +178,19 @@ class Detector:
     def fit_predict(self, images: object, y: object = None) -> np.ndarray:
         """`fit`, then `predict` of the same images."""
         return self.fit(images).predict(images)
+
+    def explain(self, image: object) -> Explanation:
+        """What the model sees in one image: reconstruction, heatmaps, and the normal images that it is nearest to.
+
+        The first call takes longer: it looks at training and validation images where they lie as in training.
+
+        Raises:
+            InputError: the image cannot be read, or there are several.
+        """
+        sources = [*itertools.islice(images_of(image), 2)]
+        if len(sources) != 1:
+            raise InputError("explain takes one image at a time")
+        return self._scorer().explain(sources[0])
 
     def calibrate(self, images: object) -> Detector:
         """Let percentiles and the threshold follow from normal images that it has not been trained on.

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from salad.errors import InputError
 from salad.evaluate import choose_score, held_calibration
 from salad.prepare import find_k, make_decoder, reconcile, start_network
 from salad.scoring import NEEDS_ROWS
+
+if TYPE_CHECKING:
+    from salad.explain import Explainer, Explanation
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +69,9 @@ def scoring_config(checkpoint: Checkpoint, given: dict[str, Any]) -> Config:
         InputError: the two contradict each other, or a value is not allowed.
     """
     trained = checkpoint.config or {"dataset_name": "CXR_author", "data_path": ""}
-    place = {"dataset_name": trained["dataset_name"], "data_path": Path(trained["data_path"]), "xp_path": Path()}
-    return Config(**reconcile({**given, **place}, checkpoint))
+    data = {name: trained[name] for name in ("dataset_name", "cache", "on_bad_image") if trained.get(name) is not None}
+    paths = {"data_path": Path(trained["data_path"]), "xp_path": Path()}
+    return Config(**reconcile({**given, **data, **paths}, checkpoint))
 
 
 class Scorer:
@@ -162,6 +167,21 @@ class Scorer:
         if not scores:
             raise InputError(f"there are no normal images to calibrate with ({num_bad} cannot be read)")
         self.calibration = Calibration.of(scores)
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Made once: it looks at training and validation images, where they are as they were in training."""
+        from salad.explain import make_explainer
+
+        return make_explainer(self.config, self.checkpoint, self.network, self.device)
+
+    def explain(self, source: Source) -> Explanation:
+        """What the model sees in an image.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        return self.explainer.explain(torch.tensor(read_source(source, self.decoder))[None, None])[0]
 
     def _read(self, source: Source) -> _Read:
         start = time.perf_counter()

@@ -185,6 +185,28 @@ def test_a_published_checkpoint_takes_what_it_does_not_know(run, films, tmp_path
     assert np.array_equal(Detector.load(tmp_path / "ours.tar", device="cpu").score(films), ours.score(films))
 
 
+def test_an_explanation_shows_the_neighbours_and_maps_of_an_image(detector, files, run):
+    found = detector.explain(files[0])
+
+    assert found.pixels.shape == found.recon.shape == found.error_map.shape == (64, 64)
+    assert found.memory_map.shape == (64, 64)
+    assert all(one.name.startswith("train/") for one in found.neighbours)
+    mean_angle = np.mean([one.angle for one in detector.explain(files[0]).neighbours])
+    nearest = Detector.load(run / "model.tar", k=len(found.neighbours), device="cpu").score(files[0])
+    assert mean_angle == pytest.approx(nearest[0], abs=1e-5)
+    of_array = detector.explain(pixels_of(files)[0])
+    assert np.array_equal(of_array.error_map, found.error_map)
+    with pytest.raises(InputError, match="one image at a time"):
+        detector.explain(files)
+
+
+def test_an_explanation_after_a_fit_does_without_the_training_images(films):
+    found = Detector(**QUICK).fit(films).explain(films[0])
+
+    assert found.memory_map is None
+    assert found.neighbours[0].name.startswith("row ")
+
+
 def test_what_contradicts_the_checkpoint_is_refused(run):
     with pytest.raises(InputError, match=r"--isize is 128, but .*model\.tar was trained with 64"):
         Detector.load(run / "model.tar", isize=128)
