@@ -1,0 +1,70 @@
+"""An explanation of a test image as pictures for the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from salad.datasets.sample import printable
+from salad.report.pictures import data_uri, read_pixels
+
+if TYPE_CHECKING:
+    from salad.datasets.sample import Images
+    from salad.explain import Explainer, Explanation
+
+MAX_SIDE = 256  # of a picture, in pixels
+NEIGHBOUR_SIDE = 112
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """What explains the score of one image.
+
+    Attributes:
+        input: the image as the network sees it, (S, S) uint8.
+        heat: the map over it that tells most, (S, S, 3) uint8: of the memory, or else of the error.
+        pictures: ``input``, ``recon``, ``error`` and, where there is one, ``memory``, as data URIs.
+        neighbours: name, angle as a fraction of pi, and picture or None, of the nearest normal images.
+    """
+
+    input: np.ndarray
+    heat: np.ndarray
+    pictures: dict[str, str]
+    neighbours: list[tuple[str, float, str | None]]
+
+
+def explain_cases(
+    explainer: Explainer, images: Images, places: Sequence[int], *, batch_size: int, num_threads: int
+) -> Iterator[Detail]:
+    """A detail of each place, in their order.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    for start in range(0, len(places), batch_size):
+        grey = read_pixels(images, list(places[start : start + batch_size]), num_threads=num_threads)
+        yield from map(_detail, explainer.explain(grey))
+
+
+def _detail(found: Explanation) -> Detail:
+    from salad.heatmaps import overlay
+
+    maps = {"error": found.error_map, "memory": found.memory_map}
+    heat = {name: overlay(found.pixels, one) for name, one in maps.items() if one is not None}
+    pictures = {"input": found.pixels, "recon": found.recon, **heat}
+    return Detail(
+        input=found.pixels,
+        heat=heat.get("memory", heat["error"]),
+        pictures={name: data_uri(pixels, most=MAX_SIDE) for name, pixels in pictures.items()},
+        neighbours=[
+            (
+                printable(one.name),
+                one.angle,
+                None if one.pixels is None else data_uri(one.pixels, most=NEIGHBOUR_SIDE),
+            )
+            for one in found.neighbours
+        ],
+    )
