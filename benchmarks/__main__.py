@@ -19,6 +19,7 @@ NAMES: dict[str, str] = {
     "cuda": "benchmarks.cuda",
     "anchors": "benchmarks.anchors",
     "knn": "benchmarks.knn",
+    "ivf": "benchmarks.ivf",
     "startup": "benchmarks.startup",
 }
 

@@ -1,4 +1,4 @@
-"""What is done with a data set before a training: `python -m salad COMMAND`."""
+"""What is done before a training and after it: `python -m salad COMMAND`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and no
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Look at data sets and prepare them. Training and scoring are main.py and test.py."""
+    """Look at data sets, prepare them, and compare runs. Training and scoring are main.py and test.py."""
 
 
 @main.add_command
@@ -56,6 +56,21 @@ def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, d
     with exit_status(debug=debug):
         for line in build_tree(nih, lists, out=out, allow_missing=allow_missing):
             click.echo(line)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--format", "form", type=click.Choice(["text", "csv", "latex"]), default="text", show_default=True)
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
+    """Compare what test.py wrote to several folders: AUCs, their mean and standard deviation, paired DeLong p-values.
+
+    RUN is an XP_PATH, or METHOD=XP_PATH; then the runs of a method, its seeds, are averaged and methods compared.
+    """
+    with exit_status(debug=debug):
+        from salad.comparison import FORMATS, compare_runs
+
+        click.echo(FORMATS[form](compare_runs(runs)))
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ class Config:
     )
     knn: str = option(
         "exact",
-        "How the nearest rows are found: exact, or faiss (by an approximate index from 200,000 rows on, with its "
+        "How the nearest rows are found: exact, or faiss (by an approximate index from 1,000,000 rows on, with its "
         "recall measured; fewer rows exactly).",
         choices=("exact", "faiss"),
         commands=(TEST,),

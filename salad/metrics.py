@@ -90,16 +90,17 @@ def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> 
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
-        first: scores of the N images.
+        first: scores of the N images, (N,), or of several models, (M, N), whose mean AUC counts.
         second: other scores of the same images, in the same order.
 
     Returns:
         1 where the two do not differ at all; None where a class has fewer than two images.
     """
-    one, two = _split(labels, first), _split(labels, second)
-    if one is None or two is None or min(map(len, one)) < 2:
+    if min(np.bincount(np.asarray(labels), minlength=2)) < 2:
         return None
-    differences = [a - b for a, b in zip(_components(*one), _components(*two), strict=True)]
+    differences = [
+        a - b for a, b in zip(_mean_components(labels, first), _mean_components(labels, second), strict=True)
+    ]
     variance = sum(map(_variance, differences))
     distance = abs(float(differences[0].mean()))
     if distance < 1e-12:
@@ -130,6 +131,11 @@ def _split(labels: Sequence[int], scores: ArrayLike) -> tuple[np.ndarray, np.nda
 def _components(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Structural components: for each abnormal, then each normal image, the share it is ordered rightly against."""
     return _shares_below(normal, abnormal), 1 - _shares_below(abnormal, normal)
+
+
+def _mean_components(labels: Sequence[int], scores: ArrayLike) -> list[np.ndarray]:
+    found = [_components(*classes) for one in np.atleast_2d(scores) if (classes := _split(labels, one))]
+    return [np.mean(of_class, axis=0) for of_class in zip(*found, strict=True)]
 
 
 def _variance(component: np.ndarray) -> float:

@@ -12,10 +12,10 @@ from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
-from salad.datasets.cache import choose_folder
+from salad.datasets.cache import choose_folder, find_cached
 from salad.datasets.decoder import Decoder
-from salad.datasets.loader import Loader
-from salad.datasets.sample import Split
+from salad.datasets.loader import DecodedImages, Loader
+from salad.datasets.sample import Images, Split
 from salad.datasets.scan import scan
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
@@ -126,6 +126,22 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
         cache=choose_folder(config.cache, config.data_path),
         data_path=config.data_path,
     )
+
+
+def find_images(config: Config, split: Split, *, name: str) -> Images:
+    """The pixels of a split without looking at each: out of the cache where it has all, else from the files.
+
+    Args:
+        config: how they are read.
+        split: its images.
+        name: ``train``, ``val`` or ``test``.
+    """
+    folder = choose_folder(config.cache, config.data_path)
+    if split.images is None and folder is not None:
+        where = folder / f"{name}-{_decoder(config).key}.json"
+        cached = find_cached(split.samples, where, data_path=config.data_path, decoder=_decoder(config))
+        return cached or DecodedImages(split.samples, decoder=_decoder(config))
+    return split.images or DecodedImages(split.samples, decoder=_decoder(config))
 
 
 def _decoder(config: Config) -> Decoder:

@@ -88,7 +88,7 @@ def test_fewer_rows_are_searched_exactly_and_that_is_said(caplog):
     with caplog.at_level(logging.INFO, logger="salad"):
         found = choose_search("faiss", crowds(100, seed=0), k=5, num_queries=9, seed=0)
     assert found is nearest
-    assert "100 rows are searched exactly; an index pays from 200000 on" in caplog.text
+    assert "100 rows are searched exactly; an index pays from 1000000 on" in caplog.text
     assert describe_search(found) == {"knn": "exact"}
 
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from salad.groups import by_unit
-from salad.metrics import auc
+from salad.metrics import auc, average_precision, bootstrap_auc, compare_aucs
 
 FEW_LEVELS = st.integers(-3, 3)  # so that ties are common
 groups = st.tuples(st.lists(FEW_LEVELS, min_size=1, max_size=15), st.lists(FEW_LEVELS, min_size=1, max_size=15))
@@ -106,18 +105,87 @@ def test_text_and_json():
     assert interval.as_json() == {"value": 0.5, "low": interval.low, "high": interval.high}
 
 
-images = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(-9, 9)), min_size=1, max_size=20)
+def test_agrees_with_the_published_example_of_pauc():
+    """The example of the package pauc (MIT): AUC 0.708, 95 % CI (0.378, 1.000)."""
+    labels = [0, 0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1]
+    found = auc(labels, [0.1, 0.35, 0.24, 0.8, 0.2, 0.85, 0.13, 0.85, 0.74, 0.58, 0.71, 0.25])
+    assert [round(value, 3) for value in (found.value, found.low, found.high)] == [0.708, 0.378, 1.0]
 
 
-@given(images)
-def test_a_study_has_the_mean_score_of_its_images_and_is_abnormal_with_one_of_them(found):
-    labels, scores = by_unit(*zip(*found, strict=True))
-    for name, label, score in zip(sorted({one[0] for one in found}), labels, scores, strict=True):
-        own = [one for one in found if one[0] == name]
-        assert label == max(one[1] for one in own)
-        assert score == pytest.approx(sum(one[2] for one in own) / len(own))
+# bootstrap ------------------------------------------------------------------------------------------------------
 
 
-def test_images_that_are_studies_of_their_own_have_the_same_auc():
-    labels, scores = [0, 1, 0, 1, 1], [0.1, 0.5, 0.6, 0.7, 0.7]
-    assert auc(*by_unit(list("abcde"), labels, scores)) == auc(labels, scores)
+def naive_bootstrap(normal, abnormal, num_resamples):
+    rng, areas = np.random.default_rng(1), []
+    for _ in range(num_resamples):
+        drawn = rng.choice(normal, len(normal)), rng.choice(abnormal, len(abnormal))
+        areas.append(roc_auc_score([0] * len(normal) + [1] * len(abnormal), np.concatenate(drawn)))
+    return np.quantile(areas, [0.025, 0.975])
+
+
+def test_bootstrap_draws_within_classes():
+    rng = np.random.default_rng(0)
+    normal, abnormal = rng.normal(size=30).round(1), rng.normal(0.8, size=20).round(1)
+    labels, scores = [0] * 30 + [1] * 20, [*normal, *abnormal]
+    found = bootstrap_auc(labels, scores, seed=0)
+    low, high = naive_bootstrap(normal, abnormal, 1500)
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.02), pytest.approx(high, abs=0.02))
+    assert found.value == auc(labels, scores).value
+    assert found == bootstrap_auc(labels, scores, seed=0) != bootstrap_auc(labels, scores, seed=1)
+    assert bootstrap_auc([0, 0], [1, 2], seed=0) is None
+
+
+# two AUCs -------------------------------------------------------------------------------------------------------
+
+
+def naive_p(labels, first, second):
+    """The paired test of DeLong et al., in sums over all pairs of images."""
+
+    def components(scores):
+        normal = [s for s, label in zip(scores, labels, strict=True) if not label]
+        abnormal = [s for s, label in zip(scores, labels, strict=True) if label]
+        v10 = [np.mean([psi(x, y) for y in normal]) for x in abnormal]
+        v01 = [np.mean([psi(x, y) for x in abnormal]) for y in normal]
+        return v10, v01
+
+    (a10, a01), (b10, b01) = components(first), components(second)
+    covariance = np.cov(a10, b10) / len(a10) + np.cov(a01, b01) / len(a01)
+    z = (np.mean(a10) - np.mean(b10)) / math.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    return math.erfc(abs(z) / math.sqrt(2))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_paired_p_value_is_delongs(seed):
+    rng = np.random.default_rng(seed)
+    labels = [0] * 15 + [1] * 12
+    first = rng.normal(size=27).round(1) + labels
+    second = (0.5 * first + rng.normal(size=27)).round(1)
+    assert compare_aucs(labels, first, second) == pytest.approx(naive_p(labels, first, second), abs=1e-9)
+    assert compare_aucs(labels, first, second) == compare_aucs(labels, second, first)
+
+
+def test_paired_p_values_are_spread_evenly_where_nothing_differs():
+    rng, labels, small = np.random.default_rng(0), [0] * 40 + [1] * 40, 0
+    for _ in range(300):
+        common = rng.normal(size=80) + labels
+        small += compare_aucs(labels, common + rng.normal(size=80), common + rng.normal(size=80)) < 0.1
+    assert 0.06 <= small / 300 <= 0.14
+
+
+def test_equal_scores_do_not_differ():
+    assert compare_aucs([0, 0, 1, 1], [1, 3, 2, 4], [10, 30, 20, 40]) == 1
+    assert compare_aucs([0, 1, 1], [1, 3, 2], [1, 2, 3]) is None
+
+
+def test_of_several_models_the_mean_counts():
+    rng, labels = np.random.default_rng(0), [0] * 30 + [1] * 30
+    first, second = rng.normal(size=(3, 60)) + labels, rng.normal(size=(2, 60))
+    one = compare_aucs(labels, first, second)
+    assert one == compare_aucs(labels, first[::-1], second) != compare_aucs(labels, first[0], second)
+    assert compare_aucs(labels, [first[0]] * 3, second[0]) == pytest.approx(compare_aucs(labels, first[0], second[0]))
+
+
+def test_average_precision_is_of_raw_scores():
+    labels, scores = [0, 1, 0, 1, 1], [-30.0, 1e-9, 2e-9, 500.0, -29.0]
+    assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
+    assert average_precision([1, 1], [0, 1]) is None

@@ -165,6 +165,14 @@ def cached_images(
     return CachedImages(cache, good, decoder=decoder), reasons
 
 
+def find_cached(samples: list[Sample], index_path: Path, *, data_path: Path, decoder: Decoder) -> CachedImages | None:
+    """Some images of a cache as it is; None where it does not hold all of them."""
+    cache = _load(index_path, decoder.isize)
+    rows = [cache and cache.rows.get(_stamp(sample, data_path)) for sample in samples]
+    items = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row]
+    return CachedImages(cache, items, decoder=decoder) if cache and len(items) == len(samples) else None
+
+
 def _stamp(sample: Sample, data_path: Path) -> Stamp:
     name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # of strings: ten times faster
     name += "" if sample.row is None else f"#{sample.array}/{sample.row}"
