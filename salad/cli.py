@@ -156,7 +156,7 @@ def train(given: dict[str, Any], team: Team) -> None:
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; writes scores.csv and metrics.json to XP_PATH, prints the AUC."""
+    """Score DATA_PATH/test with a checkpoint; writes scores.csv, metrics.json and report.html; prints the AUC."""
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
@@ -182,6 +182,11 @@ def test(given: dict[str, Any], team: Team) -> None:
         click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
     else:
         click.echo(f"AUC score = {result.auc.value:.5f}")
+    if config.report:
+        from salad.report.write import write_report
+
+        command = team.how_to(shlex.join(sys.argv))
+        write_report(result, summary, config=config, checkpoint=checkpoint, folder=folder, command=command)
 
 
 def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:

@@ -223,6 +223,13 @@ class Config:
         commands=(TEST,),
     )
 
+    report: bool = option(
+        True,
+        "Write report.html, a page to look at without a network, and figures for papers.",
+        commands=(TEST,),
+        may_change=True,
+    )
+
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)
     amp: str = option(

@@ -18,6 +18,7 @@ from salad.errors import InputError, StorageError
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
 LOG_FILE, LOCK_FILE = "log.txt", "lock"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
+REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
 
 
 class RunFolder:
@@ -85,7 +86,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the run that the folder holds, if any, and what was scored with it."""
-        for file in [*self.held_files(), self.path / SCORES_FILE, self.path / RESULT_FILE]:
+        scored = [self.path / name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE)]
+        for file in [*self.held_files(), *scored, *(self.path / FIGURES_FOLDER).glob("*.*")]:
             file.unlink(missing_ok=True)
 
     def keep_newest_rounds(self, count: int | None) -> None:

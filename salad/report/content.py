@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from salad.config import Config
 from salad.datasets.sample import Sample, printable
 from salad.report import curves
 from salad.report.details import Detail
@@ -32,14 +33,17 @@ def start_threshold(result: Result, summary: Summary) -> tuple[float, str]:
     if summary.decision:
         found = summary.decision
         how = f"{found.specificity_wanted:.0%} of {found.num_val_normals} validation normals score at or below it"
-        return found.threshold, f"Starts at {found.threshold:.6g}: {how}. It was fixed before any test image was scored."
+        return (
+            found.threshold,
+            f"Starts at {found.threshold:.6g}: {how}. It was fixed before any test image was scored.",
+        )
     of = result.normal_scores if len(result.normal_scores) else result.scores
     which = "normal test images" if len(result.normal_scores) else "test images"
     value = float(np.median(of))
     return value, f"No validation normals fix a threshold: it starts at the median of the {which}, {value:.6g}."
 
 
-def threshold_data(result: Result, *, start: float, note: str) -> dict[str, Any]:
+def threshold_data(result: Result, *, start: float) -> dict[str, Any]:
     """Counts at every threshold, and the histograms."""
     levels = curves.Levels.of(result.labels, result.scores, extra=[start])
     truth = np.asarray(result.labels)
@@ -54,7 +58,6 @@ def threshold_data(result: Result, *, start: float, note: str) -> dict[str, Any]
         "num": [levels.num_normal, levels.num_abnormal],
         "complete": levels.is_complete,
         "start": start,
-        "note": note,
         "edges": bins.edges.tolist(),
         "shares": {name: _rounded(one) for name, one in bins.shares.items()},
     }
@@ -131,6 +134,52 @@ def detail_data(details: Sequence[Detail]) -> tuple[list[dict[str, Any]], list[s
         ]
         shown.append({"pictures": detail.pictures, "neighbours": neighbours})
     return shown, list(pictures.values())
+
+
+def without_card_pictures(item: dict[str, Any]) -> dict[str, Any]:
+    """An item without the two pictures that its card in the gallery shows: the script takes them from there."""
+    if "pictures" not in item:
+        return item
+    on_card = {"input", heat_kind(item["pictures"])}
+    return {**item, "pictures": {name: one for name, one in item["pictures"].items() if name not in on_card}}
+
+
+def heat_kind(pictures: dict[str, str]) -> str:
+    """Which of the two maps a card shows."""
+    return "memory" if "memory" in pictures else "error"
+
+
+def words(config: Config, *, details: Sequence[Detail], k: int | None) -> dict[str, str]:
+    """Sentences of the detail view."""
+    angle = "Angles between embeddings, as shares of π: 0 is the same direction, 0.5 unrelated."
+    if config.score == "knn":
+        angle += f" The score is the mean angle to the {k} nearest memory rows."
+    scale = f" ({details[0].error_scale})" if details else ""
+    return {
+        "angle": angle,
+        "error": f"Reconstruction error{scale}",
+        "no_neighbours": "No explanation: the model's maps and neighbours could not be made; the log says why.",
+    }
+
+
+def map_caption(plane: Plane, *, num_images: int) -> str:
+    """What the points are, and how many."""
+    drawn = f"{len(plane.z):,} test images" + (f", drawn from {num_images:,}" if len(plane.z) < num_images else "")
+    rows = f" and {len(plane.rows):,} memory rows of normal training images (grey)" if len(plane.rows) else ""
+    return f"Principal component analysis of {drawn}{rows}. Round: normal; triangles: abnormal; large: in the gallery."
+
+
+def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) -> str:
+    """How its images were picked, and what the cards show."""
+    how = (
+        f"{num_cases} of {num_images:,} images: both ends of the scores, and the worst mistakes of the threshold "
+        "that the slider starts at."
+    )
+    if not details:
+        return how
+    memory = "where its local features are unlike those of the nearest normal images"
+    which = memory if "memory" in details[0].pictures else "where the reconstruction errs"
+    return f"{how} Right of each image: {which}. A click opens its details."
 
 
 def _rounded(values: np.ndarray) -> list[Any]:

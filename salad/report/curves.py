@@ -119,7 +119,9 @@ def thin(path: np.ndarray, *, most: int = MAX_PATH_POINTS) -> np.ndarray:
     if len(path) <= most:
         return path
     along = np.append(0.0, np.abs(np.diff(path, axis=0)).sum(axis=1).cumsum())
-    return path[np.unique(np.searchsorted(along, np.linspace(0, along[-1], most)).clip(max=len(path) - 1))]
+    places = np.searchsorted(along, np.linspace(0, along[-1], most)).clip(max=len(path) - 1)
+    kept: np.ndarray = path[np.unique(places)]
+    return kept
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MAX_SIDE = 256  # of a picture, in pixels
 NEIGHBOUR_SIDE = 112
+ABOVE = "standard deviations above validation normals"
+PLAIN = "of 2, where a white pixel in place of a black one is 2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +30,14 @@ class Detail:
         heat: the map over it that tells most, (S, S, 3) uint8: of the memory, or else of the error.
         pictures: ``input``, ``recon``, ``error`` and, where there is one, ``memory``, as data URIs.
         neighbours: name, angle as a fraction of pi, and picture or None, of the nearest normal images.
+        error_scale: what the colours of the error map mean.
     """
 
     input: np.ndarray
     heat: np.ndarray
     pictures: dict[str, str]
     neighbours: list[tuple[str, float, str | None]]
+    error_scale: str
 
 
 def explain_cases(
@@ -50,14 +54,13 @@ def explain_cases(
 
 
 def _detail(found: Explanation) -> Detail:
-    from salad.heatmaps import overlay
-
-    maps = {"error": found.error_map, "memory": found.memory_map}
-    heat = {name: overlay(found.pixels, one) for name, one in maps.items() if one is not None}
-    pictures = {"input": found.pixels, "recon": found.recon, **heat}
+    error, memory = found.error_overlay, found.memory_overlay
+    pictures = {"input": found.pixels, "recon": found.recon, "error": error}
+    if memory is not None:
+        pictures["memory"] = memory
     return Detail(
         input=found.pixels,
-        heat=heat.get("memory", heat["error"]),
+        heat=error if memory is None else memory,
         pictures={name: data_uri(pixels, most=MAX_SIDE) for name, pixels in pictures.items()},
         neighbours=[
             (
@@ -67,4 +70,5 @@ def _detail(found: Explanation) -> Detail:
             )
             for one in found.neighbours
         ],
+        error_scale=f"0 to {found.error_high:g} " + (ABOVE if found.is_standardized else PLAIN),
     )

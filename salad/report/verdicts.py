@@ -36,6 +36,21 @@ class Row:
     kind: str = "rate"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A number to be read first.
+
+    Attributes:
+        name: of the number.
+        value: as text.
+        note: below it.
+    """
+
+    name: str
+    value: str
+    note: str
+
+
 def strength(found: Auc) -> float:
     """The AUC, turned round where it is below 0.5: what a value without a model can tell, if one knew its sign."""
     return max(found.value, 1 - found.value)
@@ -77,6 +92,28 @@ def _beside_baselines(found: Auc, name: str, best: Auc) -> str:
     if found.low <= reach:
         return f"The model is above {what}, but their intervals overlap."
     return f"The model is above {what}, and their intervals do not overlap."
+
+
+def tiles(summary: Summary) -> list[Tile]:
+    """The numbers at the top: the AUC, the best baseline beside it, and what the threshold gives."""
+    shown = [Tile(name="AUC", value="undefined", note="one class only")]
+    if summary.auc:
+        note = f"95 % CI {summary.auc.low:.3f} to {summary.auc.high:.3f} (DeLong)"
+        shown = [Tile(name="AUC", value=f"{summary.auc.value:.3f}", note=note)]
+    known = {name: one for name, one in summary.baselines.items() if one}
+    if known:
+        name, best = max(known.items(), key=lambda item: strength(item[1]))
+        note = f"{NAMES.get(name, name)} alone" + (", turned round" if best.value < 0.5 else "")
+        shown.append(Tile(name="Best AUC without a model", value=f"{strength(best):.3f}", note=note))
+    confusion = summary.decision and summary.decision.confusion
+    for name, rate in (
+        ("Sensitivity", confusion and confusion.sensitivity),
+        ("Specificity", confusion and confusion.specificity),
+    ):
+        if rate:
+            note = f"{rate.count} of {rate.of}, at the threshold of validation"
+            shown.append(Tile(name=name, value=f"{rate.value:.1%}".replace("%", " %"), note=note))
+    return shown
 
 
 def metric_rows(summary: Summary) -> list[Row]:

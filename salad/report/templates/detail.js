@@ -1,6 +1,6 @@
 // The dialog with everything about one image.
 const dialog = byId("detail");
-const titles = { input: "Image, as the network sees it", recon: "Reconstruction", error: data.error_title, memory: "Unlike the nearest normal images, place by place" };
+const titles = { input: "Image, as the network sees it", recon: "Reconstruction", error: data.words.error, memory: "Unlike the nearest normal images, place by place" };
 let sequence = [], current = 0;
 
 // Pictures that stand in a card already are not in the data again.
@@ -39,9 +39,9 @@ function showDetail() {
   body.push(views);
   if (item.neighbours?.length) {
     body.push(element("h3", { textContent: "It looks most like these normal training images" }), neighbourList(item));
-    body.push(element("p", { className: "caption", textContent: data.angle_note }));
+    body.push(element("p", { className: "caption", textContent: data.words.angle }));
   } else {
-    body.push(element("p", { className: "caption", textContent: item.groups.length ? data.no_detail_note : "Only the images of the gallery are explained: this one is not among them." }));
+    body.push(element("p", { className: "caption", textContent: item.groups.length ? data.words.no_neighbours : "Only the images of the gallery are explained: this one is not among them." }));
   }
   byId("detail-body").replaceChildren(...body);
   dialog.scrollTop = 0;
