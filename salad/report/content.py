@@ -9,6 +9,7 @@ import numpy as np
 
 from salad.config import Config
 from salad.datasets.sample import Sample, printable
+from salad.explain import HIGH_DISTANCE
 from salad.report import curves
 from salad.report.details import Detail
 from salad.report.history import History
@@ -32,11 +33,9 @@ def start_threshold(result: Result, summary: Summary) -> tuple[float, str]:
     """Where the slider starts, and why there."""
     if summary.decision:
         found = summary.decision
-        how = f"{found.specificity_wanted:.0%} of {found.num_val_normals} validation normals score at or below it"
-        return (
-            found.threshold,
-            f"Starts at {found.threshold:.6g}: {how}. It was fixed before any test image was scored.",
-        )
+        share = f"{100 * found.specificity_wanted:g} % of {found.num_val_normals} validation normals"
+        how = f"{share} score at or below it, and no test image had a say"
+        return found.threshold, f"Starts at {found.threshold:.6g}: {how}."
     of = result.normal_scores if len(result.normal_scores) else result.scores
     which = "normal test images" if len(result.normal_scores) else "test images"
     value = float(np.median(of))
@@ -158,6 +157,7 @@ def words(config: Config, *, details: Sequence[Detail], k: int | None) -> dict[s
     return {
         "angle": angle,
         "error": f"Reconstruction error{scale}",
+        "memory": f"Unlike the nearest normal images, place by place (0 to {HIGH_DISTANCE:g}, one minus a cosine)",
         "no_neighbours": "No explanation: the model's maps and neighbours could not be made; the log says why.",
     }
 
@@ -165,8 +165,8 @@ def words(config: Config, *, details: Sequence[Detail], k: int | None) -> dict[s
 def map_caption(plane: Plane, *, num_images: int) -> str:
     """What the points are, and how many."""
     drawn = f"{len(plane.z):,} test images" + (f", drawn from {num_images:,}" if len(plane.z) < num_images else "")
-    rows = f" and {len(plane.rows):,} memory rows of normal training images (grey)" if len(plane.rows) else ""
-    return f"Principal component analysis of {drawn}{rows}. Round: normal; triangles: abnormal; large: in the gallery."
+    rows = f", with {len(plane.rows):,} memory rows of normal training images in grey" if len(plane.rows) else ""
+    return f"The two principal axes of {drawn}{rows}. Round: normal; triangles: abnormal; large: in the gallery."
 
 
 def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) -> str:

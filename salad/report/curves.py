@@ -1,4 +1,4 @@
-"""What the plots draw: counts at every threshold, ROC with its band, precision-recall, histograms; all of bounded size."""
+"""What the plots draw, of bounded size: counts at every threshold, ROC with its band, precision-recall, histograms."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Levels:
         """
         truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
         distinct = np.unique(values)
-        thinned = distinct[np.unique(np.linspace(0, len(distinct) - 1, min(most, len(distinct))).round().astype(int))]
+        thinned = distinct[evenly(len(distinct), most=most)]
         thresholds = np.union1d(thinned, np.asarray(extra, dtype=np.float64))
         of_class = [np.sort(values[truth == label]) for label in (0, 1)]
         normal, abnormal = (np.searchsorted(one, thresholds, "right") for one in of_class)
@@ -66,6 +66,11 @@ class Levels:
     def has_both_classes(self) -> bool:
         """Whether there are curves."""
         return self.num_normal > 0 and self.num_abnormal > 0
+
+
+def evenly(num_places: int, *, most: int) -> np.ndarray:
+    """Places 0 to num_places - 1, or as many of them, with the first and the last."""
+    return np.unique(np.linspace(0, num_places - 1, min(most, num_places)).round().astype(int))
 
 
 def roc(levels: Levels) -> np.ndarray:

@@ -26,7 +26,9 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
+ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # of the axes: it covers no data
 MAX_COLUMNS = 8
+SIDE, HEADING = 0.95, 0.42  # of an image, and above a group, in inches
 
 
 def write_figures(
@@ -76,12 +78,11 @@ def _roc(result: Result, seed: int) -> Figure:
     path = curves.thin(curves.roc(curves.Levels.of(result.labels, result.scores)))
     assert result.auc is not None, "write_figures asks"
     axes.fill_between(rates, low, high, color=NORMAL_COLOUR, alpha=0.2, lw=0, label="95 % band")
-    axes.plot(
-        *path.T, color=NORMAL_COLOUR, label=f"AUC {result.auc.value:.3f} ({result.auc.low:.3f}-{result.auc.high:.3f})"
-    )
+    name = f"AUC {result.auc.value:.3f} ({result.auc.low:.3f}-{result.auc.high:.3f})"
+    axes.plot(*path.T, color=NORMAL_COLOUR, label=name)
     axes.plot([0, 1], [0, 1], color="0.5", lw=0.8, ls=":")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.legend(loc="lower right")
+    axes.legend(**ABOVE, ncols=2)
     return figure
 
 
@@ -98,7 +99,7 @@ def _histogram(result: Result, threshold: float) -> Figure:
             axes.stairs(100 * bins.shares[name], bins.edges, ls="-" if name == "normal" else "--", **style)
     axes.axvline(threshold, color="black", lw=0.9, label="threshold")
     axes.set(xlabel="score", ylabel="images of the class (%)")
-    axes.legend()
+    axes.legend(**ABOVE, ncols=3)
     return figure
 
 
@@ -108,13 +109,13 @@ def _gallery(result: Result, cases: dict[int, tuple[str, ...]], details: Sequenc
     rows = {name: [place for place in cases if name in cases[place]][:MAX_COLUMNS] for name in GROUPS}
     rows = {name: places[::-1] if name in ("miss", "normal") else places for name, places in rows.items() if places}
     num_columns = max(map(len, rows.values()))
-    figure = _figure(0.95 * num_columns, 2.3 * len(rows))
+    height = 2 * SIDE + HEADING
+    figure = _figure(SIDE * num_columns, height * len(rows))
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    room = {"left": 0, "right": 1, "bottom": 0, "top": 1 - HEADING / height, "wspace": 0.04, "hspace": 0.04}
     for part, (name, places) in zip(parts, rows.items(), strict=True):
-        part.suptitle(GROUPS[name], x=0.02, ha="left", fontsize=9)
-        grid = part.subplots(
-            2, num_columns, squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04, "top": 0.78, "bottom": 0.02}
-        )
+        part.suptitle(GROUPS[name], x=0.0, ha="left", fontsize=9)
+        grid = part.subplots(2, num_columns, squeeze=False, gridspec_kw=room)
         for axes in grid.flat:
             axes.axis("off")
         for column, place in enumerate(places):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from salad.report.curves import evenly
 from salad.run_folder import METRICS_FILE
 
 TITLES = {
@@ -70,9 +69,7 @@ def _history(lines: list[dict[str, Any]], source: Path) -> History:
     for line in lines:
         name = "pre-training" if line.get("round") is None else f"round {line['round']}"
         rounds.setdefault(name[:20], int(line["epoch"]))
-    kept = [
-        lines[i] for i in np.unique(np.linspace(0, len(lines) - 1, min(len(lines), MAX_EPOCHS)).round().astype(int))
-    ]
+    kept = [lines[i] for i in evenly(len(lines), most=MAX_EPOCHS)]
     series: dict[str, list[Any]] = {}
     for name, title in TITLES.items():
         values = [_number(line.get(name)) for line in kept]

@@ -30,6 +30,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     parts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]
     script = '"use strict";\n{\n' + "\n".join(parts) + "\n}\n"

@@ -9,12 +9,12 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Plane:
-    """Embeddings on their two principal axes.
+    """Embeddings on two principal axes.
 
     Attributes:
         z: of test images, (N, 2).
         rows: of the memory, (M, 2).
-        explained: share of the variance along each axis.
+        explained: share of the variance of the test images along each axis.
     """
 
     z: np.ndarray
@@ -23,7 +23,10 @@ class Plane:
 
 
 def principal_plane(z: np.ndarray, rows: np.ndarray) -> Plane:
-    """Principal component analysis of both together.
+    """Principal component analysis of test images; memory rows are put on the same axes.
+
+    They do not take part in it: training may leave them far from where the weights place images in eval mode, and the
+    axes would show that gap and nothing else.
 
     Args:
         z: embeddings, (N, D), D at least 1.
@@ -32,12 +35,12 @@ def principal_plane(z: np.ndarray, rows: np.ndarray) -> Plane:
     Returns:
         With signs that depend on the data alone: the largest weight of an axis is positive.
     """
-    both = np.concatenate([z, rows]).astype(np.float64)
-    both -= both.mean(axis=0)
-    values, vectors = np.linalg.eigh(both.T @ both)
+    centre = z.mean(axis=0, dtype=np.float64)
+    centred = z - centre
+    values, vectors = np.linalg.eigh(centred.T @ centred)
     axes = vectors[:, ::-1][:, :2]
     axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    places = both @ axes
+    places = np.concatenate([centred, rows - centre]) @ axes
     total = values.clip(min=0).sum()
     explained = values[::-1][:2].clip(min=0) / total if total > 0 else np.zeros(2)
     if axes.shape[1] == 1:  # embeddings of one number

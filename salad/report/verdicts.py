@@ -51,24 +51,35 @@ class Tile:
     note: str
 
 
+@dataclass(frozen=True)
+class Note:
+    """A sentence on the numbers.
+
+    Attributes:
+        text: the sentence.
+        is_good: whether it is good news; if not, it is shown as a warning.
+    """
+
+    text: str
+    is_good: bool = False
+
+
 def strength(found: Auc) -> float:
     """The AUC, turned round where it is below 0.5: what a value without a model can tell, if one knew its sign."""
     return max(found.value, 1 - found.value)
 
 
-def judge(summary: Summary) -> list[str]:
+def judge(summary: Summary) -> list[Note]:
     """What has to be said beside the AUC, a sentence each."""
     found = summary.auc
     if found is None:
-        return ["All images belong to one class, so there is no AUC and there are no curves."]
-    said = []
+        return [Note("All images belong to one class, so there is no AUC and there are no curves.")]
+    said: list[Note] = []
     if found.value < 0.5:
-        said.append(
-            f"The AUC is {found.value:.3f}, below 0.5: abnormal images mostly score lower than normal ones. "
-            "The sign of the score is left as it is."
-        )
+        what = f"The AUC is {found.value:.3f}, below 0.5: abnormal images mostly score lower than normal ones."
+        said.append(Note(f"{what} The sign of the score is left as it is."))
     if found.low <= 0.5 <= found.high:
-        said.append("The interval of the AUC holds 0.5: these images do not show that the model is better than chance.")
+        said.append(Note("The interval of the AUC holds 0.5: the model may be no better than chance."))
     known = {name: one for name, one in summary.baselines.items() if one}
     if known:
         said.append(_beside_baselines(found, *max(known.items(), key=lambda item: strength(item[1]))))
@@ -76,22 +87,21 @@ def judge(summary: Summary) -> list[str]:
         wanted, rate = summary.decision.specificity_wanted, summary.decision.confusion.specificity
         low, high = rate.interval
         if not low <= wanted <= high:
-            said.append(
-                f"The threshold was set for a specificity of {wanted:.0%} on validation normals, but reaches "
-                f"{rate.value:.1%} here: the normal images of both sets do not score alike."
-            )
+            what = f"The threshold was set for a specificity of {100 * wanted:g} % on validation normals"
+            here = f"reaches {100 * rate.value:.1f} % here: the normal images of both sets do not score alike"
+            said.append(Note(f"{what}, but {here}."))
     return said
 
 
-def _beside_baselines(found: Auc, name: str, best: Auc) -> str:
+def _beside_baselines(found: Auc, name: str, best: Auc) -> Note:
     turned = f", which is {strength(best):.3f} turned round" if best.value < 0.5 else ""
     what = f"the {NAMES.get(name, name)} of an image alone (AUC {best.value:.3f}{turned})"
     if found.value <= strength(best):
-        return f"The model does not beat {what}, a number that needs no model."
-    reach = max(best.high, 1 - best.low) if best.value < 0.5 else best.high
+        return Note(f"The model does not beat {what}, a number that needs no model.")
+    reach = 1 - best.low if best.value < 0.5 else best.high
     if found.low <= reach:
-        return f"The model is above {what}, but their intervals overlap."
-    return f"The model is above {what}, and their intervals do not overlap."
+        return Note(f"The model is above {what}, but their intervals overlap.")
+    return Note(f"The model is above {what}, and their intervals do not overlap.", is_good=True)
 
 
 def tiles(summary: Summary) -> list[Tile]:
@@ -112,7 +122,7 @@ def tiles(summary: Summary) -> list[Tile]:
     ):
         if rate:
             note = f"{rate.count} of {rate.of}, at the threshold of validation"
-            shown.append(Tile(name=name, value=f"{rate.value:.1%}".replace("%", " %"), note=note))
+            shown.append(Tile(name=name, value=f"{100 * rate.value:.1f} %", note=note))
     return shown
 
 
@@ -154,7 +164,7 @@ def _decision_rows(summary: Summary) -> list[Row]:
     found = summary.decision
     if found is None:
         return []
-    how = f"at or below it lie {found.specificity_wanted:.0%} of {found.num_val_normals} validation normals"
+    how = f"at or below it lie {100 * found.specificity_wanted:g} % of {found.num_val_normals} validation normals"
     rates = {"Sensitivity": found.confusion.sensitivity, "Specificity": found.confusion.specificity}
     singles = {"F1": found.confusion.f1, "Balanced accuracy": found.confusion.balanced_accuracy}
     rows = [Row(name="Threshold", value=f"{found.threshold:.6g}", note=how)]

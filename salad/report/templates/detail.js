@@ -1,6 +1,6 @@
 // The dialog with everything about one image.
 const dialog = byId("detail");
-const titles = { input: "Image, as the network sees it", recon: "Reconstruction", error: data.words.error, memory: "Unlike the nearest normal images, place by place" };
+const titles = { input: "Image, as the network sees it", recon: "Reconstruction", error: data.words.error, memory: data.words.memory };
 let sequence = [], current = 0;
 
 // Pictures that stand in a card already are not in the data again.
@@ -10,8 +10,9 @@ function picturesOf(i) {
   return found;
 }
 
-function view(title, source, name) {
-  return element("figure", {}, element("img", { src: source, alt: `${title} of ${name}` }), element("figcaption", { textContent: title }));
+function view(title, source, name, hasScale = false) {
+  const scale = hasScale ? [element("div", { className: "scale" })] : [];
+  return element("figure", {}, element("img", { src: source, alt: `${title} of ${name}` }), ...scale, element("figcaption", { textContent: title }));
 }
 
 function neighbourList(item) {
@@ -31,10 +32,10 @@ function showDetail() {
   byId("detail-place").textContent = `${current + 1} of ${sequence.length}`;
   const called = item.score > threshold ? "abnormal" : "normal";
   const facts = [`${className(item.label)}, called ${called} at ${short(threshold)}`, `score ${short(item.score)}`];
-  if (item.percentile !== null) facts.push(`above ${item.percentile} % of validation normals`);
+  if (item.percentile !== null) facts.push(`percentile ${item.percentile} of validation normals`);
   const body = [element("p", {}, element("span", { className: `mark ${className(item.label)}` }), [...facts, ...item.facts, ...item.findings].join(" · "))];
   const views = element("div", { className: "views" });
-  for (const kind of Object.keys(titles)) if (pictures[kind]) views.append(view(titles[kind], pictures[kind], item.name));
+  for (const kind of Object.keys(titles)) if (pictures[kind]) views.append(view(titles[kind], pictures[kind], item.name, kind === "error" || kind === "memory"));
   if (!views.children.length) views.append(view("Image, small", item.thumb, item.name));
   body.push(views);
   if (item.neighbours?.length) {

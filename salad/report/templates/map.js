@@ -1,9 +1,17 @@
 // The map of embeddings: hover, click, arrows.
 const plane = byId("plane"), tip = byId("tip");
+const withRows = byId("with-rows");
 let chosen = -1, marks = [], places = [];
 
+const span = (points, i) => Math.max(...points.map((one) => one[i])) - Math.min(...points.map((one) => one[i]));
+// Where the rows lie so far off that the test images would be a blot, they are left out at first.
+const everyPoint = [...data.map.items, ...data.map.rows];
+withRows.checked = [0, 1].every((i) => span(data.map.items, i) > 0.3 * span(everyPoint, i));
+withRows.parentNode.hidden = data.map.rows.length === 0;
+
 function drawPlane() {
-  const every = [...data.map.items, ...data.map.rows];
+  const rows = withRows.checked ? data.map.rows : [];
+  const every = [...data.map.items, ...rows];
   const ends = (i) => {
     const values = every.map((one) => one[i]), low = Math.min(...values), high = Math.max(...values), margin = (high - low) * 0.04 || 1;
     return [low - margin, high + margin];
@@ -11,7 +19,7 @@ function drawPlane() {
   const [first, second] = data.map.explained.map(percent);
   const plot = axes(plane, { height: Math.min(560, Math.max(320, plane.clientWidth * 0.6)), x: ends(0), y: ends(1),
     xName: `first axis (${first} of the variance)`, yName: `second axis (${second})` });
-  for (const [x, y] of data.map.rows) drawn(plot.svg, "circle", { class: "row", r: 2, cx: plot.x(x).toFixed(1), cy: plot.y(y).toFixed(1) });
+  for (const [x, y] of rows) drawn(plot.svg, "circle", { class: "row", r: 2, cx: plot.x(x).toFixed(1), cy: plot.y(y).toFixed(1) });
   places = data.map.items.map(([x, y]) => [plot.x(x), plot.y(y)]);
   marks = places.map(([x, y], i) => {
     const big = items[i].groups.length ? 1.35 : 1, r = 4 * big;
@@ -36,7 +44,7 @@ function choose(i) {
   const item = items[i], [x, y] = places[i];
   marks[i].classList.add("chosen");
   marks[i].parentNode.append(marks[i]); // on top
-  const percentile = item.percentile === null ? "" : `, above ${item.percentile} % of validation normals`;
+  const percentile = item.percentile === null ? "" : `, percentile ${item.percentile} of validation normals`;
   const said = `${className(item.label)}, score ${short(item.score)}${percentile}`;
   tip.replaceChildren(element("img", { src: item.thumb, alt: "" }), element("div", {}, element("b", { textContent: said }), element("br"), element("span", { textContent: item.name })));
   const scale = plane.clientWidth / Math.max(plane.clientWidth, 200);
@@ -74,4 +82,5 @@ plane.addEventListener("keydown", (event) => {
   }
   event.preventDefault();
 });
+withRows.addEventListener("change", drawPlane);
 keepDrawn(plane, drawPlane);

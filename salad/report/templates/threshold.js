@@ -49,7 +49,7 @@ function setThreshold(value) {
 function drawHistogram() {
   const { shares } = levels, tallest = Math.max(...Object.values(shares).flat(), 1e-9);
   const half = 128, gap = 26;
-  const plot = axes(histogram, { height: 2 * half + gap + 50, x: [lowest, highest], y: [0, 1], yTicks: 0.1, xName: "score", left: 46 });
+  const plot = axes(histogram, { height: 2 * half + gap + 50, x: [lowest, highest], y: [0, 1], yTicks: 0, xName: "score", left: 46 });
   const clip = drawn(plot.svg, "clipPath", { id: "above" });
   const region = drawn(clip, "rect", { y: 0, height: plot.height });
   const rows = [["normal", half], ["abnormal", 2 * half + gap]];

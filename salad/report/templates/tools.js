@@ -35,7 +35,7 @@ function wilson(count, of) {
 // Round values between two ends, some `wanted` of them.
 function ticks(low, high, wanted) {
   const raw = (high - low) / wanted || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => one >= raw * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= raw * 0.999);
   const found = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(10)));
   return found;
@@ -43,12 +43,12 @@ function ticks(low, high, wanted) {
 
 // An empty plot with axes; `x` and `y` of what it returns turn values into pixels.
 function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 46, bottom = 38, yTicks = 5, xTicks = 6, yText = short }) {
-  const width = Math.max(host.clientWidth, 200), top = title ? 24 : 10, right = 12;
+  const width = Math.max(host.clientWidth, 200), top = title ? 24 : 10, right = 20;
   host.replaceChildren();
   const svg = drawn(host, "svg", { viewBox: `0 0 ${width} ${height}`, width, height });
   const toX = (value) => left + (value - x[0]) / (x[1] - x[0] || 1) * (width - left - right);
   const toY = (value) => height - bottom - (value - y[0]) / (y[1] - y[0] || 1) * (height - bottom - top);
-  for (const value of ticks(...y, yTicks)) {
+  for (const value of yTicks ? ticks(...y, yTicks) : []) {
     drawn(svg, "line", { class: "rule", x1: left, x2: width - right, y1: toY(value), y2: toY(value) });
     drawn(svg, "text", { class: "tick", x: left - 6, y: toY(value) + 4, "text-anchor": "end" }, yText(value));
   }
