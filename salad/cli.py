@@ -122,7 +122,7 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     if declared.metadata["choices"]:
         given_type = click.Choice(declared.metadata["choices"])
     default = declared.default
-    shown_value = "off" if kind is bool else default[0] if many else default
+    shown_value = ("on" if default else "off") if kind is bool else default[0] if many else default
     shown = "" if default is None else f"  [default: {shown_value}]"
     return click.Option(
         [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],
@@ -171,11 +171,17 @@ def test(given: dict[str, Any], team: Team) -> None:
     folder = RunFolder(config.xp_path, writes=team.is_first)
     log_to(folder)
     result = run_test(config, checkpoint, team=team)
+    located = None
+    if config.heatmaps is not None:
+        from salad.overlays import draw_heatmaps
+
+        located = draw_heatmaps(config, checkpoint, result, folder=config.heatmaps, team=team)
     if not team.is_first:
         return
     summary = summarise(result, specificity=config.specificity, seed=config.seed)
-    write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed)
-    for name, value in summary.rows():
+    facts = {"heatmaps": located.as_json()} if located else {}
+    write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed, **facts)
+    for name, value in [*summary.rows(), *(located.rows() if located else [])]:
         logger.info("%-30s %s", name, value)
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"

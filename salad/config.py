@@ -223,6 +223,12 @@ class Config:
         commands=(TEST,),
     )
 
+    heatmaps: Path | None = option(
+        None,
+        "Folder for a picture of each test image with its heatmaps; where a data set has boxes or masks, these are "
+        "compared with them  [default: none]",
+        commands=(TEST,),
+    )
     report: bool = option(
         True,
         "Write report.html, a page to look at without a network, and figures for papers.",

@@ -8,7 +8,8 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from salad.datasets.normalize import normalize
 from salad.datasets.sample import NORMAL, Images, Split
 from salad.errors import InputError
 from salad.evaluate import find_row_labels
-from salad.heatmaps import MIN_NORMALS, ErrorLevels, error_maps, measure_levels, memory_maps, overlay
+from salad.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps, overlay
 from salad.prepare import find_images, make_loader, scan_images
 from salad.search import nearest
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 NUM_NEIGHBOURS = 5
-HIGH_DEVIATIONS = 6.0  # where the colours of error maps end, in standard deviations
-HIGH_ERROR = 0.5  # the same without known deviations, in units of [-1, 1] images
-HIGH_DISTANCE = 0.5  # where the colours of memory maps end, one minus a cosine
+MOST_NORMALS = 500  # of val/ that errors and distances are measured on
+DEVIATIONS_RANGE = (1.0, 6.0)  # where colours begin and end, in standard deviations above the mean of normals
+RAW_RANGE = (0.1, 0.6)  # the same of errors where these are not known
+DISTANCE_RANGE = (0.1, 0.6)  # and of distances
 
 TrainImages = Callable[[list[int]], np.ndarray]
 """From places among the rows to the pixels of their images, (n, S, S) uint8."""
@@ -67,7 +69,8 @@ class Explanation:
         memory_map: one minus the cosine of local features to the nearest of those that the neighbours have at the same
             place, (S, S); None where the training images are not at hand.
         neighbours: normal training images, nearest first; several views of one count once.
-        is_standardized: whether the error map is in standard deviations.
+        error_range: values of the error map at which its colours begin and end; the same for all images of a run.
+        memory_range: the same of the memory map.
     """
 
     pixels: np.ndarray
@@ -75,22 +78,34 @@ class Explanation:
     error_map: np.ndarray
     memory_map: np.ndarray | None
     neighbours: tuple[Neighbour, ...]
-    is_standardized: bool = False
+    error_range: tuple[float, float] = RAW_RANGE
+    memory_range: tuple[float, float] = DISTANCE_RANGE
 
     @property
-    def error_high(self) -> float:
-        """Where the colours of the error map end; the same for all images of a run."""
-        return HIGH_DEVIATIONS if self.is_standardized else HIGH_ERROR
+    def is_standardized(self) -> bool:
+        """Whether the error map is in standard deviations."""
+        return self.error_range == DEVIATIONS_RANGE
 
     @property
     def error_overlay(self) -> np.ndarray:
         """The error map over the image, (S, S, 3), uint8."""
-        return overlay(self.pixels, self.error_map, high=self.error_high)
+        return overlay(self.pixels, self.error_map, between=self.error_range)
 
     @property
     def memory_overlay(self) -> np.ndarray | None:
         """The memory map over the image, (S, S, 3), uint8; None without one."""
-        return None if self.memory_map is None else overlay(self.pixels, self.memory_map, high=HIGH_DISTANCE)
+        return None if self.memory_map is None else overlay(self.pixels, self.memory_map, between=self.memory_range)
+
+
+class Seen(NamedTuple):
+    """What there is to see in a batch: `recon` (B, 3, S, S), maps (B, S, S), and the neighbours with their pixels."""
+
+    grey: Tensor
+    recon: Tensor
+    errors: Tensor  # in [0, 2]
+    distances: Tensor | None
+    near: list[list[tuple[int, float]]]  # of each image: places among the rows, and angles
+    normal: dict[int, np.ndarray]  # pixels by place
 
 
 class Explainer:
@@ -127,6 +142,7 @@ class Explainer:
         self.kind = kind
         self.num_neighbours = num_neighbours
         self.levels = levels
+        self.memory_range = DISTANCE_RANGE
         self.most_rows = max(Counter(row_names).values())  # of one image
 
     @torch.no_grad()
@@ -139,35 +155,34 @@ class Explainer:
         Raises:
             InputError: a training image can no longer be read.
         """
-        grey = normalize(grey.to(self.device), self.kind)
-        images = _to_network(grey)
-        z, recon = self.network(images)
-        errors = error_maps(images, recon)
-        if self.levels is not None:
-            errors = self.levels.deviations(errors)
-        near = [self._neighbours(cosines, index) for cosines, index in zip(*self._nearest(z), strict=True)]
-        normal, memory = self._compare(images, [[place for place, _ in one] for one in near])
-        greys = ((recon.mean(dim=1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        seen = self.look_at(grey)
+        errors = seen.errors if self.levels is None else self.levels.deviations(seen.errors)
+        recon = ((seen.recon.mean(dim=1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         return [
             Explanation(
-                pixels=grey[i, 0].cpu().numpy(),
-                recon=greys[i].cpu().numpy(),
+                pixels=seen.grey[i, 0].cpu().numpy(),
+                recon=recon[i].cpu().numpy(),
                 error_map=errors[i].float().cpu().numpy(),
-                memory_map=None if memory is None else memory[i].float().cpu().numpy(),
+                memory_map=None if seen.distances is None else seen.distances[i].float().cpu().numpy(),
                 neighbours=tuple(
-                    Neighbour(name=self.row_names[place], angle=angle, pixels=normal.get(place))
-                    for place, angle in near[i]
+                    Neighbour(name=self.row_names[place], angle=angle, pixels=seen.normal.get(place))
+                    for place, angle in seen.near[i]
                 ),
-                is_standardized=self.levels is not None,
+                error_range=RAW_RANGE if self.levels is None else DEVIATIONS_RANGE,
+                memory_range=self.memory_range,
             )
             for i in range(len(grey))
         ]
 
-    def error_maps(self, grey: Tensor) -> Tensor:
-        """Error maps (B, S, S) of a batch (B, 1, S, S), uint8, in [0, 2]."""
-        with torch.no_grad():
-            images = _to_network(normalize(grey.to(self.device), self.kind))
-            return error_maps(images, self.network(images)[1])
+    @torch.no_grad()
+    def look_at(self, grey: Tensor) -> Seen:
+        """The maps of a batch, (B, 1, S, S), uint8, as tensors on the device."""
+        grey = normalize(grey.to(self.device), self.kind)
+        images = _to_network(grey)
+        z, recon = self.network(images)
+        near = [self._neighbours(cosines, index) for cosines, index in zip(*self._nearest(z), strict=True)]
+        normal, distances = self._compare(images, [[place for place, _ in one] for one in near])
+        return Seen(grey, recon, error_maps(images, recon), distances, near, normal)
 
     def _nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and places of the nearest rows, in falling order, enough for so many different images."""
@@ -228,7 +243,7 @@ def make_explainer(config: Config, checkpoint: Checkpoint, network: Network, dev
         device=device,
         kind=config.normalize,
     )
-    explainer.levels = measure_error_levels(config, explainer)
+    measure_on_normals(config, explainer)
     return explainer
 
 
@@ -255,11 +270,11 @@ def find_training_images(config: Config, checkpoint: Checkpoint) -> tuple[Split 
     return train, find_images(config, train, name="train")
 
 
-def measure_error_levels(config: Config, explainer: Explainer) -> ErrorLevels | None:
-    """The error levels of the normal images in val/; None where there are too few.
+def measure_on_normals(config: Config, explainer: Explainer) -> None:
+    """Give an explainer the levels of normal images in val/ and, for memory maps, a range of colours of their own.
 
     Raises:
-        InputError: one cannot be read and --on_bad_image is not skip.
+        InputError: an image cannot be read and --on_bad_image is not skip.
     """
     try:
         val = read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
@@ -268,10 +283,20 @@ def measure_error_levels(config: Config, explainer: Explainer) -> ErrorLevels | 
         val = None
     if val is None or val.num_normal < MIN_NORMALS:
         logger.info("error maps are not standardized: that needs %d normal images in val/", MIN_NORMALS)
-        return None
+        return
     val = scan_images(config, {"val": val.only_normal()})["val"]
-    loader = make_loader(config, val, explainer.device)
-    return measure_levels(explainer.error_maps(batch.grey) for batch in loader.epoch(0))
+    errors, distances = Levels(), Levels()
+    loader = make_loader(config, val, explainer.device, seed=0)  # shuffled, for only some of many are looked at
+    for batch in islice(loader.epoch(0), -(-MOST_NORMALS // config.batch_size)):
+        seen = explainer.look_at(batch.grey)
+        errors.add(seen.errors)
+        if seen.distances is not None:
+            distances.add(seen.distances)
+    explainer.levels = errors.measured()
+    if (found := distances.measured()) is not None:
+        low, high = DEVIATIONS_RANGE
+        mean, std = float(found.mean.mean()), float(found.std.square().mean().sqrt())
+        explainer.memory_range = mean + low * std, mean + high * std
 
 
 def _to_network(grey: Tensor) -> Tensor:

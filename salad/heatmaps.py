@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,28 +53,36 @@ class ErrorLevels:
         return (maps - self.mean) / self.std
 
 
-def measure_levels(batches: Iterable[Tensor]) -> ErrorLevels | None:
+class Levels:
     """Mean and standard deviation at each place, of maps that come in batches and are not kept.
 
-    Args:
-        batches: error maps of normal images, (B, S, S) each.
-
-    Returns:
-        None where there are fewer than `MIN_NORMALS` maps. A standard deviation that is far below that of most
-        places is raised to a tenth of their mean.
+    The moments run as in Chan, Golub and LeVeque (1979), which loses no digits.
     """
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for maps in batches:  # Chan, Golub and LeVeque (1979)
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = torch.zeros(())
+        self.squares = torch.zeros(())  # of the differences from the mean
+
+    def add(self, maps: Tensor) -> None:
+        """Count some maps, (B, S, S)."""
+        total = self.count + len(maps)
         of_batch = maps.mean(dim=0)
-        difference = of_batch - mean.to(maps)
-        total = count + len(maps)
-        squares = squares.to(maps) + (maps - of_batch).square().sum(dim=0)
-        squares = squares + difference.square() * (count * len(maps) / total)
-        mean, count = mean.to(maps) + difference * (len(maps) / total), total
-    if count < MIN_NORMALS:
-        return None
-    std = (squares / (count - 1)).sqrt()
-    return ErrorLevels(mean, std.clamp(min=max(LEAST_STD * float(std.mean()), 1e-6)))
+        difference = of_batch - self.mean.to(maps)
+        squares = (maps - of_batch).square().sum(dim=0) + difference.square() * (self.count * len(maps) / total)
+        self.mean = self.mean.to(maps) + difference * (len(maps) / total)
+        self.squares = self.squares.to(maps) + squares
+        self.count = total
+
+    def measured(self) -> ErrorLevels | None:
+        """The levels; None of fewer than `MIN_NORMALS` maps.
+
+        A standard deviation that is far below that of most places is raised to a tenth of their mean.
+        """
+        if self.count < MIN_NORMALS:
+            return None
+        std = (self.squares / (self.count - 1)).sqrt()
+        return ErrorLevels(self.mean, std.clamp(min=max(LEAST_STD * float(std.mean()), 1e-6)))
 
 
 def memory_maps(features: Tensor, normal: Tensor, neighbours: Tensor, *, isize: int) -> Tensor:
@@ -99,18 +106,19 @@ def memory_maps(features: Tensor, normal: Tensor, neighbours: Tensor, *, isize: 
     return F.interpolate(maps[:, None], size=(isize, isize), mode="bilinear")[:, 0]
 
 
-def overlay(pixels: np.ndarray, heat: np.ndarray, *, high: float = 1.0) -> np.ndarray:
+def overlay(pixels: np.ndarray, heat: np.ndarray, *, between: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
     """A map in colour over its image; the same value has the same colour in every image.
 
     Args:
         pixels: (S, S), uint8.
-        heat: (S, S); where it is 0 or less the image is left as it is.
-        high: the value from which on colour and opacity no longer change.
+        heat: (S, S).
+        between: up to the first value the image is left as it is, from the second on the colour no longer changes.
 
     Returns:
         (S, S, 3), uint8.
     """
-    share = np.clip(heat / high, 0, 1).astype(np.float32)
+    low, high = between
+    share = np.clip((heat - low) / (high - low), 0, 1).astype(np.float32)
     opacity = MOST_OPAQUE * np.sqrt(share)[..., None]
     grey = np.repeat(pixels[..., None].astype(np.float32), 3, axis=2)
     return np.rint(grey + opacity * (colours(share) - grey)).astype(np.uint8)

@@ -63,7 +63,7 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
         logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
         return train, val if val and val.num_normal else None
     logger.info("val: %s; the best AUC picks model.tar", val)
-    baselines = measure_baselines(val, decoder=_decoder(config), num_threads=config.n_jobs_dataloader)
+    baselines = measure_baselines(val, decoder=make_decoder(config), num_threads=config.n_jobs_dataloader)
     for line in baseline_lines(baselines) if baselines else ():
         logger.info("%s", line)
     return train, val
@@ -120,7 +120,7 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     """
     return scan(
         splits,
-        decoder=_decoder(config),
+        decoder=make_decoder(config),
         num_threads=config.n_jobs_dataloader,
         on_bad_image=config.on_bad_image,
         cache=choose_folder(config.cache, config.data_path),
@@ -138,13 +138,14 @@ def find_images(config: Config, split: Split, *, name: str) -> Images:
     """
     folder = choose_folder(config.cache, config.data_path)
     if split.images is None and folder is not None:
-        where = folder / f"{name}-{_decoder(config).key}.json"
-        cached = find_cached(split.samples, where, data_path=config.data_path, decoder=_decoder(config))
-        return cached or DecodedImages(split.samples, decoder=_decoder(config))
-    return split.images or DecodedImages(split.samples, decoder=_decoder(config))
+        where = folder / f"{name}-{make_decoder(config).key}.json"
+        cached = find_cached(split.samples, where, data_path=config.data_path, decoder=make_decoder(config))
+        return cached or DecodedImages(split.samples, decoder=make_decoder(config))
+    return split.images or DecodedImages(split.samples, decoder=make_decoder(config))
 
 
-def _decoder(config: Config) -> Decoder:
+def make_decoder(config: Config) -> Decoder:
+    """How the images of a run are read."""
     return Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
 
 

@@ -168,9 +168,10 @@ def cached_images(
 def find_cached(samples: list[Sample], index_path: Path, *, data_path: Path, decoder: Decoder) -> CachedImages | None:
     """Some images of a cache as it is; None where it does not hold all of them."""
     cache = _load(index_path, decoder.isize)
-    rows = [cache and cache.rows.get(_stamp(sample, data_path)) for sample in samples]
-    items = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row]
-    return CachedImages(cache, items, decoder=decoder) if cache and len(items) == len(samples) else None
+    with contextlib.suppress(KeyError):
+        if cache:
+            return CachedImages(cache, [(one, cache.rows[_stamp(one, data_path)]) for one in samples], decoder=decoder)
+    return None
 
 
 def _stamp(sample: Sample, data_path: Path) -> Stamp:

@@ -49,13 +49,23 @@ def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> Gr
     Raises:
         InputError: the file cannot be read as one whole image of at most `MAX_PIXELS`.
     """
+    grey = _read(path, isize)
+    return np.asarray(to_square(grey, isize, resize, trim=trim))
+
+
+def read_whole(path: Path) -> Image.Image:
+    """Decode a file to a grey image of its own size, in mode L; see `read_image`."""
+    return _read(path, MAX_PIXELS)
+
+
+def _read(path: Path, isize: int) -> Image.Image:
     # of all threads, once and for all: what Pillow only warns about is either harmless or refused below
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         _check_file(path)
         # opened here, because a file that Pillow maps into memory and another program cuts kills the process
         with path.open("rb") as file:
-            grey = _decode(file, path.suffix, isize)
+            return _decode(file, path.suffix, isize)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
@@ -64,7 +74,6 @@ def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> Gr
     except Exception as error:  # decoders raise every kind at a damaged file
         reason = printable(getattr(error, "strerror", None) or error) or type(error).__name__
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
-    return np.asarray(to_square(grey, isize, resize, trim=trim))
 
 
 def _decode(file: BinaryIO, suffix: str, isize: int) -> Image.Image:

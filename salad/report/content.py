@@ -9,7 +9,6 @@ import numpy as np
 
 from salad.config import Config
 from salad.datasets.sample import Sample, printable
-from salad.explain import HIGH_DISTANCE
 from salad.report import curves
 from salad.report.details import Detail
 from salad.report.history import History
@@ -153,11 +152,11 @@ def words(config: Config, *, details: Sequence[Detail], k: int | None) -> dict[s
     angle = "Angles between embeddings, as shares of π: 0 is the same direction, 0.5 unrelated."
     if config.score == "knn":
         angle += f" The score is the mean angle to the {k} nearest memory rows."
-    scale = f" ({details[0].error_scale})" if details else ""
+    scales = details[0].scales if details else {}
     return {
         "angle": angle,
-        "error": f"Reconstruction error{scale}",
-        "memory": f"Unlike the nearest normal images, place by place (0 to {HIGH_DISTANCE:g}, one minus a cosine)",
+        "error": f"Reconstruction error; {scales.get('error', '')}",
+        "memory": f"Unlike the nearest normal images, place by place; {scales.get('memory', '')}",
         "no_neighbours": "No explanation: the model's maps and neighbours could not be made; the log says why.",
     }
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 MAX_SIDE = 256  # of a picture, in pixels
 NEIGHBOUR_SIDE = 112
-ABOVE = "standard deviations above validation normals"
-PLAIN = "of 2, where a white pixel in place of a black one is 2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +28,14 @@ class Detail:
         heat: the map over it that tells most, (S, S, 3) uint8: of the memory, or else of the error.
         pictures: ``input``, ``recon``, ``error`` and, where there is one, ``memory``, as data URIs.
         neighbours: name, angle as a fraction of pi, and picture or None, of the nearest normal images.
-        error_scale: what the colours of the error map mean.
+        scales: what the colours of each map begin and end at; the same for all images.
     """
 
     input: np.ndarray
     heat: np.ndarray
     pictures: dict[str, str]
     neighbours: list[tuple[str, float, str | None]]
-    error_scale: str
+    scales: dict[str, str]
 
 
 def explain_cases(
@@ -55,6 +53,7 @@ def explain_cases(
 
 def _detail(found: Explanation) -> Detail:
     error, memory = found.error_overlay, found.memory_overlay
+    unit = "standard deviations above validation normals" if found.is_standardized else "of 2, black for white"
     pictures = {"input": found.pixels, "recon": found.recon, "error": error}
     if memory is not None:
         pictures["memory"] = memory
@@ -70,5 +69,12 @@ def _detail(found: Explanation) -> Detail:
             )
             for one in found.neighbours
         ],
-        error_scale=f"0 to {found.error_high:g} " + (ABOVE if found.is_standardized else PLAIN),
+        scales={
+            "error": _scale(found.error_range, unit),
+            "memory": _scale(found.memory_range, "of one minus a cosine"),
+        },
     )
+
+
+def _scale(ends: tuple[float, float], unit: str) -> str:
+    return f"colours from {ends[0]:.2g} to {ends[1]:.2g} {unit}"

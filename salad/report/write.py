@@ -65,7 +65,7 @@ def write_report(
     threshold, note = content.start_threshold(result, summary)
     cases = choose_cases(result.labels, result.scores, threshold=threshold)
     details = explain(config, checkpoint, images, list(cases))
-    page = _page(
+    page = make_page(
         result,
         summary,
         config=config,
@@ -110,7 +110,7 @@ def explain(config: Config, checkpoint: Checkpoint, images: Images, places: Sequ
         return []
 
 
-def _page(
+def make_page(
     result: Result,
     summary: Summary,
     *,
@@ -123,6 +123,20 @@ def _page(
     command: str,
     folder: RunFolder,
 ) -> str:
+    """The text of report.html; see `write_report`.
+
+    Args:
+        result: of the test images.
+        summary: of the same.
+        config: of the scoring.
+        checkpoint: what it scored with.
+        cases: the groups of the images of the gallery, by place.
+        details: of these, in their order; empty where nothing explains them.
+        threshold: where the slider starts.
+        threshold_note: why there.
+        command: what was typed.
+        folder: where metrics.jsonl may lie besides the folder of the checkpoint.
+    """
     assert result.split.images is not None, "write_report asks"
     places = draw_others(len(result.scores), known=list(cases), most=MAX_POINTS, seed=config.seed)
     thumbs = thumbnails(
