@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from salad.datasets.sample import Images
     from salad.explain import Explainer, Explanation
 
-MAX_SIDE = 256  # of a picture, in pixels
-NEIGHBOUR_SIDE = 112
+MAX_SIDE = 224  # of a picture, in pixels
+NEIGHBOUR_SIDE = 96
 
 
 @dataclass(frozen=True, kw_only=True)
