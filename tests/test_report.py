@@ -24,7 +24,7 @@ from salad.memory import MemoryBank
 from salad.metrics import auc
 from salad.rates import Confusion
 from salad.report import curves, details, history, write
-from salad.report.cases import choose_cases, draw_others
+from salad.report.cases import choose_cases, draw_others, members
 from salad.report.details import Detail
 from salad.report.pictures import data_uri
 from salad.report.plane import principal_plane
@@ -168,6 +168,12 @@ def test_cases_are_ends_and_mistakes_each_once(pairs, threshold, each):
         assert len(places) == min(each, wrong.sum()) and wrong[places].all()
         worst = np.sort(scores[wrong])[: len(places)] if name == "miss" else np.sort(scores[wrong])[::-1][: len(places)]
         assert sorted(scores[places]) == sorted(worst)
+
+
+def test_members_of_a_group_begin_with_the_worst():
+    labels, scores = [0, 0, 1, 1, 1, 0], np.array([9, 5, 1, 0, 7, 2.0])
+    cases = choose_cases(labels, scores, threshold=4, each=3)
+    assert members(cases, most=2) == {"anomalous": [0, 4], "miss": [3, 2], "alarm": [0, 1], "normal": [3, 2]}
 
 
 def test_others_are_drawn_besides_the_known():

@@ -43,6 +43,16 @@ def choose_cases(
     return {place: groups[place] for place in falling.tolist() if place in groups}
 
 
+def members(cases: dict[int, tuple[str, ...]], *, most: int) -> dict[str, list[int]]:
+    """The places of each group that has any, the most telling first, at most so many."""
+    found = {}
+    for name in GROUPS:
+        places = [place for place, groups in cases.items() if name in groups]
+        if places:
+            found[name] = (places[::-1] if name in ("miss", "normal") else places)[:most]
+    return found
+
+
 def draw_others(num_images: int, *, known: Sequence[int], most: int, seed: int) -> list[int]:
     """Places of images for the map: the known ones, and others drawn at random until there are so many."""
     others = np.setdiff1d(np.arange(num_images), np.asarray(known, dtype=int))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from salad.datasets.sample import printable
-from salad.report.pictures import data_uri, read_pixels
+from salad.report.pictures import data_uri, read_pixels, smaller
 
 if TYPE_CHECKING:
     from salad.datasets.sample import Images
@@ -24,8 +24,8 @@ class Detail:
     """What explains the score of one image.
 
     Attributes:
-        input: the image as the network sees it, (S, S) uint8.
-        heat: the map over it that tells most, (S, S, 3) uint8: of the memory, or else of the error.
+        input: the image as the network sees it, (T, T) uint8, T at most `MAX_SIDE`.
+        heat: the map over it that tells most, (T, T, 3) uint8: of the memory, or else of the error.
         pictures: ``input``, ``recon``, ``error`` and, where there is one, ``memory``, as data URIs.
         neighbours: name, angle as a fraction of pi, and picture or None, of the nearest normal images.
         scales: what the colours of each map begin and end at; the same for all images.
@@ -58,8 +58,8 @@ def _detail(found: Explanation) -> Detail:
     if memory is not None:
         pictures["memory"] = memory
     return Detail(
-        input=found.pixels,
-        heat=error if memory is None else memory,
+        input=smaller(found.pixels, most=MAX_SIDE),
+        heat=smaller(error if memory is None else memory, most=MAX_SIDE),
         pictures={name: data_uri(pixels, most=MAX_SIDE) for name, pixels in pictures.items()},
         neighbours=[
             (

@@ -26,11 +26,16 @@ def data_uri(pixels: np.ndarray, *, most: int) -> str:
         pixels: (H, W) or (H, W, 3), uint8.
         most: pixels along its longer side; larger ones are made smaller.
     """
+    buffer = io.BytesIO()
+    Image.fromarray(smaller(pixels, most=most)).save(buffer, "WEBP", quality=QUALITY, method=2)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def smaller(pixels: np.ndarray, *, most: int) -> np.ndarray:
+    """The same (H, W) or (H, W, 3), uint8, with at most so many pixels along its longer side."""
     image = Image.fromarray(pixels)
     image.thumbnail((most, most))
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=QUALITY, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return np.asarray(image)
 
 
 def read_pixels(images: Images, places: list[int], *, num_threads: int) -> torch.Tensor:
