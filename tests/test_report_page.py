@@ -286,7 +286,7 @@ def test_print_leaves_the_controls_out(chromium, made, tmp_path):
         page.emulate_media(media="print")
         assert not page.locator("#slider").is_visible() and not page.locator("#filters").is_visible()
         assert page.locator(".card").first.is_visible()
-        keep(page, "print", tmp_path)
+        keep(page, "print", tmp_path, full_page=False)
 
 
 def test_without_scripts_numbers_and_gallery_remain(chromium, made):
