@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,22 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
         from salad.comparison import FORMATS, compare_runs
 
         click.echo(FORMATS[form](compare_runs(runs)))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER, metavar="RUN...")
+@click.option("--out", type=FOLDER, help="Draw into this file (.png, .svg or .pdf) rather than in the terminal.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def curves(runs: tuple[Path, ...], out: Path | None, debug: bool) -> None:
+    """Draw every term of the loss and the validation AUC of one or several runs; RUN is an XP_PATH."""
+    with exit_status(debug=debug):
+        from salad.curves import as_text, draw, read_runs
+
+        found = read_runs(runs)
+        if out is not None:
+            draw(found, out)
+        else:
+            click.echo(as_text(found, width=shutil.get_terminal_size().columns))
 
 
 if __name__ == "__main__":

@@ -137,8 +137,11 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
 @command_of(TRAIN)
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
-    Config(**given)  # cheap checks before anything heavy
+    config = Config(**given)  # cheap checks before anything heavy
+    from salad.follow import check_packages
     from salad.run_folder import RunFolder, log_to
+
+    check_packages(config)
     from salad.training import run_training
 
     folder = RunFolder(given["xp_path"], writes=team.is_first)

@@ -267,6 +267,15 @@ class Config:
     keep: int | None = option(
         None, "Rounds whose checkpoints are kept, the newest  [default: all]", low=1, commands=(TRAIN,), may_change=True
     )
+    tensorboard: bool = option(
+        False, "Write event files for TensorBoard, too, into XP_PATH/tensorboard.", commands=(TRAIN,), may_change=True
+    )
+    mlflow: str | None = option(
+        None,
+        "URI of the MLflow server, or folder, that gets the options and every epoch, too  [default: none]",
+        commands=(TRAIN,),
+        may_change=True,
+    )
     on_collapse: str = option(
         "warn",
         "When all embeddings become one point: warn, or stop the run.",

@@ -259,11 +259,8 @@ def find_training_images(config: Config, checkpoint: Checkpoint) -> tuple[Split 
     except InputError as error:
         logger.info("no memory maps: they need the training images (%s)", error)
         return None, None
-    num_rows = len(checkpoint.bank.rows)
-    # a published file tells only how many images there were
-    found, known = f"{len(train.samples)} images", f"{num_rows} images"
-    if "images" in checkpoint.training:
-        found, known = train.fingerprint, checkpoint.training["images"]
+    known = checkpoint.training.get("images", f"{len(checkpoint.bank.rows)} images")  # a published file tells no more
+    found = train.fingerprint if "images" in checkpoint.training else f"{len(train.samples)} images"
     if found != known:
         logger.info("no memory maps: the model was trained on %s, but train/ holds %s", known, found)
         return None, None

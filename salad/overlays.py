@@ -28,7 +28,7 @@ from salad.result import Result
 logger = logging.getLogger(__name__)
 
 PANEL = 384  # pixels along a side, at least
-MARGIN, STRIP, FONT_SIZE = 8, 44, 13
+MARGIN, STRIP, FONT_SIZE, BAR = 8, 44, 13, 160
 BACKGROUND, INK = (18, 18, 18), (235, 235, 235)  # dark, as films are read
 MARK = (86, 180, 233)  # sky blue of Okabe and Ito: no colour of the maps, and told apart from them by everybody
 MAX_NAME = 120  # characters of a file name, which others may limit to 255 bytes
@@ -127,35 +127,30 @@ def draw(
         mask: what experts marked, (S, S), outlined in all panels; None without.
     """
     rank = "" if percentile is None else f", above {percentile:.0f} % of normal images"
-    unit = "standard deviations above normal" if found.is_standardized else "of 2"
-    panels: list[tuple[np.ndarray, str, tuple[float, float] | None, str]] = [
-        (found.pixels, f"score {score:.4g}{rank}", None, ""),
-        (found.error_overlay, "reconstruction error", found.error_range, unit),
+    unit = "SD above normal images" if found.is_standardized else "of at most 2"
+    panels: list[tuple[np.ndarray, str, tuple[float, float] | None]] = [
+        (found.pixels, f"score {score:.4g}{rank}", None),
+        (found.error_overlay, f"reconstruction error, {unit}", found.error_range),
     ]
     if found.memory_overlay is not None:
-        panels.append((found.memory_overlay, "unlike its nearest normal images", found.memory_range, "1 - cosine"))
+        title = f"unlike its {len(found.neighbours)} nearest normal images, 1 - cosine"
+        panels.append((found.memory_overlay, title, found.memory_range))
     factor = -(-PANEL // len(found.pixels))
     side = factor * len(found.pixels)
     canvas = Image.new("RGB", (len(panels) * (side + MARGIN) + MARGIN, side + STRIP + 2 * MARGIN), BACKGROUND)
     edges = None if mask is None else Image.fromarray(outline(np.kron(mask, np.ones((factor, factor), bool))))
-    for number, (pixels, title, between, unit) in enumerate(panels):
+    for number, (pixels, title, between) in enumerate(panels):
         left = MARGIN + number * (side + MARGIN)
         panel = Image.fromarray(pixels).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
         if edges is not None:
             panel.paste(MARK, mask=edges)
         canvas.paste(panel, (left, MARGIN))
-        write_legend(canvas, (left, MARGIN + side), title=title, between=between, unit=unit, width=side)
+        write_legend(canvas, (left, MARGIN + side), title=title, between=between)
     return canvas
 
 
 def write_legend(
-    canvas: Image.Image,
-    corner: tuple[int, int],
-    *,
-    title: str,
-    between: tuple[float, float] | None,
-    unit: str,
-    width: int,
+    canvas: Image.Image, corner: tuple[int, int], *, title: str, between: tuple[float, float] | None
 ) -> None:
     """Write a title below a panel and, below that, from which value to which its colours go."""
     pen, font, (left, top) = ImageDraw.Draw(canvas), ImageFont.load_default(FONT_SIZE), corner
@@ -164,10 +159,9 @@ def write_legend(
         return
     low, high = (f"{value:.2g}" for value in between)
     pen.text((left, top + 25), low, fill=INK, font=font)
-    start, length = left + 36, width // 3
-    bar = np.broadcast_to(np.rint(colours(np.linspace(0, 1, length))), (10, length, 3)).astype(np.uint8)
-    canvas.paste(Image.fromarray(bar), (start, top + 28))
-    pen.text((start + length + 8, top + 25), f"{high} {unit}", fill=INK, font=font)
+    bar = np.broadcast_to(np.rint(colours(np.linspace(0, 1, BAR))), (10, BAR, 3)).astype(np.uint8)
+    canvas.paste(Image.fromarray(bar), (left + 36, top + 28))
+    pen.text((left + 36 + BAR + 8, top + 25), f"{high} and more", fill=INK, font=font)
 
 
 def outline(mask: NDArray[np.bool_], *, width: int = 2) -> NDArray[np.bool_]:
