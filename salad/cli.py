@@ -119,7 +119,7 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     if declared.metadata["choices"]:
         given_type = click.Choice(declared.metadata["choices"])
     default = declared.default
-    shown_value = "off" if kind is bool else default[0] if many else default
+    shown_value = ("on" if default else "off") if kind is bool else default[0] if many else default
     shown = "" if default is None else f"  [default: {shown_value}]"
     return click.Option(
         [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],
@@ -156,7 +156,7 @@ def train(given: dict[str, Any], team: Team) -> None:
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; writes scores.csv and metrics.json to XP_PATH, prints the AUC."""
+    """Score DATA_PATH/test with a checkpoint; writes scores.csv, metrics.json and report.html; prints the AUC."""
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
@@ -189,3 +189,8 @@ def test(given: dict[str, Any], team: Team) -> None:
         click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
     else:
         click.echo(f"AUC score = {result.auc.value:.5f}")
+    if config.report:
+        from salad.report.write import write_report
+
+        command = team.how_to(shlex.join(sys.argv))
+        write_report(result, summary, config=config, checkpoint=checkpoint, folder=folder, command=command)

@@ -241,6 +241,12 @@ class Config:
         "compared with them  [default: none]",
         commands=(TEST,),
     )
+    report: bool = option(
+        True,
+        "Write report.html, a page to look at without a network, and figures for papers.",
+        commands=(TEST,),
+        may_change=True,
+    )
 
     # run
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
