@@ -12,7 +12,10 @@ from salad.datasets import check_dataset
 from salad.datasets.sample import Selection
 from salad.errors import InputError
 from salad.networks import check_isize, network_spec
-from salad.options import INSPECT, TEST, TRAIN, argument, check, option, value_from_json
+from salad.options import EXPORT, INSPECT, PREDICT, TEST, TRAIN, argument, check, option, value_from_json
+
+SCORES_TOO = TRAIN, TEST, PREDICT
+KNOWN_TO_FILES = *SCORES_TOO, EXPORT
 
 
 def num_cores() -> int:
@@ -39,18 +42,23 @@ class Config:
         None,
         "Height and width that images are resized to, in pixels  [default: 224 for CXR_resnet18, 256 for unet]",
         low=1,
+        commands=KNOWN_TO_FILES,
     )
     resize: str = option(
         "squash",
         "How an image becomes square: squash, pad (black borders) or crop (the middle).",
         choices=("squash", "pad", "crop"),
+        commands=KNOWN_TO_FILES,
     )
-    trim: bool = option(False, "Cut black borders and uniform frames off before that, at most 40 % of a side.")
+    trim: bool = option(
+        False, "Cut black borders and uniform frames off before that, at most 40 % of a side.", commands=KNOWN_TO_FILES
+    )
     normalize: str = option(
         "fixed",
         "Grey levels of an image: fixed (as they are), standardize (mean 0, standard deviation 1, cut at 3) or clahe "
         "(contrast-limited adaptive histogram equalisation).",
         choices=("fixed", "standardize", "clahe"),
+        commands=KNOWN_TO_FILES,
     )
     normal_class: str | None = option(
         None,
@@ -92,7 +100,9 @@ class Config:
         low=1,
         commands=(TRAIN,),
     )
-    batch_size: int = option(32, "Images in a batch, at most; batches of an epoch are of equal size up to one.", low=1)
+    batch_size: int = option(
+        32, "Images in a batch, at most; batches of an epoch are of equal size up to one.", low=1, commands=SCORES_TOO
+    )
     cache: str | None = option(
         None,
         "Folder for the images as they are after decoding and resizing, so that every file is decoded once, or off  "
@@ -102,7 +112,7 @@ class Config:
     n_jobs_dataloader: int = option(
         num_cores(),
         "Threads that decode and read images; 0 leaves it to the main thread.",
-        commands=(TRAIN, TEST, INSPECT),
+        commands=(TRAIN, TEST, INSPECT, PREDICT),
         low=0,
         may_change=True,
     )
@@ -130,7 +140,8 @@ class Config:
     )
     load_model: Path | None = option(
         None,
-        "Checkpoint: to start from (main.py), or to score with (test.py)  [default: none; XP_PATH/model.tar]",
+        "Checkpoint: to start from (main.py), or to score with (others)  [default: none; test.py: XP_PATH/model.tar]",
+        commands=SCORES_TOO,
     )
 
     # loss
@@ -200,12 +211,13 @@ class Config:
         None,
         "Nearest normal memory rows that a score is made of  [default: 100, or all where there are fewer]",
         low=1,
+        commands=KNOWN_TO_FILES,
     )
     score: str = option(
         "knn",
         "knn (mean angle), weighted (prototype), svdd (distance to the centre) or reconstruction (error).",
         choices=("knn", "weighted", "svdd", "reconstruction"),
-        commands=(TEST,),
+        commands=(TEST, PREDICT),
     )
     knn: str = option(
         "exact",
@@ -220,7 +232,7 @@ class Config:
         low=0,
         high=1,
         open_low=True,
-        commands=(TEST,),
+        commands=(TEST, PREDICT, EXPORT),
     )
 
     heatmaps: Path | None = option(
@@ -229,9 +241,15 @@ class Config:
         "compared with them  [default: none]",
         commands=(TEST,),
     )
+    report: bool = option(
+        True,
+        "Write report.html, a page to look at without a network, and figures for papers.",
+        commands=(TEST,),
+        may_change=True,
+    )
 
     # run
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
     amp: str = option(
         "auto",
         "What the network computes in during training: bf16, fp16 or off (float32); auto is bf16 on a GPU that has it, "

@@ -19,6 +19,7 @@ CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl
 LOG_FILE, LOCK_FILE = "log.txt", "lock"
 EVENT_FOLDER, MLFLOW_FILE = "tensorboard", "mlflow_run"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
+REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
 
 
 class RunFolder:
@@ -96,8 +97,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the run that the folder holds, if any, and what was scored with it."""
-        scored = [self.path / SCORES_FILE, self.path / RESULT_FILE]
-        for file in [*self.held_files(), *scored, *self.event_files(), self.mlflow_run]:
+        scored = [self.path / name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE)]
+        figures = (self.path / FIGURES_FOLDER).glob("*.*")
+        for file in [*self.held_files(), *scored, *figures, *self.event_files(), self.mlflow_run]:
             file.unlink(missing_ok=True)
 
     def keep_newest_rounds(self, count: int | None) -> None:

@@ -138,7 +138,7 @@ def to_grey(image: Image.Image) -> Image.Image:
         InputError: it has NaN or infinite pixels.
     """
     if image.mode == "F" or image.mode.startswith("I"):
-        grey = _stretch(np.asarray(image))
+        grey = stretch(np.asarray(image))
         # Pillow turns TIFFs in which 0 is white round, but only those of 8 bits
         is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         return Image.fromarray(255 - grey if is_negative else grey)
@@ -147,8 +147,12 @@ def to_grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
-def _stretch(values: NDArray[np.generic]) -> GreyImage:
-    """Spread the range of the values over 0..255, a part at a time: a float image is large enough once."""
+def stretch(values: NDArray[np.generic]) -> GreyImage:
+    """Spread the range of the values over 0..255, a part at a time: a float image is large enough once.
+
+    Raises:
+        InputError: there are NaN or infinite ones.
+    """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):
         raise InputError("an image with NaN or infinite pixels")

@@ -118,7 +118,7 @@ class Split:
 
     Attributes:
         samples: in an order that only the data set decides.
-        normal_class: the name of the class that counts as normal.
+        normal_class: the name of the class that counts as normal; empty where there are no classes.
         classes: the names of all its classes.
         skipped: files that were left out.
         doubts: what looks wrong with its classes or files, a line each.
