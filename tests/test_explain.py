@@ -9,12 +9,11 @@ from PIL import Image
 from running import CPU, tiny_unet, train
 
 from salad.checkpoint import load_checkpoint
-from salad.cli import reconcile
 from salad.config import Config
 from salad.datasets import decoder, phantom, read_split
 from salad.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
 from salad.heatmaps import ErrorLevels
-from salad.prepare import make_loader, scan_images, start_network
+from salad.prepare import make_loader, reconcile, scan_images, start_network
 
 
 @pytest.fixture(scope="module")
