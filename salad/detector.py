@@ -37,7 +37,7 @@ OF_THE_PROGRAMS = {
     "on_bad_image", "strict", "knn", "resume", "tensorboard", "mlflow", "heatmaps",
 }  # fmt: skip
 OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model", "overwrite", "keep"}
-# The parameters of a detector and their defaults: options of main.py and test.py, but for those of their data and files.
+# The parameters of a detector and their defaults: options of both programs, but for those of their data and files.
 DEFAULTS: dict[str, Any] = {
     "net_name": "unet",
     "xp_path": None,
