@@ -97,7 +97,7 @@ PREDICT_OPTIONS = (
 @main.add_command
 @command_of(PREDICT, more=PREDICT_OPTIONS)
 def predict(given: dict[str, Any], _: Team) -> None:
-    """Score new images with --load_model, which DATA_PATH does not hold; a line each as soon as it is known.
+    """Score new images with the checkpoint --load_model; each has its line as soon as it is scored.
 
     PATH is an image file (PNG, JPEG, TIFF, DICOM, ...), a folder, of which all images are taken, a pattern in quotes,
     or - for a list of those on stdin. A file that cannot be read gets a line with the reason, and the others go on;

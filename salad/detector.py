@@ -119,6 +119,8 @@ class Detector:
     def fit(self, images: object, y: object = None) -> Detector:
         """Train on normal images, as main.py does; all are held in memory, S * S bytes each.
 
+        On a CPU the process keeps freed memory from then on (see `keep_freed_memory`).
+
         Args:
             images: of normal patients, all of them.
             y: not used.

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 import salad
-from salad.checkpoint import load_checkpoint
 from salad.datasets.sample import printable
 from salad.errors import DivergedError, InputError, StorageError
 from salad.portable import Portable
-from salad.scorer import Scorer, scoring_config
+from salad.scorer import Scorer, load_scorer
 
 INPUT, OUTPUTS = "grey", ["embedding", "score"]
 MOST_DIFFERENCE = 1e-4  # between an ONNX file and torch
@@ -45,8 +44,7 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
         DivergedError: the file does not compute what the checkpoint does.
         StorageError: it cannot be written.
     """
-    checkpoint = load_checkpoint(path)
-    scorer = Scorer(scoring_config(checkpoint, {**given, "device": "cpu", "score": "knn"}), checkpoint)
+    scorer = load_scorer(path, {**given, "device": "cpu", "score": "knn"})
     with _written_aside(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own
         note = FORMATS[form](scorer, temporary)

@@ -19,11 +19,10 @@ from typing import Any, BinaryIO
 
 import click
 
-from salad.checkpoint import load_checkpoint
 from salad.datasets.sample import printable
 from salad.device import keep_freed_memory
 from salad.errors import InputError, StorageError
-from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
+from salad.scorer import NOT_CALIBRATED, Scorer, load_scorer
 from salad.sources import images_below, list_images, watch
 
 logger = logging.getLogger(__name__)
@@ -81,9 +80,7 @@ def run_predict(
         raise InputError("no PATH is given: name files or folders, - for a list of them on stdin, or --watch a folder")
     if given.get("load_model") is None:
         raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
-    checkpoint = load_checkpoint(given["load_model"])
-    config = scoring_config(checkpoint, given)
-    scorer = Scorer(config, checkpoint)
+    scorer = load_scorer(given["load_model"], given)
     if scorer.device.type == "cpu":
         keep_freed_memory()
     if normals is not None:
@@ -95,7 +92,7 @@ def run_predict(
     arriving = watch(watched, interval=interval) if watched else iter(())
     sources = itertools.chain(list_images(paths, separator=separator), arriving)
     start = time.perf_counter()
-    num_rows, num_bad = write(rows(scorer, sources, specificity=config.specificity), form=form, out=out)
+    num_rows, num_bad = write(rows(scorer, sources, specificity=scorer.config.specificity), form=form, out=out)
     seconds = time.perf_counter() - start
     speed = f"{num_rows} images in {seconds:.1f} s ({num_rows / seconds:.1f} images/s)"
     click.echo(f"{speed}, {num_bad} of them cannot be read", err=True)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from salad.calibration import Calibration
-from salad.checkpoint import Checkpoint
+from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.augment import to_network
 from salad.datasets.images import GreyImage
@@ -72,6 +72,20 @@ def scoring_config(checkpoint: Checkpoint, given: dict[str, Any]) -> Config:
     data = {name: trained[name] for name in ("dataset_name", "cache", "on_bad_image") if trained.get(name) is not None}
     paths = {"data_path": Path(trained["data_path"]), "xp_path": Path()}
     return Config(**reconcile({**given, **data, **paths}, checkpoint))
+
+
+def load_scorer(path: Path, given: dict[str, Any]) -> Scorer:
+    """A scorer from a file, of which nothing else stays in memory.
+
+    Args:
+        path: of the checkpoint.
+        given: options of `Config` that were given, by name.
+
+    Raises:
+        InputError: the file is no checkpoint, or an option does not fit.
+    """
+    checkpoint = load_checkpoint(path)
+    return Scorer(scoring_config(checkpoint, given), checkpoint)
 
 
 class Scorer:
