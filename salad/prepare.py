@@ -13,7 +13,8 @@ from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
-from salad.datasets.cache import choose_folder, find_cached
+from salad.datasets.cache import find_cached
+from salad.datasets.cache_folder import choose_folder
 from salad.datasets.decoder import Decoder
 from salad.datasets.loader import DecodedImages, Loader
 from salad.datasets.sample import Images, Selection, Split
@@ -138,12 +139,12 @@ def find_images(config: Config, split: Split, *, name: str) -> Images:
         split: its images.
         name: ``train``, ``val`` or ``test``.
     """
-    folder = choose_folder(config.cache, config.data_path)
-    if split.images is None and folder is not None:
-        where = folder / f"{name}-{make_decoder(config).key}.json"
-        cached = find_cached(split.samples, where, data_path=config.data_path, decoder=make_decoder(config))
-        return cached or DecodedImages(split.samples, decoder=make_decoder(config))
-    return split.images or DecodedImages(split.samples, decoder=make_decoder(config))
+    if split.images is not None:
+        return split.images
+    samples, decoder, data_path = split.samples, make_decoder(config), config.data_path
+    folder = choose_folder(config.cache, data_path)
+    cached = folder and find_cached(samples, folder=folder, data_path=data_path, split=name, decoder=decoder)
+    return cached or DecodedImages(samples, decoder=decoder)
 
 
 def make_decoder(config: Config) -> Decoder:
