@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.compare import Timing, compare
-from salad.config import num_cores
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.decoder import Decoder
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Sample, Split
 from salad.datasets.scan import scan
+from salad.image_options import num_cores
 
 ISIZE, BATCH_SIZE, NUM_FILES = 256, 32, 512
 BASELINE = "every file decoded, resized and made a tensor by torch's DataLoader, a process for each core"

@@ -1,6 +1,20 @@
 """SALAD: self-supervised anomaly detection on X-rays (Bozorgtabar et al., MICCAI 2020).
 
-Importing this package costs nothing: torch is loaded by the modules that need it.
+Importing this package costs nothing: torch is loaded by the modules that need it, and by the first use of `Detector`.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from salad.detector import Detector
+
+__all__ = ["Detector", "__version__"]
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Detector":
+        from salad.detector import Detector
+
+        return Detector
+    raise AttributeError(f"module 'salad' has no attribute '{name}'")

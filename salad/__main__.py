@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 from salad.cli import command_of, exit_status
 from salad.config import Config
 from salad.distributed import Team
-from salad.options import INSPECT
+from salad.options import EXPORT, INSPECT, PREDICT
 
 FOLDER = click.Path(path_type=Path)
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and nothing here depends on
@@ -19,7 +20,7 @@ NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and no
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Look at data sets, prepare them, and compare runs. Training and scoring are main.py and test.py."""
+    """Prepare data sets, compare runs, score new images, export. Training and testing are main.py and test.py."""
 
 
 @main.add_command
@@ -71,6 +72,89 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
         from salad.comparison import FORMATS, compare_runs
 
         click.echo(FORMATS[form](compare_runs(runs)))
+
+
+PREDICT_OPTIONS = (
+    click.Argument(["paths"], nargs=-1, metavar="PATH..."),
+    click.Option(["--watch"], type=FOLDER, help="Score images as they arrive in this folder, too, until Ctrl-C."),
+    click.Option(
+        ["--interval"],
+        type=click.FloatRange(min=0, min_open=True),
+        default=1.0,
+        help="Seconds between two looks into it; an image has arrived when two find the same size.  [default: 1]",
+    ),
+    click.Option(
+        ["--calibrate"],
+        type=FOLDER,
+        help="Folder of normal images for percentiles and threshold, rather than those of validation.",
+    ),
+    click.Option(["--format", "form"], type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True),
+    click.Option(["--out"], type=FOLDER, help="File to write  [default: stdout]"),
+    click.Option(["--null"], is_flag=True, help="Paths on stdin end with NUL, as find -print0 writes them."),
+)
+
+
+@main.add_command
+@command_of(PREDICT, more=PREDICT_OPTIONS)
+def predict(given: dict[str, Any], _: Team) -> None:
+    """Score new images with the checkpoint --load_model; each has its line as soon as it is scored.
+
+    PATH is an image file (PNG, JPEG, TIFF, DICOM, ...), a folder, of which all images are taken, a pattern in quotes,
+    or - for a list of those on stdin. A file that cannot be read gets a line with the reason, and the others go on;
+    the exit status is 2 only where none can be read.
+
+    Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (whether the
+    score is above the threshold of --specificity), seconds, error.
+    """
+    from salad.predict import run_predict
+
+    run_predict(
+        given,
+        paths=given.pop("paths", ()),
+        watched=given.pop("watch", None),
+        interval=given.pop("interval"),
+        normals=given.pop("calibrate", None),
+        form=given.pop("form"),
+        out=given.pop("out", None),
+        separator=b"\0" if given.pop("null") else b"\n",
+    )
+
+
+EXPORT_OPTIONS = (
+    click.Argument(["checkpoint"], type=FOLDER, metavar="CHECKPOINT"),
+    click.Option(["--format", "form"], type=click.Choice(["onnx", "torch", "safetensors"]), required=True),
+    click.Option(["--out"], type=FOLDER, required=True, help="File to write."),
+)
+
+
+@main.add_command
+@command_of(EXPORT, more=EXPORT_OPTIONS)
+def export(given: dict[str, Any], _: Team) -> None:
+    """Write a checkpoint for programs that do not have this one.
+
+    onnx and torch (a file of torch.export) take a batch of resized grey images, (B, 1, S, S) uint8, and give their
+    embeddings and kNN scores; normalisation and memory are inside. safetensors holds the weights and memory rows.
+    All carry the options as metadata. The options here are for files of the authors, which do not know them.
+    """
+    from salad.export import export
+
+    click.echo(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER, metavar="RUN...")
+@click.option("--out", type=FOLDER, help="Draw into this file (.png, .svg or .pdf) rather than in the terminal.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def curves(runs: tuple[Path, ...], out: Path | None, debug: bool) -> None:
+    """Draw every term of the loss and the validation AUC of one or several runs; RUN is an XP_PATH."""
+    with exit_status(debug=debug):
+        from salad.curves import as_text, draw, read_runs
+
+        found = read_runs(runs)
+        if out is not None:
+            draw(found, out)
+        else:
+            click.echo(as_text(found, width=shutil.get_terminal_size().columns))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA_VERSION = 1
 NEWER = {"normalize": "fixed", "trim": False}  # options that files written before they came do not name
+RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # what only resuming needs
 TELLTALES = {"unet": "feat.weight", "CXR_resnet18": "encoder.fc.weight"}  # the tensor of shape (D, ...) of each network
 
 
@@ -36,7 +37,7 @@ class Checkpoint:
         model_state: names and tensors of the network.
         bank: the memory bank.
         config: the options of the run that wrote it; None for a file in the published format.
-        normal_class: name of the class that was normal; None for a published file.
+        normal_class: name of the class that was normal; None for a published file, and where images had no classes.
         row_labels: 0 normal, 1 abnormal, of every memory row, (N,); None for a published file.
         svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
         anchors: of the round in which it was written; None in round 0.
@@ -69,6 +70,10 @@ class Checkpoint:
             known |= {name: self.config.get(name, default) for name, default in NEWER.items()}
         return known
 
+    def without_run_state(self) -> dict[str, Any]:
+        """`training` without what only resuming needs, two thirds of a file."""
+        return {name: value for name, value in self.training.items() if name not in RUN_STATE}
+
     def load_into(self, network: Network) -> None:
         """Give a network the weights of the file; tensors that it does not have are ignored.
 
@@ -92,7 +97,7 @@ def save_checkpoint(
     bank: MemoryBank,
     anchors: Anchors | None,
     config: dict[str, Any],
-    normal_class: str,
+    normal_class: str | None,
     row_labels: Tensor,
     svdd: dict[str, Tensor] | None,
     training: dict[str, Any],
@@ -116,6 +121,31 @@ def save_checkpoint(
         **training,
     }
     write_sealed(paths, content)
+
+
+def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, Any], **training: Any) -> None:
+    """Write a checkpoint anew, without what only resuming needs.
+
+    Args:
+        path: of the file.
+        checkpoint: ours or a published one.
+        config: the options to keep in it.
+        training: entries of `Checkpoint.training` to change.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    content = {
+        **checkpoint.without_run_state(),
+        "model_state_dict": checkpoint.model_state,
+        "memory_state_dict": checkpoint.bank.state_dict(),
+        "ans_discovery_state_dict": _anchors_state(checkpoint.anchors, num_rows=len(checkpoint.bank.rows)),
+        "schema_version": SCHEMA_VERSION,
+        "config": config,
+        "row_labels": checkpoint.row_labels,
+        **training,
+    }
+    write_sealed([path], content)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import logging
 import shlex
 import signal
@@ -11,20 +12,16 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from salad.config import Config
 from salad.datasets import DATASETS
-from salad.datasets.sample import Selection
 from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
-from salad.errors import InputError, RunInterruptedError, StoppedError
+from salad.errors import RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
-from salad.options import TEST, TRAIN, read_values, value_from_json, value_type
-
-if TYPE_CHECKING:
-    from salad.checkpoint import Checkpoint
+from salad.options import TEST, TRAIN, read_values, value_type
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +85,7 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
                 team = join()
             with exit_status(debug=debug, team=team):
                 read = read_values(load_config, Config) if load_config else {}
-                if program == TEST:
+                if program != TRAIN:
                     read.pop("load_model", None)  # what a run started from, not what it made
                 run({**{name: value for name, value in read.items() if value is not None}, **typed}, team)
                 team.leave()
@@ -107,7 +104,7 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
             run.__name__,
             callback=callback,
             params=[*map(_parameter, declared), *more, file_option, debug_option],
-            help=f"{run.__doc__}\n\n\b\n{notes}",
+            help=f"{inspect.getdoc(run)}\n\n\b\n{notes}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
         )
 
@@ -122,7 +119,7 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     if declared.metadata["choices"]:
         given_type = click.Choice(declared.metadata["choices"])
     default = declared.default
-    shown_value = "off" if kind is bool else default[0] if many else default
+    shown_value = ("on" if default else "off") if kind is bool else default[0] if many else default
     shown = "" if default is None else f"  [default: {shown_value}]"
     return click.Option(
         [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],
@@ -137,8 +134,11 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
 @command_of(TRAIN)
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
-    Config(**given)  # cheap checks before anything heavy
+    config = Config(**given)  # cheap checks before anything heavy
+    from salad.follow import check_packages
     from salad.run_folder import RunFolder, log_to
+
+    check_packages(config)
     from salad.training import run_training
 
     folder = RunFolder(given["xp_path"], writes=team.is_first)
@@ -156,11 +156,12 @@ def train(given: dict[str, Any], team: Team) -> None:
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; writes scores.csv and metrics.json to XP_PATH, prints the AUC."""
+    """Score DATA_PATH/test with a checkpoint; writes scores.csv, metrics.json and report.html; prints the AUC."""
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluate import run_test
+    from salad.prepare import reconcile
     from salad.run_folder import MODEL_FILE, RunFolder, log_to
     from salad.summary import summarise, write_result
 
@@ -170,36 +171,28 @@ def test(given: dict[str, Any], team: Team) -> None:
     config = dataclasses.replace(config, seed=draw_seed(config.seed), load_model=path)
     folder = RunFolder(config.xp_path, writes=team.is_first)
     log_to(folder)
+    if config.heatmaps is not None:
+        from salad.overlays import draw_heatmaps, make_folder
+
+        make_folder(config.heatmaps)  # now, not after the scoring
     result = run_test(config, checkpoint, team=team)
+    located = None
+    if config.heatmaps is not None:
+        located = draw_heatmaps(config, checkpoint, result, folder=config.heatmaps, team=team)
     if not team.is_first:
         return
     summary = summarise(result, specificity=config.specificity, seed=config.seed)
-    write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed)
-    for name, value in summary.rows():
+    facts = {"heatmaps": located.as_json()} if located else {}
+    write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed, **facts)
+    for name, value in [*summary.rows(), *(located.rows() if located else [])]:
         logger.info("%-30s %s", name, value)
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"
         click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
     else:
         click.echo(f"AUC score = {result.auc.value:.5f}")
+    if config.report:
+        from salad.report.write import write_report
 
-
-def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
-    """Values for scoring: what was given, and what the checkpoint knows.
-
-    Raises:
-        InputError: the two contradict each other.
-    """
-    known = checkpoint.known()
-    for name, value in known.items():
-        if name in given and given[name] != value:
-            flag = name.upper() if name == "net_name" else f"--{name}"
-            raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
-    trained_with = {**(checkpoint.config or {}), "normal_class": checkpoint.normal_class}
-    names = ["k", "rec_loss"]
-    if trained_with.get("dataset_name") == given["dataset_name"]:  # what to take of another one is its own matter
-        names += [one.name for one in dataclasses.fields(Selection)]
-    inherited = {
-        name: value_from_json(Config, name, trained_with[name]) for name in names if trained_with.get(name) is not None
-    }
-    return {**inherited, **given, **known}
+        command = team.how_to(shlex.join(sys.argv))
+        write_report(result, summary, config=config, checkpoint=checkpoint, folder=folder, command=command)

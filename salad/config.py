@@ -1,9 +1,8 @@
-"""Every parameter of the program, declared once: default, unit, bounds, help, and who takes it."""
+"""Every parameter of the program, declared once: default, unit, bounds, help, who takes it."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,115 +10,14 @@ from typing import Any
 from salad.datasets import check_dataset
 from salad.datasets.sample import Selection
 from salad.errors import InputError
+from salad.image_options import KNOWN_TO_FILES, SCORES_TOO, ImageOptions
 from salad.networks import check_isize, network_spec
-from salad.options import INSPECT, TEST, TRAIN, argument, check, option, value_from_json
-
-
-def num_cores() -> int:
-    """Processor cores that this process may use, 16 at the most."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(16, available)
+from salad.options import EXPORT, PREDICT, TEST, TRAIN, check, option, value_from_json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(ImageOptions):
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
-
-    dataset_name: str = argument("the data set", commands=(TRAIN, TEST, INSPECT))
-    net_name: str = argument("the network")
-    xp_path: Path = argument("folder for everything that is written", may_change=True)
-    data_path: Path = argument(
-        "folder of the images, or the .npz or table that holds or lists them",
-        commands=(TRAIN, TEST, INSPECT),
-        may_change=True,
-    )
-
-    # images
-    isize: int | None = option(
-        None,
-        "Height and width that images are resized to, in pixels  [default: 224 for CXR_resnet18, 256 for unet]",
-        low=1,
-    )
-    resize: str = option(
-        "squash",
-        "How an image becomes square: squash, pad (black borders) or crop (the middle).",
-        choices=("squash", "pad", "crop"),
-    )
-    trim: bool = option(False, "Cut black borders and uniform frames off before that, at most 40 % of a side.")
-    normalize: str = option(
-        "fixed",
-        "Grey levels of an image: fixed (as they are), standardize (mean 0, standard deviation 1, cut at 3) or clahe "
-        "(contrast-limited adaptive histogram equalisation).",
-        choices=("fixed", "standardize", "clahe"),
-    )
-    normal_class: str | None = option(
-        None,
-        "Class that counts as normal: a folder by name or by index in sorted order, a label of a table, or the index "
-        "in MedMNIST  [default: the first, or what the data set calls normal]",
-        commands=(TRAIN, TEST, INSPECT),
-    )
-    split_dir: Path | None = option(
-        None,
-        "Folder of lists, train.txt, val.txt (optional) and test.txt, with an image a line and after it, optionally, "
-        "0 or 1  [default: the lists of the data set]",
-        commands=(TRAIN, TEST, INSPECT),
-        may_change=True,
-    )
-    view: str | None = option(
-        None, "Take this view only  [default: all]", choices=("PA", "AP"), commands=(TRAIN, TEST, INSPECT)
-    )
-    min_age: int | None = option(
-        None, "Take patients of this age or older, in years  [default: all]", low=0, commands=(TRAIN, TEST, INSPECT)
-    )
-    part: str | None = option(
-        None, "Take this part of the body only, XR_HAND say  [default: all]", commands=(TRAIN, TEST, INSPECT)
-    )
-    train_on: str = option(
-        "normal",
-        "normal leaves out the abnormal images of train/; all, the authors' protocol, scores against normal rows only.",
-        choices=("normal", "all"),
-        commands=(TRAIN, INSPECT),
-    )
-    augment: str = option(
-        "ssl",
-        "Views: ssl (crop, rotation, exposure, blur, noise, local shuffling, cutout) or flip (as released).",
-        choices=("ssl", "flip"),
-        commands=(TRAIN,),
-    )
-    n_views: int = option(
-        1,
-        "Differently augmented views of an image in a batch, each with its own memory row.",
-        low=1,
-        commands=(TRAIN,),
-    )
-    batch_size: int = option(32, "Images in a batch, at most; batches of an epoch are of equal size up to one.", low=1)
-    cache: str | None = option(
-        None,
-        "Folder for the images as they are after decoding and resizing, so that every file is decoded once, or off  "
-        "[default: .salad_cache in DATA_PATH or, where that is read-only, in the user's cache folder]",
-        may_change=True,
-    )
-    n_jobs_dataloader: int = option(
-        num_cores(),
-        "Threads that decode and read images; 0 leaves it to the main thread.",
-        commands=(TRAIN, TEST, INSPECT),
-        low=0,
-        may_change=True,
-    )
-    on_bad_image: str = option(
-        "error",
-        "What the check of all images before a run does with those that cannot be read: error (lists all, stops) or "
-        "skip (leaves them out, writes skipped.csv). A file that turns bad during the run stops it with both.",
-        choices=("error", "skip"),
-        may_change=True,
-    )
-
-    strict: bool = option(
-        False,
-        "Stop (exit status 2) where images or patients of one split are in another, too, rather than warn.",
-        commands=(TRAIN, TEST, INSPECT),
-        may_change=True,
-    )
 
     # network
     rep_dim: int = option(200, "Length of the embedding.", low=1)
@@ -130,7 +28,8 @@ class Config:
     )
     load_model: Path | None = option(
         None,
-        "Checkpoint: to start from (main.py), or to score with (test.py)  [default: none; XP_PATH/model.tar]",
+        "Checkpoint: to start from (main.py), or to score with (others)  [default: none; test.py: XP_PATH/model.tar]",
+        commands=SCORES_TOO,
     )
 
     # loss
@@ -200,12 +99,13 @@ class Config:
         None,
         "Nearest normal memory rows that a score is made of  [default: 100, or all where there are fewer]",
         low=1,
+        commands=KNOWN_TO_FILES,
     )
     score: str = option(
         "knn",
         "knn (mean angle), weighted (prototype), svdd (distance to the centre) or reconstruction (error).",
         choices=("knn", "weighted", "svdd", "reconstruction"),
-        commands=(TEST,),
+        commands=(TEST, PREDICT),
     )
     knn: str = option(
         "exact",
@@ -220,11 +120,24 @@ class Config:
         low=0,
         high=1,
         open_low=True,
+        commands=(TEST, PREDICT, EXPORT),
+    )
+
+    heatmaps: Path | None = option(
+        None,
+        "Folder for a picture of each test image with its heatmaps; where a data set has boxes or masks, these are "
+        "compared with them  [default: none]",
         commands=(TEST,),
+    )
+    report: bool = option(
+        True,
+        "Write report.html, a page to look at without a network, and figures for papers.",
+        commands=(TEST,),
+        may_change=True,
     )
 
     # run
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", may_change=True)
+    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
     amp: str = option(
         "auto",
         "What the network computes in during training: bf16, fp16 or off (float32); auto is bf16 on a GPU that has it, "
@@ -253,6 +166,15 @@ class Config:
     )
     keep: int | None = option(
         None, "Rounds whose checkpoints are kept, the newest  [default: all]", low=1, commands=(TRAIN,), may_change=True
+    )
+    tensorboard: bool = option(
+        False, "Write event files for TensorBoard, too, into XP_PATH/tensorboard.", commands=(TRAIN,), may_change=True
+    )
+    mlflow: str | None = option(
+        None,
+        "URI of the MLflow server, or folder, that gets the options and every epoch, too  [default: none]",
+        commands=(TRAIN,),
+        may_change=True,
     )
     on_collapse: str = option(
         "warn",

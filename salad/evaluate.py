@@ -215,10 +215,9 @@ def calibrate(
         device: to compute on.
         team: the processes that share the images.
     """
-    if config.score == "knn" and k == checkpoint.training.get("k"):
-        held = checkpoint.training.get("val_normal_scores")
-        if held is not None and len(held):
-            return Calibration.of(held.numpy())
+    held = held_calibration(config, checkpoint, k=k)
+    if held is not None:
+        return held
     try:
         val = read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
     except InputError as error:
@@ -231,6 +230,15 @@ def calibrate(
         val = scan_images(config, {"val": val.only_normal()})["val"]
     loader = make_loader(config, val, device, team=team)
     return Calibration.of(score_split(network, val, loader, score, device, team=team).scores)
+
+
+def held_calibration(config: Config, checkpoint: Checkpoint, *, k: int) -> Calibration | None:
+    """The scores of validation normals in the checkpoint; None where there are none of this score with this k."""
+    training = checkpoint.training
+    held = training.get("val_normal_scores")
+    if held is None or not len(held) or (config.score, k) != (training.get("score", "knn"), training.get("k")):
+        return None
+    return Calibration.of(held.numpy())
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, score_name: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from salad.datasets.sample import printable
 from salad.errors import InputError
 
-TRAIN, TEST, INSPECT = "train", "test", "inspect"
+TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
 MAX_CONFIG_BYTES = 2**20
 MAX_SHOWN = 80  # characters of a value in a message
 

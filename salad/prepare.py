@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,10 +13,11 @@ from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
-from salad.datasets.cache import choose_folder
+from salad.datasets.cache import find_cached
+from salad.datasets.cache_folder import choose_folder
 from salad.datasets.decoder import Decoder
-from salad.datasets.loader import Loader
-from salad.datasets.sample import Split
+from salad.datasets.loader import DecodedImages, Loader
+from salad.datasets.sample import Images, Selection, Split
 from salad.datasets.scan import scan
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
@@ -23,6 +25,7 @@ from salad.inspection import inspect_splits
 from salad.leaks import compare_splits, refuse_leaks
 from salad.networks import build_network, network_spec
 from salad.networks.compiled import compile_network
+from salad.options import value_from_json
 from salad.scoring import DEFAULT_K, choose_k
 from salad.screen import baseline_lines, fact_lines, warning_lines
 
@@ -56,14 +59,14 @@ def read_training_data(config: Config) -> tuple[Split, Split | None]:
     train = replace(checked["train"], skipped=skipped)
     if train.num_normal == 0:
         raise InputError(f"{config.data_path}: train/ holds no normal image that can be read; log.txt says why")
-    _check_sizes(config, train)
+    check_sizes(config, train)
     logger.info("train: %s; %d abnormal images left out", train, num_left_out)
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
         logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
         return train, val if val and val.num_normal else None
     logger.info("val: %s; the best AUC picks model.tar", val)
-    baselines = measure_baselines(val, decoder=_decoder(config), num_threads=config.n_jobs_dataloader)
+    baselines = measure_baselines(val, decoder=make_decoder(config), num_threads=config.n_jobs_dataloader)
     for line in baseline_lines(baselines) if baselines else ():
         logger.info("%s", line)
     return train, val
@@ -120,7 +123,7 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     """
     return scan(
         splits,
-        decoder=_decoder(config),
+        decoder=make_decoder(config),
         num_threads=config.n_jobs_dataloader,
         on_bad_image=config.on_bad_image,
         cache=choose_folder(config.cache, config.data_path),
@@ -128,12 +131,29 @@ def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
     )
 
 
-def _decoder(config: Config) -> Decoder:
+def find_images(config: Config, split: Split, *, name: str) -> Images:
+    """The pixels of a split without looking at each: out of the cache where it has all, else from the files.
+
+    Args:
+        config: how they are read.
+        split: its images.
+        name: ``train``, ``val`` or ``test``.
+    """
+    if split.images is not None:
+        return split.images
+    samples, decoder, data_path = split.samples, make_decoder(config), config.data_path
+    folder = choose_folder(config.cache, data_path)
+    cached = folder and find_cached(samples, folder=folder, data_path=data_path, split=name, decoder=decoder)
+    return cached or DecodedImages(samples, decoder=decoder)
+
+
+def make_decoder(config: Config) -> Decoder:
+    """How the images of a run are read."""
     return Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
 
 
-def _check_sizes(config: Config, train: Split) -> None:
-    """Find now what would otherwise stop the run at its first round."""
+def check_sizes(config: Config, train: Split) -> None:
+    """Raise `InputError` now for what would otherwise stop the run at its first round."""
     num_rows = len(train.samples) * config.n_views
     if config.num_rounds and config.ans_size >= num_rows:
         raise InputError(f"--ans_size is {config.ans_size}, but {num_rows} memory rows have {num_rows - 1} others each")
@@ -225,3 +245,24 @@ def make_optimizer(
         fused=device.type in ("cpu", "cuda"),
     )
     return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.lr_milestone), gamma=0.1)
+
+
+def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
+    """Values for scoring: what was given, and what the checkpoint knows.
+
+    Raises:
+        InputError: the two contradict each other.
+    """
+    known = checkpoint.known()
+    for name, value in known.items():
+        if name in given and given[name] != value:
+            flag = name.upper() if name == "net_name" else f"--{name}"
+            raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
+    trained_with = {**(checkpoint.config or {}), "normal_class": checkpoint.normal_class}
+    names = ["k", "rec_loss"]
+    if trained_with.get("dataset_name") == given["dataset_name"]:  # what to take of another one is its own matter
+        names += [one.name for one in dataclasses.fields(Selection)]
+    inherited = {
+        name: value_from_json(Config, name, trained_with[name]) for name in names if trained_with.get(name) is not None
+    }
+    return {**inherited, **given, **known}

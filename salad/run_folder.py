@@ -8,7 +8,7 @@ import logging
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from salad.errors import InputError, StorageError
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
 LOG_FILE, LOCK_FILE = "log.txt", "lock"
+EVENT_FOLDER, MLFLOW_FILE = "tensorboard", "mlflow_run"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
+REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
 
 
 class RunFolder:
@@ -34,6 +36,7 @@ class RunFolder:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
+        self.listeners: list[Callable[[dict[str, Any]], object]] = []  # get every line of metrics.jsonl, too
         if not writes:
             return
         try:
@@ -51,6 +54,15 @@ class RunFolder:
     def last(self) -> Path:
         """The checkpoint to go on from: of the last finished epoch, or of the moment of an interruption."""
         return self.path / LAST_FILE
+
+    @property
+    def mlflow_run(self) -> Path:
+        """Where the id of the run of MLflow is kept."""
+        return self.path / MLFLOW_FILE
+
+    def event_files(self) -> list[Path]:
+        """The files that TensorBoard reads."""
+        return [*(self.path / EVENT_FOLDER).glob("events.out.tfevents.*")]
 
     def round_model(self, number: int) -> Path:
         """The checkpoint at the end of a round."""
@@ -85,7 +97,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove the run that the folder holds, if any, and what was scored with it."""
-        for file in [*self.held_files(), self.path / SCORES_FILE, self.path / RESULT_FILE]:
+        scored = [self.path / name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE)]
+        figures = (self.path / FIGURES_FOLDER).glob("*.*")
+        for file in [*self.held_files(), *scored, *figures, *self.event_files(), self.mlflow_run]:
             file.unlink(missing_ok=True)
 
     def keep_newest_rounds(self, count: int | None) -> None:
@@ -108,6 +122,16 @@ class RunFolder:
         """Add a line to metrics.jsonl."""
         with _storage(self.path / METRICS_FILE) as path, path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+        for listener in self.listeners:
+            listener(values)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl.
+
+        Raises:
+            InputError: a line is damaged.
+        """
+        return read_metrics(self.path / METRICS_FILE) if (self.path / METRICS_FILE).exists() else []
 
     def cut_metrics(self, num_epochs: int) -> None:
         """Leave the lines of the first epochs in metrics.jsonl; a later one comes from an epoch that was not saved."""
@@ -117,6 +141,24 @@ class RunFolder:
             temporary = path.with_name(f".{METRICS_FILE}")
             temporary.write_text("".join(lines[:num_epochs]), encoding="utf-8")
             temporary.replace(path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, one an epoch; a last one that a killed run did not finish is left out.
+
+    Raises:
+        InputError: the file cannot be read, or is no metrics.jsonl.
+    """
+    try:
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        found = [json.loads(line) for line in lines]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # JSON syntax, encoding
+        raise InputError(f"{path}: damaged ({error})") from None
+    if not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in found):
+        raise InputError(f"{path}: no metrics.jsonl of a run: a line has no epoch")
+    return found
 
 
 @contextlib.contextmanager

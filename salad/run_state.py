@@ -50,7 +50,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             bank=trainer.bank,
             anchors=trainer.anchors,
             config=trainer.config.as_json(),
-            normal_class=trainer.train_split.normal_class,
+            normal_class=trainer.train_split.normal_class or None,
             row_labels=trainer.row_labels,
             svdd=None if trainer.centre is None else {"centre": trainer.centre, "radius": trainer.radius},
             training=training,

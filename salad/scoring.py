@@ -59,8 +59,13 @@ def knn_angle(z: Tensor, rows: Tensor, *, k: int, search: Search = nearest) -> T
     angles = []
     for queries in torch.split(z, max(1, FOUND // k)):
         cosines, _ = search(queries, rows, k=k)
-        angles.append(cosines.clamp(-1, 1).arccos().mean(dim=1) / math.pi)  # rounding can leave [-1, 1]
+        angles.append(mean_angle(cosines))
     return torch.cat(angles)
+
+
+def mean_angle(cosines: Tensor) -> Tensor:
+    """Mean angle of each row of cosines, as a fraction of pi: (B, k) -> (B,)."""
+    return cosines.clamp(-1, 1).arccos().mean(dim=1) / math.pi  # rounding can leave [-1, 1]
 
 
 @torch.no_grad()

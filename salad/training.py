@@ -15,6 +15,7 @@ from salad.datasets.scan import write_skipped
 from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
+from salad.follow import check_packages, following
 from salad.interrupt import Interrupts
 from salad.prepare import check_enough, check_same_for_all, read_training_data
 from salad.run_folder import RunFolder
@@ -45,6 +46,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     stopped = find_stopped_run(config, folder)
     if stopped is not None:
         config = resume_config(given, stopped)
+    check_packages(config)
     device = choose_device(config.device, team=team)
     check_enough(config.batch_size, "--batch_size is", team)
     team.connect(device)
@@ -74,7 +76,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
             write_start(trainer, resumed=stopped is not None)
         if stopped is None:
             save(trainer, [folder.last])
-        with logging_redirect_tqdm([logging.getLogger("salad")]):
+        with logging_redirect_tqdm([logging.getLogger("salad")]), following(config, folder):
             trainer.run()
 
 

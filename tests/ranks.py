@@ -187,8 +187,8 @@ def fork_train(xp: Path, data: Path, *options: object, size: int = 2, patch: str
 
 
 def fork_test(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:
-    """test.py in several processes."""
-    words = [str(word) for word in ("CXR_author", "unet", xp, data, *TINY, *options)]
+    """test.py in several processes; its report takes --report."""
+    words = [str(word) for word in ("CXR_author", "unet", xp, data, *TINY, "--no_report", *options)]
     return fork(run, patch, "test", words, size=size, folder=xp.with_name(f"{xp.name}.says"))
 
 

@@ -17,7 +17,8 @@ from running import ONE_THREAD, REPOSITORY, SHORT, TINY, invoke, read_lines, sco
 
 from salad import cli
 from salad.datasets import cache as caches
-from salad.datasets.cache import FOLDER_NAME, cached_images, choose_folder
+from salad.datasets.cache import cached_images
+from salad.datasets.cache_folder import FOLDER_NAME, choose_folder
 from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample

@@ -270,6 +270,14 @@ def scored(
     return [row["path"] for row in rows], np.array([float(row["score"]) for row in rows]), ended
 
 
+def test_the_first_of_two_processes_writes_the_report(data, one, tmp_path):
+    _, _, ended = scored(
+        tmp_path / "xp", data, "--load_model", one / "model_round0.tar", "--report", size=2, patch="double"
+    )
+    assert ended.err.count("report: ") == 1
+    assert "torchrun --nproc_per_node=2" in (tmp_path / "xp/report.html").read_text()
+
+
 @pytest.mark.parametrize("how", ["knn", "reconstruction"])
 @pytest.mark.parametrize("trained_by", ["one", "two"])
 def test_shared_scoring_gives_what_one_process_gives(data, one, two, tmp_path, how, trained_by):

@@ -11,7 +11,7 @@ from running import SHORT, TINY, invoke, read_csv, read_json, read_tar, stopped
 
 from salad import cli
 from salad.datasets import DATASETS, arrays, medmnist, read_split
-from salad.datasets.cache import choose_folder
+from salad.datasets.cache_folder import choose_folder
 from salad.datasets.decoder import Decoder
 from salad.datasets.listing import drawn_split, read_list
 from salad.datasets.rows import age_in_years, read_rows

@@ -119,7 +119,8 @@ def test_both_scripts_succeed_and_write_their_files(real):
     assert real.trained.returncode == 0, real.trained.stderr
     assert real.tested.returncode == 0, real.tested.stderr
     models = {"model_round0.tar", "model_round1.tar", "model.tar", "last.tar"}
-    assert real.files == models | {"config.json", "metrics.jsonl", "log.txt", "scores.csv", "metrics.json"}
+    report = {"report.html", "figures"}
+    assert real.files == models | report | {"config.json", "metrics.jsonl", "log.txt", "scores.csv", "metrics.json"}
 
 
 def test_stdout_holds_the_auc_line_and_nothing_else(real):

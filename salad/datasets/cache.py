@@ -26,7 +26,6 @@ from salad.datasets.sample import Sample, printable
 logger = logging.getLogger(__name__)
 
 VERSION = 2  # of the files, and of the pixels that a decoder makes: counted up when either changes
-FOLDER_NAME = ".salad_cache"
 LOCK_FILE = "lock"
 
 # from samples to their pixels (S, S), or to the reason why there are none, in the same order
@@ -104,28 +103,6 @@ class CachedImages:
             out[place] = self.decoder.read(sample)
 
 
-def choose_folder(cache: str | None, data_path: Path) -> Path | None:
-    """Where to keep the cache of a data set.
-
-    Args:
-        cache: a folder, ``off``, or None for a hidden folder in `data_path` or, where that is read-only, the
-            user's cache folder.
-        data_path: the data set; where it is a file, the folder that holds it has the hidden one, for all
-            such files.
-
-    Returns:
-        None for ``off``.
-    """
-    if cache == "off":
-        return None
-    home, inside = (data_path.parent, data_path.name) if data_path.is_file() else (data_path, "")
-    if cache is None and os.access(home, os.W_OK):
-        return home / FOLDER_NAME / inside
-    place = data_path.resolve()
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salad"
-    return (Path(cache) if cache else user) / f"{place.name}-{_digest(os.fsencode(place))}"
-
-
 def cached_images(
     samples: list[Sample], *, folder: Path, data_path: Path, split: str, decoder: Decoder, decode: Decode
 ) -> tuple[CachedImages, dict[Sample, str]]:
@@ -163,6 +140,17 @@ def cached_images(
                 reasons.update(found)
     good = [(sample, cache.rows[stamps[sample]]) for sample in samples if sample not in reasons]
     return CachedImages(cache, good, decoder=decoder), reasons
+
+
+def find_cached(
+    samples: list[Sample], *, folder: Path, data_path: Path, split: str, decoder: Decoder
+) -> CachedImages | None:
+    """Some images of a cache as it is; None where it does not hold all of them; see `cached_images`."""
+    cache = _load(folder / f"{split}-{decoder.key}.json", decoder.isize)
+    with contextlib.suppress(KeyError):
+        if cache:
+            return CachedImages(cache, [(one, cache.rows[_stamp(one, data_path)]) for one in samples], decoder=decoder)
+    return None
 
 
 def _stamp(sample: Sample, data_path: Path) -> Stamp:

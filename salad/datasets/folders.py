@@ -12,6 +12,7 @@ from salad.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+MASK_FOLDER = "masks"
 FOLDER_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 NORMAL_WORDS = {"normal", "normals", "healthy", "negative", "good", "nofinding", "nofindings"}
 ABNORMAL_WORDS = {
@@ -60,11 +61,13 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     normal = choose_normal_class(classes, selection.normal_class, where=data_path, ranked=sorted(known))
     own = sorted(_class_names(folder))
     files = [(name, file) for name in own for file in files_below(folder / name)]
+    masks = data_path / MASK_FOLDER if (data_path / MASK_FOLDER).is_dir() else None
     samples = [
         Sample(
             Path(file),
             printable(Path(file).relative_to(data_path).as_posix()),
             NORMAL if name == normal else ABNORMAL,
+            mask=find_mask(Path(file), masks) if masks else None,
         )
         for name, file in files
         if _suffix(file) in IMAGE_SUFFIXES
@@ -84,6 +87,12 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         classes=tuple(own),
         doubts=tuple(_find_doubts(folder, own, normal, is_asked=selection.normal_class is not None)),
     )
+
+
+def find_mask(file: Path, masks: Path) -> Path | None:
+    """What was marked in an image: ``masks/test/1.abnormal/a.png`` for ``test/1.abnormal/a.jpeg``, if it is there."""
+    mask = (masks / file.relative_to(masks.parent)).with_suffix(".png")
+    return mask if mask.is_file() else None
 
 
 def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: bool) -> list[str]:

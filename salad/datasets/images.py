@@ -49,13 +49,23 @@ def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> Gr
     Raises:
         InputError: the file cannot be read as one whole image of at most `MAX_PIXELS`.
     """
+    grey = _read(path, isize)
+    return np.asarray(to_square(grey, isize, resize, trim=trim))
+
+
+def read_whole(path: Path) -> Image.Image:
+    """Decode a file to a grey image of its own size, in mode L; see `read_image`."""
+    return _read(path, MAX_PIXELS)
+
+
+def _read(path: Path, isize: int) -> Image.Image:
     # of all threads, once and for all: what Pillow only warns about is either harmless or refused below
     warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         _check_file(path)
         # opened here, because a file that Pillow maps into memory and another program cuts kills the process
         with path.open("rb") as file:
-            grey = _decode(file, path.suffix, isize)
+            return _decode(file, path.suffix, isize)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
@@ -64,7 +74,6 @@ def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> Gr
     except Exception as error:  # decoders raise every kind at a damaged file
         reason = printable(getattr(error, "strerror", None) or error) or type(error).__name__
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
-    return np.asarray(to_square(grey, isize, resize, trim=trim))
 
 
 def _decode(file: BinaryIO, suffix: str, isize: int) -> Image.Image:
@@ -129,7 +138,7 @@ def to_grey(image: Image.Image) -> Image.Image:
         InputError: it has NaN or infinite pixels.
     """
     if image.mode == "F" or image.mode.startswith("I"):
-        grey = _stretch(np.asarray(image))
+        grey = stretch(np.asarray(image))
         # Pillow turns TIFFs in which 0 is white round, but only those of 8 bits
         is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         return Image.fromarray(255 - grey if is_negative else grey)
@@ -138,8 +147,12 @@ def to_grey(image: Image.Image) -> Image.Image:
     return image.convert("L")
 
 
-def _stretch(values: NDArray[np.generic]) -> GreyImage:
-    """Spread the range of the values over 0..255, a part at a time: a float image is large enough once."""
+def stretch(values: NDArray[np.generic]) -> GreyImage:
+    """Spread the range of the values over 0..255, a part at a time: a float image is large enough once.
+
+    Raises:
+        InputError: there are NaN or infinite ones.
+    """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite(high - low):
         raise InputError("an image with NaN or infinite pixels")

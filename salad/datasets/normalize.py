@@ -52,8 +52,9 @@ def _clahe(grey: Tensor) -> Tensor:
         """Where the level of each pixel (B, S, S) stands among those of all tiles."""
         return ((image * num_tiles + rows[:, None]) * num_tiles + columns) * 256 + levels
 
-    counts = torch.bincount(entry(tile, tile).flatten(), minlength=num_images * num_tiles**2 * 256)
-    counts = counts.view(-1, 256).float()
+    entries = entry(tile, tile).flatten()
+    counts = torch.zeros(num_images * num_tiles**2 * 256, device=grey.device)  # whole numbers below 2**24 are exact
+    counts = counts.scatter_add_(0, entries, torch.ones_like(entries, dtype=counts.dtype)).view(-1, 256)
     area = counts.sum(dim=1, keepdim=True)
     kept = counts.minimum((CLIP_LIMIT * area / 256).clamp(min=1))
     kept += (area - kept.sum(dim=1, keepdim=True)) / 256

@@ -2,11 +2,12 @@
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from salad.datasets.sample import printable
+from salad.datasets.sample import Box, printable
 from salad.errors import InputError
 
 MAX_TABLE_BYTES = 256 * 2**20
@@ -84,6 +85,21 @@ def read_rows(path: Path, *, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
     except csv.Error as error:
         raise InputError(f"{where}: line {reader.line_num} is no row of a CSV file ({printable(error)})") from None
     return rows
+
+
+def parse_box(*fields: str, are_sizes: bool = False) -> Box | None:
+    """A box as a table writes it; None where there is none, as in the rows of normal images.
+
+    Args:
+        fields: left, top, and right and bottom or width and height; four of them.
+        are_sizes: whether it is width and height.
+    """
+    try:
+        left, top, right, bottom = map(float, fields)
+    except ValueError:
+        return None
+    box = (left, top, left + right, top + bottom) if are_sizes else (left, top, right, bottom)
+    return box if all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3] else None
 
 
 def age_in_years(text: str) -> float | None:

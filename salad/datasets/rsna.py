@@ -1,10 +1,11 @@
 """`RSNA`: the pneumonia detection challenge as it is downloaded; "Normal" is normal, both other classes are not."""
 
+from collections import defaultdict
 from pathlib import Path
 
 from salad.datasets.listing import find_members, make_split, place_samples
-from salad.datasets.rows import read_rows, shown
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.datasets.rows import parse_box, read_rows, shown
+from salad.datasets.sample import ABNORMAL, NORMAL, Box, Sample, Selection, Split, printable
 from salad.errors import InputError
 
 NORMAL_CLASS = "Normal"
@@ -27,12 +28,19 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: a file of labels or all images are missing, or the labels contradict each other.
         OSError: a folder cannot be listed.
     """
-    classes = read_classes(data_path)
+    classes, boxes = read_classes(data_path), read_boxes(data_path)
     members = find_members(data_path, split, split_dir=selection.split_dir, by_stem=True)
     if members is None:
         return None
     drafts = [
-        Sample(Path(), name, NORMAL if found == NORMAL_CLASS else ABNORMAL, patient=name, findings=(found,))
+        Sample(
+            Path(),
+            name,
+            NORMAL if found == NORMAL_CLASS else ABNORMAL,
+            patient=name,
+            findings=(found,),
+            boxes=boxes[name],
+        )
         for name, found in classes.items()
     ]
     samples, absent = place_samples(drafts, known=classes, members=members, data_path=data_path, by_stem=True)
@@ -59,3 +67,12 @@ def read_classes(data_path: Path) -> dict[str, str]:
                 f"calls {NORMAL_CLASS}"
             )
     return classes
+
+
+def read_boxes(data_path: Path) -> dict[str, tuple[Box, ...]]:
+    """Where opacities are, by the image's id; of images that are not named there, nowhere."""
+    boxes: dict[str, tuple[Box, ...]] = defaultdict(tuple)
+    for _, row in read_rows(data_path / LABEL_FILE, needed=("patientId", "Target")):
+        if box := parse_box(*(row.get(name, "") for name in ("x", "y", "width", "height")), are_sizes=True):
+            boxes[row["patientId"]] += (box,)
+    return boxes

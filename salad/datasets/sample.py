@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NORMAL, ABNORMAL = 0, 1
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in pixels of the file."""
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -61,6 +63,8 @@ class Sample:
         findings: what the data set says is to be seen.
         sex: as the data set says it, ``F`` say.
         age: in years.
+        boxes: what experts marked in it.
+        mask: an image file of its size that marks with any grey above 0.
     """
 
     path: Path
@@ -74,6 +78,8 @@ class Sample:
     findings: tuple[str, ...] = ()
     sex: str | None = None
     age: float | None = None
+    boxes: tuple[Box, ...] = ()
+    mask: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +118,7 @@ class Split:
 
     Attributes:
         samples: in an order that only the data set decides.
-        normal_class: the name of the class that counts as normal.
+        normal_class: the name of the class that counts as normal; empty where there are no classes.
         classes: the names of all its classes.
         skipped: files that were left out.
         doubts: what looks wrong with its classes or files, a line each.

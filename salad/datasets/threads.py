@@ -1,7 +1,7 @@
 """One function over many items, by threads that stay a bounded number of items ahead."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def map_in_order(function: Callable[[T], R], items: list[T], *, num_threads: int) -> Iterator[R]:
+def map_in_order(function: Callable[[T], R], items: Iterable[T], *, num_threads: int) -> Iterator[R]:
     """What a function gives for each item, in their order; with 0 threads it runs in this one."""
     if num_threads == 0:
         yield from map(function, items)

@@ -10,13 +10,21 @@ ODD_PIXELS = 0.03  # share of a line that may differ: annotations, dust
 
 
 def trim_borders(grey: Image.Image) -> Image.Image:
-    """Cut off uniform rows and columns, from each edge to the first that is not.
+    """Cut off what `find_frame` leaves out."""
+    return grey.crop(find_frame(grey))
+
+
+def find_frame(grey: Image.Image) -> tuple[int, int, int, int]:
+    """What is left without uniform rows and columns, from each edge to the first that is not.
 
     A line is uniform, of any grey level, where all but a few of its pixels are alike. Where more than `MAX_CUT`
     would go, both ends keep their share of what is kept.
 
     Args:
         grey: mode L.
+
+    Returns:
+        Left, top, right and bottom, in pixels.
     """
     pixels = np.asarray(grey)
     tolerance = TOLERANCE * (float(pixels.max()) - float(pixels.min()))
@@ -24,7 +32,7 @@ def trim_borders(grey: Image.Image) -> Image.Image:
     for _ in range(2):  # rows that end in the frame's other colour turn out uniform once the columns are cut
         top, bottom = _cut(pixels[:, left:right], top, bottom, tolerance)
         left, right = _cut(pixels[top:bottom].T, left, right, tolerance)
-    return grey.crop((left, top, right, bottom))
+    return left, top, right, bottom
 
 
 def _cut(lines: NDArray[np.uint8], first: int, end: int, tolerance: float) -> tuple[int, int]:

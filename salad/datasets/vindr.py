@@ -4,8 +4,8 @@ from collections import defaultdict
 from pathlib import Path
 
 from salad.datasets.listing import Members, find_members, make_split, place_samples
-from salad.datasets.rows import Row, read_rows
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
+from salad.datasets.rows import Row, parse_box, read_rows
+from salad.datasets.sample import ABNORMAL, NORMAL, Box, Sample, Selection, Split, printable
 from salad.errors import InputError
 
 NORMAL_CLASS = "No finding"
@@ -19,6 +19,8 @@ TABLES = (
     "annotations/annotations_{}.csv",
     "annotations_{}.csv",
 )
+BOX_TABLES = (*TABLES[3:], TABLES[2])  # of these the first that is there has the boxes, if it has any
+BOX = ("x_min", "y_min", "x_max", "y_max")
 
 Readings = dict[str, dict[str, set[str]]]  # of each image, by reader: what was found
 
@@ -45,24 +47,44 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         table = tables.get(split)
         if table is None:
             return None
-        readings = read_readings(table)
+        readings, parts = read_readings(table), [split]
         members: Members | None = Members(split, dict.fromkeys(readings))
     else:
         readings = {image: found for table in tables.values() if table for image, found in read_readings(table).items()}
+        parts = [*tables]
         members = find_members(data_path, split, split_dir=selection.split_dir, by_stem=True)
     if members is None:
         return None
+    boxes = read_boxes(data_path, parts)
     drafts = [
-        Sample(Path(), name, majority(by_reader), findings=tuple(sorted(set().union(*by_reader.values()))))
+        Sample(
+            Path(),
+            name,
+            majority(by_reader),
+            findings=tuple(sorted(set().union(*by_reader.values()))),
+            boxes=boxes[name],
+        )
         for name, by_reader in readings.items()
     ]
     samples, absent = place_samples(drafts, known=readings, members=members, data_path=data_path, by_stem=True)
     return make_split(samples, split=split, where=data_path, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)
 
 
-def find_table(data_path: Path, part: str) -> Path | None:
+def find_table(data_path: Path, part: str, *, names: tuple[str, ...] = TABLES) -> Path | None:
     """The labels of ``train`` or ``test``, if there are any."""
-    return next((data_path / name.format(part) for name in TABLES if (data_path / name.format(part)).is_file()), None)
+    return next((data_path / name.format(part) for name in names if (data_path / name.format(part)).is_file()), None)
+
+
+def read_boxes(data_path: Path, parts: list[str]) -> dict[str, tuple[Box, ...]]:
+    """What any reader marked in images of ``train`` or ``test``, by id; in other images, nothing."""
+    boxes: dict[str, tuple[Box, ...]] = defaultdict(tuple)
+    for part in parts:
+        table = find_table(data_path, part, names=BOX_TABLES)
+        for _, row in read_rows(table, needed=()) if table else ():
+            box = parse_box(*(row.get(name, "") for name in BOX))
+            if box and row.get(FINDING) != NORMAL_CLASS:
+                boxes[row.get(IMAGE, "")] += (box,)
+    return boxes
 
 
 def read_readings(table: Path) -> Readings:

@@ -1,0 +1,203 @@
+"""Files of a checkpoint for other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import salad
+from salad.datasets.sample import printable
+from salad.errors import DivergedError, InputError, StorageError
+from salad.portable import Portable
+from salad.scorer import Scorer, load_scorer
+
+INPUT, OUTPUTS = "grey", ["embedding", "score"]
+MOST_DIFFERENCE = 1e-4  # between an ONNX file and torch
+CHECKED_BATCHES = 1, 3  # sizes; the export itself sees another one
+INSTALL = 'pip install "salad[export]"'
+
+
+def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
+    """Write a checkpoint for other programs.
+
+    Args:
+        path: the checkpoint.
+        form: one of `FORMATS`.
+        out: the file to write; it appears once it is whole and checked.
+        given: options of `Config` that were given, by name.
+
+    Returns:
+        What the file takes and gives, in one line.
+
+    Raises:
+        InputError: the checkpoint or an option is at fault, or a package is missing.
+        DivergedError: the file does not compute what the checkpoint does.
+        StorageError: it cannot be written.
+    """
+    scorer = load_scorer(path, {**given, "device": "cpu", "score": "knn"})
+    with _written_aside(out) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own
+        note = FORMATS[form](scorer, temporary)
+    return f"{printable(out)}: {note}"
+
+
+def facts(scorer: Scorer) -> dict[str, str]:
+    """What a user of a file has to know: how an image becomes a square, k, the threshold, and all options."""
+    config, checkpoint, calibration = scorer.config, scorer.checkpoint, scorer.calibration
+    values = {
+        "salad": salad.__version__,
+        "isize": config.image_size,
+        "resize": config.resize,
+        "trim": config.trim,
+        "normalize": config.normalize,
+        "k": scorer.k,
+        "threshold": calibration and calibration.threshold(config.specificity),
+        "specificity": config.specificity,
+        "normal_class": checkpoint.normal_class,
+        "config": checkpoint.config or config.as_json(),
+    }
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def _to_onnx(scorer: Scorer, path: Path) -> str:
+    """The module as an ONNX graph; compared with torch where onnxruntime is installed."""
+    _need("--format onnx", "onnx", "onnxscript")
+    portable, program = _program(scorer)
+    with _quiet():
+        onnx = torch.onnx.export(
+            program, dynamo=True, input_names=[INPUT], output_names=OUTPUTS, verbose=False, external_data=False
+        )
+    assert onnx is not None, "the new exporter returns a program"
+    onnx.model.metadata_props.update(facts(scorer))
+    onnx.save(path)
+    try:
+        import onnxruntime
+    except ImportError:
+        return f"{_signature(scorer)}; not compared with torch, for which onnxruntime is needed: {INSTALL}"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    difference = compare(portable, lambda grey: session.run(OUTPUTS, {INPUT: grey}), isize=scorer.config.image_size)
+    return f"{_signature(scorer)}; differs from torch by {difference:.1e} at most"
+
+
+def _to_program(scorer: Scorer, path: Path) -> str:
+    """The module as a file of torch.export, which torch loads without this program."""
+    portable, program = _program(scorer)
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={"facts.json": json.dumps(facts(scorer))})
+    with path.open("rb") as file:
+        loaded = torch.export.load(file).module()
+    compare(
+        portable,
+        lambda grey: [found.detach().numpy() for found in loaded(torch.from_numpy(grey))],
+        isize=scorer.config.image_size,
+    )
+    return _signature(scorer)
+
+
+def _to_safetensors(scorer: Scorer, path: Path) -> str:
+    """Weights, memory rows and calibration as tensors, and `facts` as metadata."""
+    _need("--format safetensors", "safetensors")
+    from safetensors.torch import save
+
+    checkpoint = scorer.checkpoint
+    tensors = {f"network.{name}": tensor for name, tensor in checkpoint.model_state.items()}
+    tensors["memory.rows"] = checkpoint.bank.rows
+    if checkpoint.row_labels is not None:
+        tensors["memory.row_labels"] = checkpoint.row_labels
+    if scorer.calibration is not None:
+        tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
+    return f"{len(tensors)} tensors: the network, the memory rows and what calibrates their score"
+
+
+FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
+    "onnx": _to_onnx,
+    "torch": _to_program,
+    "safetensors": _to_safetensors,
+}
+
+
+def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *, isize: int) -> float:
+    """The largest difference between what the module and a file give for noise of several contrasts.
+
+    Args:
+        portable: the module.
+        run: from images (B, 1, S, S), uint8, to embeddings and scores by the file.
+        isize: S.
+
+    Raises:
+        DivergedError: it is above `MOST_DIFFERENCE`, or no number.
+    """
+    generator, worst = np.random.default_rng(0), 0.0
+    for size in CHECKED_BATCHES:
+        noise = generator.random((size, 1, isize, isize)) * generator.uniform(50, 255, (size, 1, 1, 1))
+        grey = noise.astype(np.uint8)
+        with torch.no_grad():
+            expected: tuple[Tensor, ...] = portable(torch.from_numpy(grey))
+        for one, other in zip(expected, run(grey), strict=True):
+            worst = float(np.maximum(worst, np.abs(one.numpy() - other).max()))  # of NaN NaN, unlike max
+    if not worst <= MOST_DIFFERENCE:
+        raise DivergedError(f"the file differs from torch by {worst:.1e}, above {MOST_DIFFERENCE:.0e}: not written")
+    return worst
+
+
+def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
+    network = scorer.network.to(memory_format=torch.contiguous_format)
+    portable = Portable(network, scorer.rows, k=scorer.k, kind=scorer.config.normalize).eval()
+    example = torch.zeros(2, 1, scorer.config.image_size, scorer.config.image_size, dtype=torch.uint8)
+    with torch.no_grad():
+        shapes = {INPUT: {0: torch.export.Dim("batch")}}
+        return portable, torch.export.export(portable, (example,), dynamic_shapes=shapes)
+
+
+def _signature(scorer: Scorer) -> str:
+    side, (_, dim) = scorer.config.image_size, scorer.rows.shape
+    return f"{INPUT} (B, 1, {side}, {side}) uint8 -> embedding (B, {dim}), score (B,) of the {scorer.k} nearest rows"
+
+
+def _need(what: str, *packages: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{what} needs the package {' and '.join(missing)}: {INSTALL}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporters log and print off the screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _written_aside(out: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `out` where all goes well and is removed where not."""
+    temporary = out.with_name(f".writing.{os.getpid()}.{out.name}")
+    try:
+        temporary.touch()
+        yield temporary
+        temporary.replace(out)
+    except OSError as error:
+        raise StorageError(f"{printable(out)}: cannot be written ({error.strerror or error})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,185 @@
+"""Everything that the page shows, as plain values for its template and its script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from salad.config import Config
+from salad.datasets.sample import Sample, printable
+from salad.report import curves
+from salad.report.details import Detail
+from salad.report.history import History
+from salad.report.plane import Plane
+from salad.result import Result
+from salad.summary import Summary
+
+MAX_NAME = 160  # characters that are shown of a name
+MAX_FINDINGS = 12  # of an image
+DIGITS = 4
+
+
+def shown_name(name: str) -> str:
+    """A name for the page: printable, and bounded in its middle."""
+    text = printable(name)
+    half = MAX_NAME // 2
+    return text if len(text) <= MAX_NAME else f"{text[:half]}...{text[-half:]}"
+
+
+def start_threshold(result: Result, summary: Summary) -> tuple[float, str]:
+    """Where the slider starts, and why there."""
+    if summary.decision:
+        found = summary.decision
+        share = f"{100 * found.specificity_wanted:g} % of {found.num_val_normals} validation normals"
+        how = f"{share} score at or below it, and no test image had a say"
+        return found.threshold, f"Starts at {found.threshold:.6g}: {how}."
+    of = result.normal_scores if len(result.normal_scores) else result.scores
+    which = "normal test images" if len(result.normal_scores) else "test images"
+    value = float(np.median(of))
+    return value, f"No validation normals fix a threshold: it starts at the median of the {which}, {value:.6g}."
+
+
+def threshold_data(result: Result, *, start: float) -> dict[str, Any]:
+    """Counts at every threshold, and the histograms."""
+    levels = curves.Levels.of(result.labels, result.scores, extra=[start])
+    truth = np.asarray(result.labels)
+    scores = {"normal": result.scores[truth == 0], "abnormal": result.scores[truth == 1]}
+    if result.calibration:
+        scores["validation"] = result.calibration.scores
+    bins = curves.histogram(scores, must_show=start)
+    return {
+        "thresholds": levels.thresholds.tolist(),
+        "normal": levels.normal.tolist(),
+        "abnormal": levels.abnormal.tolist(),
+        "num": [levels.num_normal, levels.num_abnormal],
+        "complete": levels.is_complete,
+        "start": start,
+        "edges": bins.edges.tolist(),
+        "shares": {name: _rounded(one) for name, one in bins.shares.items()},
+    }
+
+
+def curve_data(result: Result, *, seed: int) -> dict[str, Any] | None:
+    """ROC with its band, and precision-recall; None where a class is missing."""
+    levels = curves.Levels.of(result.labels, result.scores)
+    if not levels.has_both_classes:
+        return None
+    return {
+        "roc": _rounded(curves.thin(curves.roc(levels))),
+        "band": _rounded(curves.roc_band(result.labels, result.scores, seed=seed)),
+        "pr": _rounded(curves.thin(curves.precision_recall(levels))),
+        "prevalence": levels.num_abnormal / (levels.num_normal + levels.num_abnormal),
+    }
+
+
+def history_data(history: History | None, *, scored_epoch: int | None) -> dict[str, Any] | None:
+    """The course of the training, and the epoch whose model was scored."""
+    if history is None:
+        return None
+    return {
+        "epochs": history.epochs,
+        "rounds": history.rounds,
+        "series": history.series,
+        "scored": scored_epoch,
+    }
+
+
+def map_data(plane: Plane) -> dict[str, Any]:
+    """Places of the items, in their order, and of memory rows."""
+    return {"items": _rounded(plane.z), "rows": _rounded(plane.rows), "explained": list(plane.explained)}
+
+
+def item_data(
+    result: Result, places: Sequence[int], *, thumbs: Sequence[str], cases: dict[int, tuple[str, ...]]
+) -> list[dict[str, Any]]:
+    """The images that the page knows: first those of the gallery, then those of the map alone."""
+    percentiles = result.percentiles
+    return [
+        {
+            "name": shown_name((sample := result.split.samples[place]).name),
+            "label": sample.label,
+            "score": float(result.scores[place]),
+            "percentile": None if percentiles is None else round(float(percentiles[place]), 2),
+            "facts": _facts_of(sample),
+            "findings": [printable(finding)[:60] for finding in sample.findings[:MAX_FINDINGS]],
+            "groups": list(cases.get(place, ())),
+            "thumb": thumb,
+        }
+        for place, thumb in zip(places, thumbs, strict=True)
+    ]
+
+
+def _facts_of(sample: Sample) -> list[str]:
+    """What is known of an image; never its patient or study."""
+    age = None if sample.age is None else f"{sample.age:g} years"
+    return [printable(fact)[:60] for fact in (sample.view, sample.sex, age) if fact]
+
+
+def detail_data(details: Sequence[Detail]) -> tuple[list[dict[str, Any]], list[str]]:
+    """The detail of each case, and the pictures of their neighbours, each of them once."""
+    pictures: dict[str, str] = {}
+    shown = []
+    for detail in details:
+        for name, _, picture in detail.neighbours:
+            if picture is not None:
+                pictures.setdefault(name, picture)
+        order = list(pictures)
+        neighbours = [
+            {"name": shown_name(name), "angle": angle, "picture": order.index(name) if name in pictures else None}
+            for name, angle, _ in detail.neighbours
+        ]
+        shown.append({"pictures": detail.pictures, "neighbours": neighbours})
+    return shown, list(pictures.values())
+
+
+def without_card_pictures(item: dict[str, Any]) -> dict[str, Any]:
+    """An item without the two pictures that its card in the gallery shows: the script takes them from there."""
+    if "pictures" not in item:
+        return item
+    on_card = {"input", heat_kind(item["pictures"])}
+    return {**item, "pictures": {name: one for name, one in item["pictures"].items() if name not in on_card}}
+
+
+def heat_kind(pictures: dict[str, str]) -> str:
+    """Which of the two maps a card shows."""
+    return "memory" if "memory" in pictures else "error"
+
+
+def words(config: Config, *, details: Sequence[Detail], k: int | None) -> dict[str, str]:
+    """Sentences of the detail view."""
+    angle = "Angles between embeddings, as shares of π: 0 is the same direction, 0.5 unrelated."
+    if config.score == "knn":
+        angle += f" The score is the mean angle to the {k} nearest memory rows."
+    scales = details[0].scales if details else {}
+    return {
+        "angle": angle,
+        "error": f"Reconstruction error; {scales.get('error', '')}",
+        "memory": f"Unlike the nearest normal images, place by place; {scales.get('memory', '')}",
+        "no_neighbours": "No explanation: the model's maps and neighbours could not be made; the log says why.",
+    }
+
+
+def map_caption(plane: Plane, *, num_images: int) -> str:
+    """What the points are, and how many."""
+    drawn = f"{len(plane.z):,} test images" + (f", drawn from {num_images:,}" if len(plane.z) < num_images else "")
+    rows = f", with {len(plane.rows):,} memory rows of normal training images in grey" if len(plane.rows) else ""
+    return f"The two principal axes of {drawn}{rows}. Round: normal; triangles: abnormal; large: in the gallery."
+
+
+def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) -> str:
+    """How its images were picked, and what the cards show."""
+    how = (
+        f"{num_cases} of {num_images:,} images: both ends of the scores, and the worst mistakes of the threshold "
+        "that the slider starts at."
+    )
+    if not details:
+        return how
+    memory = "where its local features are unlike those of the nearest normal images"
+    which = memory if "memory" in details[0].pictures else "where the reconstruction errs"
+    return f"{how} Right of each image: {which}. A click opens its details."
+
+
+def _rounded(values: np.ndarray) -> list[Any]:
+    return np.round(np.asarray(values, dtype=np.float64), DIGITS).tolist()  # type: ignore[no-any-return]

@@ -1,0 +1,70 @@
+// The dialog with everything about one image.
+const dialog = byId("detail");
+const titles = { input: "Image, as the network sees it", recon: "Reconstruction", error: data.words.error, memory: data.words.memory };
+let sequence = [], current = 0;
+
+// Pictures that stand in a card already are not in the data again.
+function picturesOf(i) {
+  const found = { ...(items[i].pictures || {}) };
+  for (const image of document.querySelectorAll(`[data-item="${i}"].card img[data-kind]`)) found[image.dataset.kind] = image.src;
+  return found;
+}
+
+function view(title, source, name, hasScale = false) {
+  const scale = hasScale ? [element("div", { className: "scale" })] : [];
+  return element("figure", {}, element("img", { src: source, alt: `${title} of ${name}` }), ...scale, element("figcaption", { textContent: title }));
+}
+
+function neighbourList(item) {
+  const list = element("ol", { className: "neighbours" });
+  for (const { name, angle, picture } of item.neighbours) {
+    const entry = element("li", {});
+    if (picture !== null) entry.append(element("img", { src: data.pictures[picture], alt: "" }));
+    entry.append(element("p", {}, element("b", { textContent: `${angle.toFixed(4)} π` }), element("br"), name));
+    list.append(entry);
+  }
+  return list;
+}
+
+function showDetail() {
+  const i = sequence[current], item = items[i], pictures = picturesOf(i);
+  byId("detail-name").textContent = item.name;
+  byId("detail-place").textContent = `${current + 1} of ${sequence.length}`;
+  const called = item.score > threshold ? "abnormal" : "normal";
+  const facts = [`${className(item.label)}, called ${called} at ${short(threshold)}`, `score ${short(item.score)}`];
+  if (item.percentile !== null) facts.push(`percentile ${item.percentile} of validation normals`);
+  const body = [element("p", {}, element("span", { className: `mark ${className(item.label)}` }), [...facts, ...item.facts, ...item.findings].join(" · "))];
+  const views = element("div", { className: "views" });
+  for (const kind of Object.keys(titles)) if (pictures[kind]) views.append(view(titles[kind], pictures[kind], item.name, kind === "error" || kind === "memory"));
+  if (!views.children.length) views.append(view("Image, small", item.thumb, item.name));
+  body.push(views);
+  if (item.neighbours?.length) {
+    body.push(element("h3", { textContent: "It looks most like these normal training images" }), neighbourList(item));
+    body.push(element("p", { className: "caption", textContent: data.words.angle }));
+  } else {
+    body.push(element("p", { className: "caption", textContent: item.groups.length ? data.words.no_neighbours : "Only the images of the gallery are explained: this one is not among them." }));
+  }
+  byId("detail-body").replaceChildren(...body);
+  dialog.scrollTop = 0;
+}
+
+function openDetail(i, order) {
+  sequence = order;
+  current = Math.max(0, order.indexOf(i));
+  showDetail();
+  dialog.showModal();
+}
+
+function step(by) {
+  current = (current + by + sequence.length) % sequence.length;
+  showDetail();
+}
+
+byId("previous").addEventListener("click", () => step(-1));
+byId("next").addEventListener("click", () => step(1));
+byId("close").addEventListener("click", () => dialog.close());
+dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+dialog.addEventListener("keydown", (event) => {
+  const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (by) { event.preventDefault(); step(by); }
+});

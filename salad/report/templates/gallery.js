@@ -1,0 +1,38 @@
+// Filters and order of the gallery.
+const form = byId("filters"), cards = byId("cards");
+const entries = [...cards.children].map((entry) => ({ entry, i: Number(entry.firstElementChild.dataset.item) }));
+
+function fits(item, wanted) {
+  return (!wanted.group || item.groups.includes(wanted.group))
+    && (!wanted.label || item.label === Number(wanted.label))
+    && (!wanted.finding || item.findings.includes(wanted.finding))
+    && (!wanted.called || (item.score > threshold) === (wanted.called === "1"))
+    && (!wanted.low || item.score >= Number(wanted.low))
+    && (!wanted.high || item.score <= Number(wanted.high));
+}
+
+const orders = {
+  falling: (a, b) => items[b.i].score - items[a.i].score,
+  rising: (a, b) => items[a.i].score - items[b.i].score,
+  name: (a, b) => (items[a.i].name < items[b.i].name ? -1 : 1),
+};
+
+function arrange() {
+  const wanted = Object.fromEntries(new FormData(form));
+  for (const one of entries) one.entry.hidden = !fits(items[one.i], wanted);
+  const sorted = [...entries].sort(orders[wanted.sort] || orders.falling).map((one) => one.entry);
+  if (sorted.some((entry, place) => cards.children[place] !== entry)) cards.append(...sorted);
+  byId("shown").textContent = `${entries.filter((one) => !one.entry.hidden).length} of ${entries.length} images shown`;
+}
+
+form.addEventListener("input", arrange);
+form.addEventListener("reset", () => setTimeout(arrange));
+form.addEventListener("submit", (event) => event.preventDefault());
+cards.addEventListener("click", (event) => {
+  const card = event.target.closest(".card");
+  const visible = [...cards.children].filter((entry) => !entry.hidden).map((entry) => Number(entry.firstElementChild.dataset.item));
+  if (card) openDetail(Number(card.dataset.item), visible);
+});
+onThreshold.push(() => { if (form.elements.called.value) arrange(); });
+arrange();
+setThreshold(levels.start);
