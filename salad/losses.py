@@ -90,3 +90,21 @@ def svdd_radius(distances: Tensor, *, nu: float) -> Tensor:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return torch.lerp(ordered[low], ordered[high], place - low).sqrt()
+
+
+def synthetic_loss(at_places: Tensor, in_image: Tensor, amount: Tensor) -> Tensor:
+    """How badly synthetic anomalies are found, at their places and in the image as a whole.
+
+    Args:
+        at_places: logits, (B, 1, H, W).
+        in_image: logits, (B,).
+        amount: of an anomaly in [0, 1] at each pixel, (B, 1, S, S); 0 everywhere where there is none.
+
+    Returns:
+        Sum of both binary cross-entropies, each a mean, a scalar.
+    """
+    wanted = F.adaptive_avg_pool2d(amount, (at_places.shape[-2], at_places.shape[-1]))
+    is_spoilt = (amount.amax(dim=(1, 2, 3)) > 0).to(in_image.dtype)
+    return F.binary_cross_entropy_with_logits(at_places, wanted) + F.binary_cross_entropy_with_logits(
+        in_image, is_spoilt
+    )

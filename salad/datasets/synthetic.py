@@ -20,6 +20,32 @@ COARSE = 5  # cells a side of the noise that bends outlines
 BRIGHT = (0.57, 0.72)  # grey level that an opacity tends to
 
 
+def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw an anomaly into half of the images, then change exposure and sharpness of all of them.
+
+    Mean and standard deviation of each image end as they were, so that what tells the halves apart has a place.
+
+    Args:
+        clean: grey, (B, 1, S, S) in [0, 1].
+
+    Returns:
+        The images, and how much of an anomaly there is at each place, in [0, 1]; both (B, 1, S, S).
+    """
+    changed, amount = add_anomalies(clean)
+    is_drawn = uniform(clean, 0, 1) < 0.5
+    images = _sharpen_or_blur(torch.where(is_drawn, changed, clean))
+    images = images + torch.randn_like(images) * uniform(images, 0, 0.016)
+    std, mean = torch.std_mean(clean, dim=(1, 2, 3), keepdim=True)
+    own_std, own_mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
+    return ((images - own_mean) / own_std.clamp(min=1e-6) * std + mean).clamp(0, 1), amount * is_drawn
+
+
+def _sharpen_or_blur(images: Tensor) -> Tensor:
+    """Move each image towards its blurred self, or away from it."""
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    return torch.lerp(images, blurred, uniform(images, -1.2, 1.0))
+
+
 def add_anomalies(images: Tensor) -> tuple[Tensor, Tensor]:
     """Draw a synthetic anomaly into every image.
 

@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch.testing import assert_close
+
+from salad import losses
+from salad.datasets.synthetic import add_anomalies, spoil
+from salad.networks import build_network
+from salad.networks.pretext import WithPretext
+
+
+@pytest.fixture
+def lungs():
+    """Two dark ovals on a light ground, (32, 1, 64, 64) in [0, 1]."""
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    inside = ((columns.abs() - 0.42) / 0.25) ** 2 + (rows / 0.7) ** 2 < 1
+    return torch.where(inside, 0.3, 0.7).expand(32, 1, -1, -1) + 0.02 * torch.rand(32, 1, 64, 64)
+
+
+def test_anomalies_lie_in_the_lungs_and_make_them_lighter(lungs):
+    torch.manual_seed(0)
+    images, amount = add_anomalies(lungs)
+    assert images.shape == amount.shape == lungs.shape
+    assert amount.min() >= 0 and amount.max() <= 1 and images.min() >= 0 and images.max() <= 1
+    dark = lungs < 0.5
+    assert amount[dark].mean() > 3 * amount[~dark].mean()
+    assert (images - lungs)[dark].mean() > 0.01
+    assert_close(images[amount < 1e-3], lungs[amount < 1e-3], atol=1e-3, rtol=0)
+    assert len({round(one.sum().item(), 3) for one in amount}) == 32  # each has its own
+
+
+def test_half_of_the_images_are_spoilt_and_grey_levels_tell_nothing(lungs):
+    torch.manual_seed(0)
+    images, amount = spoil(lungs)
+    is_spoilt = amount.amax(dim=(1, 2, 3)) > 0
+    assert 8 <= is_spoilt.sum() <= 24
+    assert_close(images.mean(dim=(1, 2, 3)), lungs.mean(dim=(1, 2, 3)), atol=0.01, rtol=0)
+    assert_close(images.std(dim=(1, 2, 3)), lungs.std(dim=(1, 2, 3)), atol=0.02, rtol=0)
+
+
+def test_the_loss_is_that_of_both_questions():
+    at_places, in_image = torch.tensor([[[[0.5, -1.0]]], [[[2.0, 0.0]]]]), torch.tensor([1.0, -2.0])
+    amount = torch.tensor([[[[0.2, 0.4, 0.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
+    found = losses.synthetic_loss(at_places, in_image, amount)
+    log = torch.nn.functional.logsigmoid
+    places = [0.3 * log(torch.tensor(0.5)) + 0.7 * log(torch.tensor(-0.5)), log(torch.tensor(1.0))]
+    places += [log(torch.tensor(-2.0)), log(torch.tensor(0.0))]
+    image = [log(torch.tensor(1.0)), log(torch.tensor(2.0))]
+    assert_close(found, -torch.stack(places).mean() - torch.stack(image).mean())
+
+
+@pytest.mark.parametrize(("name", "channels"), [("unet", 128), ("CXR_resnet18", 256)])
+def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
+    torch.manual_seed(0)
+    module = WithPretext(build_network(name, rep_dim=8, isize=64), num_channels=channels)
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    z, recon, at_places, in_image = module(None, images)
+    assert z is None and recon is None
+    assert (at_places.shape, in_image.shape) == ((2, 1, 8, 8), (2,))
+    losses.synthetic_loss(at_places, in_image, torch.rand(2, 1, 64, 64)).backward()
+    trained = {name for name, one in module.named_parameters() if one.grad is not None}
+    first, last = {"unet": ("input.", "feat."), "CXR_resnet18": ("encoder.conv1", "encoder.fc")}[name]
+    assert any(one.startswith(f"network.{first}") for one in trained)
+    assert not any(one.startswith(f"network.{last}") for one in trained)
+    z, recon, _, _ = module(images, images)
+    assert_close(z.norm(dim=1), torch.ones(2)) and recon.shape == images.shape
