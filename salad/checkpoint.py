@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from salad.anchors import Anchors
 from salad.datasets.sample import printable
 from salad.errors import InputError
+from salad.local_memory import LocalMemory
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
 from salad.storage import read_sealed, write_sealed
@@ -42,6 +43,7 @@ class Checkpoint:
         svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
         anchors: of the round in which it was written; None in round 0.
         training: what resuming needs (see `run_state.save`); empty for a published file.
+        memories: of local features, by the name of the score; where the score of the run has none, empty.
     """
 
     path: Path
@@ -53,6 +55,7 @@ class Checkpoint:
     svdd: dict[str, Tensor] | None
     anchors: Anchors | None
     training: dict[str, Any]
+    memories: dict[str, LocalMemory] = field(default_factory=dict)
 
     @property
     def net_name(self) -> str:
@@ -101,6 +104,7 @@ def save_checkpoint(
     row_labels: Tensor,
     svdd: dict[str, Tensor] | None,
     training: dict[str, Any],
+    memories: dict[str, LocalMemory],
 ) -> None:
     """Write one checkpoint under one or several names.
 
@@ -118,6 +122,7 @@ def save_checkpoint(
         "normal_class": normal_class,
         "row_labels": row_labels,
         "svdd": svdd,
+        "local_memories": _states_of(memories),
         **training,
     }
     write_sealed(paths, content)
@@ -143,6 +148,7 @@ def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, An
         "schema_version": SCHEMA_VERSION,
         "config": config,
         "row_labels": checkpoint.row_labels,
+        "local_memories": _states_of(checkpoint.memories),
         **training,
     }
     write_sealed([path], content)
@@ -182,7 +188,14 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         row_labels=content.get("row_labels"),
         svdd=content.get("svdd"),
         anchors=_anchors_from(content.get("ans_discovery_state_dict", {})),
-        training={name: value for name, value in content.items() if not name.endswith("_state_dict")},
+        training={
+            name: value
+            for name, value in content.items()
+            if not name.endswith("_state_dict") and name != "local_memories"  # held once, as what they are
+        },
+        memories={
+            name: LocalMemory.from_state_dict(state) for name, state in content.get("local_memories", {}).items()
+        },
     )
     num_rows, rep_dim = checkpoint.bank.rows.shape
     if rep_dim != checkpoint.known()["rep_dim"]:
@@ -190,6 +203,10 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
         raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
     return checkpoint
+
+
+def _states_of(memories: dict[str, LocalMemory]) -> dict[str, dict[str, Tensor]]:
+    return {name: memory.state_dict() for name, memory in memories.items()}
 
 
 def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tensor]:

@@ -119,7 +119,7 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     if declared.metadata["choices"]:
         given_type = click.Choice(declared.metadata["choices"])
     default = declared.default
-    shown_value = ("on" if default else "off") if kind is bool else default[0] if many else default
+    shown_value = ("on" if default else "off") if kind is bool else default[0] if many and default else default
     shown = "" if default is None else f"  [default: {shown_value}]"
     return click.Option(
         [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],

@@ -14,6 +14,8 @@ from salad.image_options import KNOWN_TO_FILES, SCORES_TOO, ImageOptions
 from salad.networks import check_isize, network_spec
 from salad.options import EXPORT, PREDICT, TEST, TRAIN, check, option, value_from_json
 
+SCORES = ("knn", "weighted", "svdd", "reconstruction", "local", "backbone", "fused")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config(ImageOptions):
@@ -103,9 +105,34 @@ class Config(ImageOptions):
     )
     score: str = option(
         "knn",
-        "knn (mean angle), weighted (prototype), svdd (distance to the centre) or reconstruction (error).",
-        choices=("knn", "weighted", "svdd", "reconstruction"),
-        commands=(TEST, PREDICT),
+        "knn (mean angle), weighted (prototype), svdd (distance to the centre), reconstruction (error), local (maps of "
+        "the encoder, place by place), backbone (those of --backbone) or fused (see --fuse). Validation is scored by "
+        "it and, where no other is asked for, new images.",
+        choices=SCORES,
+        commands=SCORES_TOO,
+    )
+    backbone: str | None = option(
+        None,
+        "Frozen network with ImageNet weights for the score backbone: efficientnet_lite0 (extra pretrained) or "
+        "resnet18 (weights of torchvision, fetched once)  [default: none]",
+        choices=("efficientnet_lite0", "resnet18"),
+        commands=SCORES_TOO,
+    )
+    fuse: tuple[str, ...] | None = option(
+        None,
+        "A score that fused is the mean of, each standardised by validation normals; repeatable  [default: local and, "
+        "with --backbone, backbone]",
+        choices=SCORES[:-1],
+        commands=SCORES_TOO,
+    )
+    local_grid: int = option(
+        3, "Places along a side at which local features are compared.", low=1, high=32, commands=SCORES_TOO
+    )
+    local_rows: int = option(
+        10_000,
+        "Normal images kept at each of these places, at most; of more, those that cover all of them best.",
+        low=1,
+        commands=SCORES_TOO,
     )
     knn: str = option(
         "exact",
@@ -202,6 +229,20 @@ class Config(ImageOptions):
     def selection(self) -> Selection:
         """What to take of the data set."""
         return Selection(**{one.name: getattr(self, one.name) for one in dataclasses.fields(Selection)})
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The scores that `score` is made of: itself, or those to fuse.
+
+        Raises:
+            InputError: one of them needs a --backbone.
+        """
+        parts: tuple[str, ...] = (self.score,)
+        if self.score == "fused":
+            parts = tuple(dict.fromkeys(self.fuse or (("local", "backbone") if self.backbone else ("local",))))
+        if "backbone" in parts and self.backbone is None:
+            raise InputError(f"--score {self.score} needs a --backbone: give --backbone efficientnet_lite0, say")
+        return parts
 
     @property
     def image_size(self) -> int:

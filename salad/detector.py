@@ -22,6 +22,7 @@ from salad.datasets.pixels import images_of, shown_name
 from salad.errors import InputError
 from salad.fitting import fit_images
 from salad.options import value_from_json
+from salad.prepare import SCORED_BY
 from salad.run_folder import RunFolder
 from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
 
@@ -80,7 +81,7 @@ class Detector:
         path: str | Path,
         *,
         device: str = "auto",
-        score: str = "knn",
+        score: str | None = None,
         k: int | None = None,
         specificity: float = 0.95,
         **parameters: Any,
@@ -90,7 +91,7 @@ class Detector:
         Args:
             path: of a file of main.py, of `save`, or of the authors.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            score: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
+            score: as of test.py  [default: as in training]
             k: nearest normal memory rows  [default: as in training]
             specificity: share of the normal validation images that the threshold calls normal.
             **parameters: others; isize, resize, trim and normalize where the checkpoint, one of the authors, does not
@@ -102,14 +103,17 @@ class Detector:
         """
         _check_names(parameters)
         checkpoint = load_checkpoint(Path(path))
-        asked = {"device": device, "score": score, "specificity": specificity, **parameters}
-        config = scoring_config(checkpoint, {**asked, **({} if k is None else {"k": k})})
+        given = {"score": score, "k": k}
+        asked = {"device": device, "specificity": specificity, **parameters}
+        config = scoring_config(
+            checkpoint, {**asked, **{name: value for name, value in given.items() if value is not None}}
+        )
         trained = {
             name: value_from_json(Config, name, value)
             for name, value in (checkpoint.config or {}).items()
             if name in DEFAULTS.keys() - OF_A_MACHINE
         }
-        known = {name: getattr(config, name) for name in [*checkpoint.known(), *asked, "k"]}
+        known = {name: getattr(config, name) for name in [*checkpoint.known(), *asked, *SCORED_BY]}
         detector = cls(**{**trained, **known})
         detector.scorer_ = Scorer(config, checkpoint)
         if detector.scorer_.calibration is None:
@@ -221,13 +225,14 @@ class Detector:
             StorageError: it cannot be written.
         """
         scorer = self._scorer()
-        calibration = scorer.calibration
+        calibration, had = scorer.calibration, scorer.config.as_json()
         save_for_scoring(
             Path(path),
             scorer.checkpoint,
-            config={**scorer.config.as_json(), **(scorer.checkpoint.config or {}), "k": scorer.config.k},
+            config={**had, **(scorer.checkpoint.config or {}), **{name: had[name] for name in SCORED_BY}},
             score=scorer.config.score,
             k=scorer.k,
+            standards=scorer.standards and scorer.standards.of,
             val_normal_scores=torch.from_numpy(calibration.scores) if calibration else None,
         )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,35 +13,32 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from salad import ivf, losses, scoring
+from salad import ivf
 from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
-from salad.datasets.augment import to_network
 from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
 from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
-from salad.prepare import check_same_for_all, compare_with_training, find_k, make_loader, scan_images, start_network
+from salad.model_score import choose_rows_k, load_score
+from salad.prepare import check_same_for_all, compare_with_training, make_loader, scan_images, start_network
 from salad.result import Result
-from salad.search import nearest
+from salad.scores import Inputs, Score, Standards, combine, no_standards, to_images
 
 if TYPE_CHECKING:
     from salad.networks import Network
 
 logger = logging.getLogger(__name__)
 
-Score = Callable[[Tensor, "Network"], tuple[Tensor, Tensor]]
-"""From images (B, 3, S, S) in [-1, 1] and the network to scores (B,) and embeddings (B, D)."""
-
 
 @torch.no_grad()
 def embed(network: Network, loader: Loader, device: torch.device, *, team: Team = SOLO) -> Tensor:
     """Embeddings of all images of a loader, or of a team's loaders together, in eval mode: (N, D) on the device."""
     network.eval()
-    parts = [network.encode(_images(batch.normalized(device))) for batch in loader.epoch(0)]
+    parts = [network.encode(to_images(batch.normalized(device))) for batch in loader.epoch(0)]
     return torch.cat(parts if team.size == 1 else team.joined([z.cpu() for z in parts])).to(device)
 
 
@@ -51,9 +47,11 @@ def score_split(
     network: Network,
     split: Split,
     loader: Loader,
-    score: Score,
+    parts: Mapping[str, Score],
     device: torch.device,
     *,
+    standards: Standards | None = None,
+    measures_standards: bool = False,
     team: Team = SOLO,
 ) -> Result:
     """Score every image of a split.
@@ -62,85 +60,40 @@ def score_split(
         network: put into eval mode.
         split: the images.
         loader: over the same images, in their order.
-        score: what to give each image.
+        parts: what to give each image: one score, or several that are fused, by name.
         device: where the network lies.
+        standards: to fuse these with; None where there is one that is not.
+        measures_standards: whether they are measured on the normal images of this split: for validation alone.
         team: the processes that share the images; each gets the scores of all.
 
     Raises:
-        InputError: a file cannot be read, or a score is not finite.
+        InputError: a file cannot be read, a score is not finite, or there are too few normal images.
     """
     network.eval()
     start = time.perf_counter()
-    parts, embeddings = [], []
+    values, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
-        scores_of_batch, z = score(_images(batch.normalized(device)), network)
-        parts.append(torch.stack([scores_of_batch.cpu().double(), mean, deviation]))
-        embeddings.append(z.cpu())
-    scores, means, deviations = torch.cat(team.joined(parts), dim=1).numpy()
-    if not np.isfinite(scores).all():
+        inputs = Inputs(network, to_images(batch.normalized(device)), grey=batch.grey, kind=batch.kind)
+        values.append(torch.stack([mean, deviation, *(part(inputs).cpu().double() for part in parts.values())]))
+        embeddings.append(inputs.z.cpu())
+    means, deviations, *found = torch.cat(team.joined(values), dim=1).numpy()
+    if not np.isfinite(found).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
+    by_name = dict(zip(parts, found, strict=True))
+    if measures_standards:
+        normal = np.asarray(split.labels) == NORMAL
+        standards = Standards.measure({name: one[normal] for name, one in by_name.items()})
     return Result(
         split=split,
-        scores=scores,
+        scores=combine(by_name, standards),
         z=torch.cat(team.joined(embeddings)).numpy(),
         image_mean=means,
         image_std=deviations,
         seconds=time.perf_counter() - start,
+        parts=by_name if standards else {},
+        standards=standards,
     )
-
-
-def choose_score(
-    name: str,
-    *,
-    rows: Tensor,
-    k: int,
-    temperature: float,
-    centre: Tensor | None = None,
-    rec_loss: str = "l1",
-    search: scoring.Search = nearest,
-) -> Score:
-    """A score by its option name.
-
-    Args:
-        name: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
-        rows: memory rows of normal images, (N, D).
-        k: nearest rows.
-        temperature: of the weights of ``weighted``.
-        centre: of Deep SVDD, (D,).
-        rec_loss: ``l1`` or ``mse``, the error of ``reconstruction``.
-        search: finds the nearest rows.
-
-    Raises:
-        InputError: ``svdd`` has no centre.
-    """
-    if name == "svdd":
-        if centre is None:
-            raise InputError("--score svdd needs a model that was trained with --w_svdd above 0")
-        return _of_embedding(lambda z: losses.svdd_distances(z, centre))
-    if name == "reconstruction":
-        return lambda images, network: _reconstruction_error(images, network, rec_loss)
-    weighted = partial(scoring.weighted_prototype, temperature=temperature)
-    of_rows: Callable[..., Tensor] = weighted if name == "weighted" else scoring.knn_angle
-    return _of_embedding(lambda z: of_rows(z, rows, k=k, search=search))
-
-
-def _of_embedding(score: Callable[[Tensor], Tensor]) -> Score:
-    def score_images(images: Tensor, network: Network) -> tuple[Tensor, Tensor]:
-        z = network.encode(images)
-        return score(z), z
-
-    return score_images
-
-
-def _images(grey: Tensor) -> Tensor:
-    return to_network(grey / 255).contiguous(memory_format=torch.channels_last)
-
-
-def _reconstruction_error(images: Tensor, network: Network, rec_loss: str) -> tuple[Tensor, Tensor]:
-    z, recon = network(images)
-    error = recon - images
-    return (error.abs() if rec_loss == "l1" else error.square()).mean(dim=(1, 2, 3)), z
 
 
 def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Result:
@@ -170,54 +123,46 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
         )
     compare_with_training(config, split, train_on=(checkpoint.config or {}).get("train_on", "all"))
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
-    k = find_k(config, num_normal_rows=len(rows)) if config.score in scoring.NEEDS_ROWS else 0
-    how = config.knn if k else "exact"
-    search = ivf.choose_search(how, rows, k=k, num_queries=len(split.samples), seed=config.seed)
-    score = choose_score(
-        config.score,
-        rows=rows,
-        k=k,
-        temperature=checkpoint.bank.temperature,
-        centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
-        rec_loss=config.rec_loss,
-        search=search,
+    k = choose_rows_k(config, num_normal_rows=len(rows))
+    search = ivf.choose_search(
+        config.knn if k else "exact", rows, k=k, num_queries=len(split.samples), seed=config.seed
     )
+    score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
+    standards, calibration = score.standards, score.calibration
+    if config.score == "fused" and standards is None:
+        normals = score_val_normals(config, network, score.parts, device=device, team=team)
+        if normals is None:
+            raise no_standards(0)
+        standards, calibration = normals.standards, Calibration.of(normals.scores)
     with team.first_alone("images"):
         split = scan_images(config, {"test": split})["test"]
     check_same_for_all(split, team)
     loader = make_loader(config, split, device, team=team)
     logger.info("test: %s", split)
-    result = score_split(network, split, loader, score, device, team=team)
+    result = score_split(network, split, loader, score.parts, device, standards=standards, team=team)
     _warn_of_useless_scores(result, checkpoint, score_name=config.score)
     found = ivf.describe_search(search) if k else {}
-    calibration = calibrate(config, checkpoint, network, score, k=k, device=device, team=team)
+    if calibration is None:
+        normals = score_val_normals(config, network, score.parts, device=device, team=team)
+        calibration = Calibration.of(normals.scores) if normals else None
     return dataclasses.replace(result, k=k or None, search=found, calibration=calibration)
 
 
-def calibrate(
-    config: Config,
-    checkpoint: Checkpoint,
-    network: Network,
-    score: Score,
-    *,
-    k: int,
-    device: torch.device,
-    team: Team = SOLO,
-) -> Calibration | None:
-    """Scores of validation normals: those that the checkpoint holds, else of val/; None without either.
+def score_val_normals(
+    config: Config, network: Network, parts: Mapping[str, Score], *, device: torch.device, team: Team = SOLO
+) -> Result | None:
+    """Scores of the normal images of val/; None without these.
 
     Args:
         config: of the scoring.
-        checkpoint: what it scores with.
         network: on the device.
-        score: of the test images.
-        k: nearest rows of the score, 0 without.
+        parts: of the score of the test images.
         device: to compute on.
         team: the processes that share the images.
+
+    Raises:
+        InputError: an image cannot be read, or there are too few to fuse the parts.
     """
-    held = held_calibration(config, checkpoint, k=k)
-    if held is not None:
-        return held
     try:
         val = read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
     except InputError as error:
@@ -229,23 +174,16 @@ def calibrate(
     with team.first_alone("val"):
         val = scan_images(config, {"val": val.only_normal()})["val"]
     loader = make_loader(config, val, device, team=team)
-    return Calibration.of(score_split(network, val, loader, score, device, team=team).scores)
-
-
-def held_calibration(config: Config, checkpoint: Checkpoint, *, k: int) -> Calibration | None:
-    """The scores of validation normals in the checkpoint; None where there are none of this score with this k."""
-    training = checkpoint.training
-    held = training.get("val_normal_scores")
-    if held is None or not len(held) or (config.score, k) != (training.get("score", "knn"), training.get("k")):
-        return None
-    return Calibration.of(held.numpy())
+    is_fused = config.score == "fused"
+    return score_split(network, val, loader, parts, device, measures_standards=is_fused, team=team)
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, score_name: str) -> None:
     """Say what an AUC alone would hide; the sign of a score is never turned."""
     if len(result.scores) > 1 and np.ptp(result.scores) == 0:
         logger.warning("all %d scores are the same: the model tells nothing apart", len(result.scores))
-    on_val: float | None = checkpoint.training.get("val_auc") if score_name == "knn" else None  # val/ is scored by kNN
+    training = checkpoint.training
+    on_val: float | None = training.get("val_auc") if score_name == training.get("score", "knn") else None
     on_test = result.auc.value if result.auc else None
     for name, value in (("validation", on_val), ("test", on_test)):
         if value is not None and value < 0.5:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 from collections import Counter
@@ -20,12 +19,13 @@ from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.augment import to_network
 from salad.datasets.normalize import normalize
-from salad.datasets.sample import NORMAL, Images, Split
+from salad.datasets.sample import NORMAL
 from salad.errors import InputError
 from salad.evaluate import find_row_labels
 from salad.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps, overlay
-from salad.prepare import find_images, make_loader, scan_images
+from salad.prepare import make_loader, scan_images
 from salad.search import nearest
+from salad.training_images import find_training_images
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -224,7 +224,12 @@ def make_explainer(config: Config, checkpoint: Checkpoint, network: Network, dev
         InputError: an image of val/ cannot be read and --on_bad_image is not skip.
     """
     num_views = (checkpoint.config or {}).get("n_views", 1)
-    train, images = find_training_images(config, checkpoint)
+    train = None
+    try:
+        train = find_training_images(config, checkpoint)
+    except InputError as error:
+        logger.info("no memory maps: %s", error)
+    images = train.images if train else None
     places = (find_row_labels(config, checkpoint) == NORMAL).nonzero().flatten().tolist()
     image_of = [place // num_views for place in places]
     names = [train.samples[i].name if train else f"row {i * num_views}" for i in image_of]
@@ -245,26 +250,6 @@ def make_explainer(config: Config, checkpoint: Checkpoint, network: Network, dev
     )
     measure_on_normals(config, explainer)
     return explainer
-
-
-def find_training_images(config: Config, checkpoint: Checkpoint) -> tuple[Split | None, Images | None]:
-    """The training split of a checkpoint and its pixels, if DATA_PATH holds the same images; else None twice."""
-    had = checkpoint.config or {}
-    try:
-        train = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
-        assert train is not None, "only val may be absent"
-        train = train if had.get("train_on", "all") == "all" else train.only_normal()
-        if had.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
-            train = scan_images(dataclasses.replace(config, on_bad_image="skip"), {"train": train})["train"]
-    except InputError as error:
-        logger.info("no memory maps: they need the training images (%s)", error)
-        return None, None
-    known = checkpoint.training.get("images", f"{len(checkpoint.bank.rows)} images")  # a published file tells no more
-    found = train.fingerprint if "images" in checkpoint.training else f"{len(train.samples)} images"
-    if found != known:
-        logger.info("no memory maps: the model was trained on %s, but train/ holds %s", known, found)
-        return None, None
-    return train, find_images(config, train, name="train")
 
 
 def measure_on_normals(config: Config, explainer: Explainer) -> None:

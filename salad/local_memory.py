@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 2**24  # distances that are held at a time
+LEAST_STD = 0.01  # of a channel, in means over channels: one that hardly varies must not outweigh all others
+
+
+def pool_cells(features: Tensor, grid: int) -> Tensor:
+    """Local features averaged over the cells of a coarse grid.
+
+    Args:
+        features: (B, C, H, W); with fewer than `grid` rows or columns, cells share some.
+        grid: G, cells along a side.
+
+    Returns:
+        (B, G * G, C), float32.
+    """
+    return F.adaptive_avg_pool2d(features.float(), grid).flatten(2).mT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,26 +45,37 @@ class LocalMemory:
     std: Tensor
 
     @classmethod
-    def build(cls, batches: Iterable[Tensor], *, grid: int, max_rows: int) -> LocalMemory:
-        """From the local features of normal images.
+    def build(cls, cells: Tensor, *, max_rows: int) -> LocalMemory:
+        """From the cells of normal images.
 
         Args:
-            batches: (B, C, H, W) each, N images together.
-            grid: G, places along a side.
+            cells: of `pool_cells`, (N, G * G, C); standardised in place.
             max_rows: M at most; of more images, those are kept at each place that cover all of them best.
         """
-        cells = torch.cat([F.adaptive_avg_pool2d(batch, grid).flatten(2).permute(2, 0, 1) for batch in batches], dim=1)
-        std, mean = torch.std_mean(cells.float(), dim=(0, 1))
-        std = std.clamp(min=1e-6)
-        rows = ((cells - mean) / std).half()
+        std, mean = torch.std_mean(cells, dim=(0, 1), correction=0)
+        std = std.clamp(min=max(LEAST_STD * float(std.mean()), 1e-6))
+        rows = cells.sub_(mean).div_(std).half().transpose(0, 1)
         if rows.shape[1] > max_rows:
             rows = torch.stack([place[choose_cover(place.float(), max_rows)] for place in rows])
+        return cls(rows=rows.contiguous(), mean=mean, std=std)
+
+    @classmethod
+    def from_state_dict(cls, state: dict[str, Tensor]) -> LocalMemory:
+        """What `state_dict` gave.
+
+        Raises:
+            ValueError: its tensors do not fit each other.
+        """
+        rows, mean, std = state["rows"], state["mean"], state["std"]
+        shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == std.shape == rows.shape[2:]
+        if not shapes or math.isqrt(len(rows)) ** 2 != len(rows):
+            raise ValueError("a local memory whose shapes fit each other")
         return cls(rows=rows, mean=mean, std=std)
 
     @property
     def grid(self) -> int:
         """Places along a side."""
-        return round(len(self.rows) ** 0.5)
+        return math.isqrt(len(self.rows))
 
     @property
     def num_bytes(self) -> int:
@@ -67,18 +92,23 @@ class LocalMemory:
         Returns:
             (B, G, G), at least 0.
         """
-        cells = F.adaptive_avg_pool2d(features.float(), self.grid).flatten(2).permute(2, 0, 1)
-        queries = (cells - self.mean) / self.std
+        queries = (pool_cells(features, self.grid) - self.mean) / self.std
         size = max(1, BLOCK // self.rows.shape[1])
-        nearest = [
-            torch.cat([torch.cdist(part, rows).amin(dim=1) for part in place.split(size)])
-            for place, rows in zip(queries, (rows.float() for rows in self.rows), strict=True)
-        ]
-        return torch.stack(nearest, dim=1).view(-1, self.grid, self.grid)
+        found = []
+        for place, half in zip(queries.transpose(0, 1), self.rows, strict=True):
+            rows = half.float()
+            nearest = torch.cat([torch.cdist(part, rows).argmin(dim=1) for part in place.split(size)])
+            found.append((place - rows[nearest]).norm(dim=1))  # cdist itself is off by much where they are the same
+        return torch.stack(found, dim=1).view(-1, self.grid, self.grid)
 
     def scores(self, features: Tensor) -> Tensor:
         """Mean distance over all places, (B,); larger is more anomalous."""
         return self.distances(features).mean(dim=(1, 2))
+
+    @staticmethod
+    def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
+        """Bytes that one takes, before it is built."""
+        return 2 * grid**2 * min(num_images, max_rows) * num_channels + 8 * num_channels
 
     def to(self, device: torch.device) -> LocalMemory:
         """The same memory on a device."""

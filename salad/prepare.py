@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SCORED_BY = ("score", "k", "backbone", "fuse", "local_grid", "local_rows")  # options that a model is kept with
+
 
 def read_training_data(config: Config) -> tuple[Split, Split | None]:
     """The images to train on, and those of val/ where it holds normal ones; test/ is never looked at.
@@ -259,7 +261,7 @@ def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
             flag = name.upper() if name == "net_name" else f"--{name}"
             raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
     trained_with = {**(checkpoint.config or {}), "normal_class": checkpoint.normal_class}
-    names = ["k", "rec_loss"]
+    names = ["rec_loss", *SCORED_BY]
     if trained_with.get("dataset_name") == given["dataset_name"]:  # what to take of another one is its own matter
         names += [one.name for one in dataclasses.fields(Selection)]
     inherited = {

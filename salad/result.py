@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from salad.calibration import Calibration
 from salad.datasets.sample import NORMAL, Split
 from salad.metrics import Auc, auc
+
+if TYPE_CHECKING:
+    from salad.scores import Standards
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class Result:
         k: nearest rows behind each score; None where it has no such rows.
         search: how they were found, for metrics.json.
         calibration: scores of validation normals; None where there are none.
+        parts: what each of the scores that were fused gave, (N,) each, by name; empty for other scores.
+        standards: what these were standardised with.
     """
 
     split: Split
@@ -38,6 +43,8 @@ class Result:
     k: int | None = None
     search: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
+    standards: Standards | None = None
 
     @property
     def labels(self) -> list[int]:

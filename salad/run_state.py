@@ -26,7 +26,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
     trainer.check_finite()
     rngs = trainer.team.joined([rng_state()])
     if trainer.team.is_first:
-        found = trainer.val_result
+        found = trainer.validation.result
         training = {
             "rng": rngs[0],
             **({"rng_of_ranks": rngs} if len(rngs) > 1 else {}),
@@ -35,8 +35,10 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "epoch": trainer.epochs_done,
             "val_auc": found and found.auc and found.auc.value,
             "best_auc": trainer.best_auc,
-            "k": trainer.k,
+            "score": trainer.config.score,
+            "k": trainer.validation.k,
             "val_normal_scores": found and torch.from_numpy(found.normal_scores),
+            "standards": found and found.standards and found.standards.of,
             "tally": trainer.tally and trainer.tally.state_dict(),
             "optimizer": trainer.optimizer.state_dict(),
             "schedule": trainer.schedule.state_dict(),
@@ -54,6 +56,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             row_labels=trainer.row_labels,
             svdd=None if trainer.centre is None else {"centre": trainer.centre, "radius": trainer.radius},
             training=training,
+            memories=trainer.validation.memories,
         )
     trainer.team.agree(None)
 

@@ -19,15 +19,15 @@ import torch
 from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
-from salad.datasets.augment import to_network
 from salad.datasets.images import GreyImage
 from salad.datasets.normalize import normalize
 from salad.datasets.pixels import Source, read_source, shown_name
 from salad.datasets.sample import NORMAL, printable
 from salad.device import choose_device
 from salad.errors import InputError
-from salad.evaluate import choose_score, held_calibration
-from salad.prepare import find_k, make_decoder, reconcile, start_network
+from salad.model_score import choose_rows_k, load_score
+from salad.prepare import make_decoder, reconcile, start_network
+from salad.scores import Inputs, Standards, combine, to_images
 from salad.scoring import NEEDS_ROWS
 
 if TYPE_CHECKING:
@@ -110,26 +110,32 @@ class Scorer:
         self.device = choose_device(config.device)
         with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
             self.network = start_network(config, checkpoint, self.device).eval()
-        # the same tensors, not a second copy; and what only resuming needs is let go
-        self.checkpoint = dataclasses.replace(
-            checkpoint, model_state=self.network.state_dict(), training=checkpoint.without_run_state()
-        )
         rows = checkpoint.bank.rows
         if checkpoint.row_labels is not None:
             rows = rows[checkpoint.row_labels == NORMAL]
-        elif config.score in NEEDS_ROWS:
+        elif NEEDS_ROWS.intersection(config.parts):
             logger.warning("%s: which memory rows are normal is unknown, so all count as normal", checkpoint.path)
         self.rows = rows.to(self.device)
-        self.k = find_k(config, num_normal_rows=len(rows)) if config.score in NEEDS_ROWS else 0
-        self._score = choose_score(
-            config.score,
-            rows=self.rows,
-            k=self.k,
-            temperature=checkpoint.bank.temperature,
-            centre=checkpoint.svdd["centre"].to(self.device) if checkpoint.svdd else None,
-            rec_loss=config.rec_loss,
+        self.k = choose_rows_k(config, num_normal_rows=len(rows))
+        self._score = load_score(config, checkpoint, self.network, rows=self.rows, k=self.k, device=self.device)
+        if config.score == "fused" and self._score.standards is None:
+            raise InputError(
+                f"{checkpoint.path}: does not say how to standardise the parts of --score fused: train with it, or let "
+                "test.py score, which looks at the normal images of val/"
+            )
+        # the same tensors, not a second copy; and what only resuming needs is let go
+        self.checkpoint = dataclasses.replace(
+            checkpoint,
+            model_state=self.network.state_dict(),
+            training=checkpoint.without_run_state(),
+            memories=self._score.memories,
         )
-        self.calibration = calibration or held_calibration(config, checkpoint, k=self.k)
+        self.calibration = calibration or self._score.calibration
+
+    @property
+    def standards(self) -> Standards | None:
+        """Of the parts of a fused score; None for other scores."""
+        return self._score.standards if self.config.score == "fused" else None
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
         return type(self), (self.config, self.checkpoint, self.calibration)
@@ -221,9 +227,10 @@ class Scorer:
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:
         """Of images (B, S, S), uint8."""
-        grey = normalize(torch.from_numpy(pixels)[:, None].to(self.device), self.config.normalize)
-        images = to_network(grey / 255).contiguous(memory_format=torch.channels_last)
-        scores = self._score(images, self.network)[0].double().cpu()
-        if not scores.isfinite().all():
+        grey, kind = torch.from_numpy(pixels)[:, None].to(self.device), self.config.normalize
+        inputs = Inputs(self.network, to_images(normalize(grey, kind)), grey=grey, kind=kind)
+        parts = {name: part(inputs).double().cpu().numpy() for name, part in self._score.parts.items()}
+        scores = combine(parts, self._score.standards)
+        if not np.isfinite(scores).all():
             raise InputError("a score is not a finite number: the weights of the model are damaged")
-        return scores.tolist()
+        return scores.tolist()  # type: ignore[no-any-return]

@@ -161,19 +161,21 @@ def decide(result: Result, *, specificity: float) -> Decision | None:
 
 
 def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: Any) -> None:
-    """Write scores.csv (path, label, score, percentile), metrics.json and what was skipped into the run folder."""
+    """Write scores.csv (path, label, score, percentile, parts), metrics.json and skipped.csv into the run folder."""
     split = result.split
     write_skipped(folder.path, split.skipped, scanned=("test",))
     percentiles = [""] * len(result.scores) if result.percentiles is None else result.percentiles.round(3).tolist()
     with (folder.path / SCORES_FILE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "score", "percentile"])
-        for sample, score, percentile in zip(split.samples, result.scores.tolist(), percentiles, strict=True):
-            writer.writerow([sample.name, sample.label, repr(score), percentile])
+        writer.writerow(["path", "label", "score", "percentile", *result.parts])
+        parts = np.stack([result.scores, *result.parts.values()], axis=1).tolist()
+        for sample, (score, *others), percentile in zip(split.samples, parts, percentiles, strict=True):
+            writer.writerow([sample.name, sample.label, repr(score), percentile, *map(repr, others)])
     text = {
         **summary.as_json(),
         "k": result.k,
         **result.search,
+        **({"parts": _parts(result)} if result.parts else {}),
         "num_normal": split.num_normal,
         "num_abnormal": len(split.samples) - split.num_normal,
         "num_skipped": len(split.skipped),
@@ -181,6 +183,16 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
         **facts,
     }
     (folder.path / RESULT_FILE).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+
+
+def _parts(result: Result) -> dict[str, Any]:
+    """Of each score that was fused, its AUC and what it was standardised with."""
+    assert result.standards is not None, "fused"
+    aucs = {name: auc(result.labels, scores) for name, scores in result.parts.items()}
+    return {
+        name: {"auc": (found := aucs[name]) and found.as_json(), "val_mean": mean, "val_std": std}
+        for name, (mean, std) in result.standards.of.items()
+    }
 
 
 def _shown(found: Auc | Rate | None) -> str:

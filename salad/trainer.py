@@ -20,18 +20,19 @@ from salad.datasets.sample import NORMAL, Split
 from salad.device import amp_dtype
 from salad.distributed import SOLO, Team
 from salad.errors import RunInterruptedError
-from salad.evaluate import choose_score, embed, score_split
+from salad.evaluate import embed
 from salad.guards import FiniteGuard, check_loss_scale, check_spread, check_weights
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
 from salad.networks import network_spec
-from salad.prepare import find_k, make_loader, make_optimizer, start_network
+from salad.prepare import make_loader, make_optimizer, start_network
 from salad.replica import replicate
 from salad.result import Result
 from salad.run_folder import RunFolder
 from salad.run_state import save
 from salad.tally import Tally
+from salad.validation import Validation
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Trainer:
         self.train_split = train
         self.val_split = val
         self.loader = make_loader(config, train, device, seed=config.seed, team=team)
-        self.val_loader = make_loader(config, val, device, team=team) if val else None
+        self.validation = Validation(config, train=train, val=val, device=device, team=team)
         self.augmentation = AUGMENTATIONS[config.augment]
         self.loss_weights = {"rec": config.w_rec, "aggregation": config.w_contrast, "svdd": config.w_svdd}
 
@@ -86,7 +87,6 @@ class Trainer:
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
         self.row_labels = torch.tensor(train.labels, device=device).repeat_interleave(config.n_views)
-        self.k = find_k(config, num_normal_rows=train.num_normal * config.n_views)
         self.anchors: Anchors | None = None
         self.centre: Tensor | None = None
         self.radius = torch.zeros((), device=device)
@@ -98,7 +98,6 @@ class Trainer:
         self.round = PRE_TRAINING if config.pre_training_epochs else 0
         self.epoch_in_round = 0
         self.epochs_done = 0
-        self.val_result: Result | None = None  # of the last epoch, until the next one starts
         self.best_auc = -math.inf
         self.tally: Tally | None = None  # of the epoch under way
 
@@ -122,6 +121,11 @@ class Trainer:
     def epochs_of_round(self) -> int:
         """How many epochs the round under way has."""
         return self.config.pre_training_epochs if self.round == PRE_TRAINING else self.config.n_epochs
+
+    @property
+    def ends_round(self) -> bool:
+        """Whether the epoch that was finished is the last of its round."""
+        return self.epoch_in_round >= self.epochs_of_round
 
     @property
     def always_uses_all(self) -> bool:
@@ -167,7 +171,7 @@ class Trainer:
         """
         self.network.train()
         self.tally = tally = self.tally or Tally(self.device)
-        self.val_result = None
+        self.validation.forget()
         lr = self.optimizer.param_groups[0]["lr"]
         batches = self.loader.epoch(self.epochs_done, first=tally.num_batches)
         for batch in tqdm(
@@ -244,8 +248,8 @@ class Trainer:
 
     def finish_epoch(self, metrics: dict[str, float]) -> None:
         """Validate, log, and save; then the run can be resumed from here."""
-        self.val_result = None if self.round == PRE_TRAINING else self.validate()
-        found = self.val_result.auc if self.val_result else None
+        result = self.validation.result = None if self.round == PRE_TRAINING else self.validate()
+        found = result.auc if result else None
         if self.team.is_first:
             self.folder.append_metrics(
                 {
@@ -272,7 +276,7 @@ class Trainer:
         if found and found.value > self.best_auc:
             self.best_auc = found.value
             paths.append(self.folder.model)
-        if self.round != PRE_TRAINING and self.epoch_in_round >= self.epochs_of_round:
+        if self.round != PRE_TRAINING and self.ends_round:
             paths.append(self.folder.round_model(self.round))
             if found is None and self.round == self.config.num_rounds:
                 paths.append(self.folder.model)
@@ -281,12 +285,9 @@ class Trainer:
             self.folder.keep_newest_rounds(self.config.keep)
 
     def validate(self) -> Result | None:
-        """The kNN score of the images of val/; None without one."""
-        if self.val_split is None or self.val_loader is None:
-            return None
+        """The score of the images of val/; None without one."""
         rows = self.bank.rows[self.row_labels == NORMAL]
-        score = choose_score("knn", rows=rows, k=self.k, temperature=self.config.npc_temperature)
-        return score_split(self.network, self.val_split, self.val_loader, score, self.device, team=self.team)
+        return self.validation.run(self.network, rows=rows, centre=self.centre, ends_round=self.ends_round)
 
     def end_if_asked(self) -> None:
         """Save and raise `RunInterruptedError` if a signal has come, to this process or to another of its team."""

@@ -17,6 +17,7 @@ from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.follow import check_packages, following
 from salad.interrupt import Interrupts
+from salad.networks.backbones import check_backbone
 from salad.prepare import check_enough, check_same_for_all, read_training_data
 from salad.run_folder import RunFolder
 from salad.run_state import restore, save
@@ -47,6 +48,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     if stopped is not None:
         config = resume_config(given, stopped)
     check_packages(config)
+    check_backbone(config.backbone if "backbone" in config.parts else None)
     device = choose_device(config.device, team=team)
     check_enough(config.batch_size, "--batch_size is", team)
     team.connect(device)

@@ -109,6 +109,7 @@ def save_again(path: Path, run: Path, monkeypatch, failing) -> None:
         row_labels=found.row_labels,
         svdd=None,
         training={},
+        memories={},
     )
 
 

@@ -78,6 +78,7 @@ def resnet(tmp_path_factory) -> Path:
         row_labels=(torch.arange(150) % 5 == 0).long(),
         svdd=None,
         training={},
+        memories={},
     )
     return path
 

@@ -8,7 +8,7 @@ import torch
 from running import CPU, SHORT, TINY, invoke, read_lines, read_tar, stopped, train, validated
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from salad import cli, evaluate
+from salad import cli, model_score
 from salad.datasets import phantom
 from salad.errors import DivergedError
 from salad.guards import LOWEST_LOSS_SCALE, FiniteGuard, check_loss_scale, check_spread, check_weights
@@ -225,13 +225,13 @@ def test_useless_scores_are_said(data, tmp_path, monkeypatch, scores, said):
     train(tmp_path, data)
 
     def choose(*_, **__):
-        def values(images, _):
-            z = torch.zeros(len(images), 8)
-            return z[:, 0] if scores == "same" else -torch.arange(len(images)), z
+        def values(inputs):
+            num_images = len(inputs.images)
+            return torch.zeros(num_images) if scores == "same" else -torch.arange(num_images)
 
         return values
 
-    monkeypatch.setattr(evaluate, "choose_score", choose)
+    monkeypatch.setattr(model_score, "choose_score", choose)
     result = invoke(cli.test, "CXR_author", "unet", tmp_path, data, *TINY)
     assert result.exit_code == 0 and said in result.stderr
     assert result.stdout.strip() == ("AUC score = 0.50000" if scores == "same" else "AUC score = 0.00000")

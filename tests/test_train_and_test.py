@@ -42,6 +42,7 @@ from torchvision.models import ResNet18_Weights
 
 import salad.run_state
 import salad.trainer
+import salad.validation
 from salad import cli, scoring
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
@@ -308,13 +309,13 @@ def test_abnormal_training_images_are_left_out_and_counted(mixed_data, data, tmp
 
 
 def test_validation_scores_against_normal_rows_only(mixed_data, tmp_path, monkeypatch):
-    seen, choose_score = [], salad.trainer.choose_score
+    seen, choose_score = [], salad.validation.choose_score
 
     def spy(name, *, rows, **options):
         seen.append(len(rows))
         return choose_score(name, rows=rows, **options)
 
-    monkeypatch.setattr(salad.trainer, "choose_score", spy)
+    monkeypatch.setattr(salad.validation, "choose_score", spy)
     train(tmp_path, mixed_data, "--train_on", "all")
     assert seen == [12, 12]  # of 16 rows, in two epochs
 

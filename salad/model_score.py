@@ -1,0 +1,112 @@
+"""The score of a checkpoint: the parts that it is made of, and what it knows of them from validation normals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from salad import scoring
+from salad.calibration import Calibration
+from salad.checkpoint import Checkpoint
+from salad.config import Config
+from salad.distributed import SOLO, Team
+from salad.local_memory import LocalMemory
+from salad.local_parts import find_memories, has_settings, needed_backbone
+from salad.prepare import find_k
+from salad.scores import Score, Standards, choose_score
+from salad.search import nearest
+
+if TYPE_CHECKING:
+    from salad.networks import Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScore:
+    """What `load_score` gives.
+
+    Attributes:
+        parts: the score by its name or, where it is fused, those that it is made of.
+        memories: of local features, which the parts look into.
+        standards: of the parts of a fused score, as the checkpoint holds them; None where it does not.
+        calibration: the scores of validation normals, as the checkpoint holds them; None where it does not.
+    """
+
+    parts: dict[str, Score]
+    memories: dict[str, LocalMemory]
+    standards: Standards | None
+    calibration: Calibration | None
+
+
+def load_score(
+    config: Config,
+    checkpoint: Checkpoint,
+    network: Network,
+    *,
+    rows: Tensor,
+    k: int,
+    device: torch.device,
+    search: scoring.Search = nearest,
+    team: Team = SOLO,
+) -> ModelScore:
+    """The score that the options ask for.
+
+    Args:
+        config: of the scoring.
+        checkpoint: ours or a published one.
+        network: with its weights, on the device.
+        rows: memory rows of normal images, (N, D), on the device.
+        k: of `choose_rows_k`.
+        device: to compute on.
+        search: finds the nearest rows.
+        team: the processes that score together.
+
+    Raises:
+        InputError: the checkpoint lacks what the score is made of, and it cannot be made.
+    """
+    backbone = needed_backbone(config, device, team=team)
+    memories = find_memories(config, checkpoint, network, backbone=backbone, device=device, team=team)
+    parts = {
+        part: choose_score(
+            part,
+            rows=rows,
+            k=k,
+            temperature=checkpoint.bank.temperature,
+            centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
+            rec_loss=config.rec_loss,
+            search=search,
+            memories=memories,
+            backbone=backbone,
+        )
+        for part in config.parts
+    }
+    standards = calibration = None
+    if is_known(config, checkpoint, k=k):
+        held = checkpoint.training.get("val_normal_scores")
+        calibration = Calibration.of(held.numpy()) if held is not None and len(held) else None
+        held = checkpoint.training.get("standards")
+        standards = (
+            Standards({part: tuple(held[part]) for part in config.parts}) if held and config.score == "fused" else None
+        )
+    return ModelScore(parts=parts, memories=memories, standards=standards, calibration=calibration)
+
+
+def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
+    """Whether what the checkpoint holds of validation normals is of this score, with this k and these settings."""
+    training, parts = checkpoint.training, config.parts
+    return (
+        (config.score, k) == (training.get("score", "knn"), training.get("k"))
+        and (config.score != "fused" or set(parts) == set(training.get("standards") or ()))
+        and all(has_settings(part, config, checkpoint) for part in parts)
+    )
+
+
+def choose_rows_k(config: Config, *, num_normal_rows: int) -> int:
+    """The k of the parts that are made of nearest rows, 0 where there are none.
+
+    Raises:
+        InputError: --k exceeds the number of memory rows of normal images, or there is none.
+    """
+    return find_k(config, num_normal_rows=num_normal_rows) if scoring.NEEDS_ROWS.intersection(config.parts) else 0

@@ -1,0 +1,172 @@
+"""The scores of a model by name: what each makes of a batch of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from salad import losses, scoring
+from salad.datasets.augment import to_network
+from salad.datasets.normalize import normalize
+from salad.errors import InputError
+from salad.search import nearest
+
+if TYPE_CHECKING:
+    from salad.local_memory import LocalMemory
+    from salad.networks import Network
+    from salad.networks.backbones import Backbone
+
+LOCAL = {"local", "backbone"}  # the scores that are made of a local memory
+
+
+class Inputs:
+    """A batch as the network sees it, and what the network makes of it, once it is asked for.
+
+    Args:
+        network: in eval mode.
+        images: (B, 3, S, S) in [-1, 1].
+        grey: as in the files, (B, 1, S, S), uint8, on any device.
+        kind: how grey levels are normalised.
+    """
+
+    def __init__(self, network: Network, images: Tensor, *, grey: Tensor, kind: str) -> None:
+        self.network = network
+        self.images = images
+        self.grey = grey
+        self.kind = kind
+
+    @cached_property
+    def z(self) -> Tensor:
+        """Embeddings, (B, D)."""
+        return self.network.encode(self.images)
+
+    @cached_property
+    def recon(self) -> Tensor:
+        """Reconstructions, (B, 3, S, S)."""
+        self.z, recon = self.network(self.images)
+        return recon  # type: ignore[no-any-return]
+
+    @cached_property
+    def for_backbone(self) -> Tensor:
+        """The images as a frozen backbone sees them, (B, 3, S, S) in [-1, 1]; see `to_backbone`."""
+        return to_backbone(self.grey.to(self.images.device, non_blocking=True), self.kind)
+
+
+def to_backbone(grey: Tensor, kind: str) -> Tensor:
+    """What a frozen backbone gets to see: (B, 1, S, S), uint8, as in the files, to (B, 3, S, S) in [-1, 1]."""
+    return to_images(normalize(grey, kind))
+
+
+def to_images(grey: Tensor) -> Tensor:
+    """Normalised grey images (B, 1, S, S), uint8, as a network sees them, (B, 3, S, S) in [-1, 1]."""
+    return to_network(grey / 255).contiguous(memory_format=torch.channels_last)
+
+
+Score = Callable[[Inputs], Tensor]
+"""From a batch to scores, (B,); larger is more anomalous."""
+
+
+def choose_score(
+    name: str,
+    *,
+    rows: Tensor,
+    k: int,
+    temperature: float,
+    centre: Tensor | None = None,
+    rec_loss: str = "l1",
+    search: scoring.Search = nearest,
+    memories: Mapping[str, LocalMemory] | None = None,
+    backbone: Backbone | None = None,
+) -> Score:
+    """A score by its option name.
+
+    Args:
+        name: one of `SCORES` of the options, but for ``fused``.
+        rows: memory rows of normal images, (N, D).
+        k: nearest rows.
+        temperature: of the weights of ``weighted``.
+        centre: of Deep SVDD, (D,).
+        rec_loss: ``l1`` or ``mse``, the error of ``reconstruction``.
+        search: finds the nearest rows.
+        memories: for ``local`` and ``backbone``, by these names, on the device.
+        backbone: for ``backbone``.
+
+    Raises:
+        InputError: ``svdd`` has no centre.
+    """
+    if name == "svdd":
+        if centre is None:
+            raise InputError("--score svdd needs a model that was trained with --w_svdd above 0")
+        return lambda inputs: losses.svdd_distances(inputs.z, centre)
+    if name == "reconstruction":
+        return partial(_reconstruction_error, rec_loss=rec_loss)
+    if name in LOCAL:
+        assert memories is not None
+        memory = memories[name]
+        return lambda inputs: memory.scores(local_features(name, inputs, backbone))
+    if name == "weighted":
+        return lambda inputs: scoring.weighted_prototype(inputs.z, rows, k=k, temperature=temperature, search=search)
+    return lambda inputs: scoring.knn_angle(inputs.z, rows, k=k, search=search)
+
+
+def local_features(name: str, inputs: Inputs, backbone: Backbone | None) -> Tensor:
+    """The maps that a local score compares: of the network for ``local``, else of the backbone, (B, C, H, W)."""
+    if name == "local":
+        return inputs.network.local_features(inputs.images)
+    assert backbone is not None
+    return backbone.local_features(inputs.for_backbone)
+
+
+def _reconstruction_error(inputs: Inputs, *, rec_loss: str) -> Tensor:
+    error = inputs.recon - inputs.images
+    return (error.abs() if rec_loss == "l1" else error.square()).mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class Standards:
+    """Mean and standard deviation of each part of a fused score over normal images that it is not trained on.
+
+    Attributes:
+        of: by name of the part.
+    """
+
+    of: dict[str, tuple[float, float]]
+
+    @classmethod
+    def measure(cls, parts: Mapping[str, np.ndarray]) -> Standards:
+        """From the scores of validation normals, (N,) each; abnormal images must not be among them.
+
+        Raises:
+            InputError: there are fewer than two.
+        """
+        num_normals = min(map(len, parts.values()))
+        if num_normals < 2:
+            raise no_standards(num_normals)
+        return cls({name: (float(one.mean()), max(float(one.std(ddof=1)), 1e-12)) for name, one in parts.items()})
+
+    def fuse(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The mean of the standardised parts, (N,)."""
+        fused: np.ndarray = np.mean([(parts[name] - mean) / std for name, (mean, std) in self.of.items()], axis=0)
+        return fused
+
+
+def no_standards(num_normals: int) -> InputError:
+    """There are too few normal images to standardise the parts of a fused score."""
+    return InputError(
+        f"--score fused standardises its parts by normal images that are held out, 2 at least, but there are "
+        f"{num_normals}: put normal images into val/ (of Detector.fit: val_share above 0), or take another --score"
+    )
+
+
+def combine(parts: Mapping[str, np.ndarray], standards: Standards | None) -> np.ndarray:
+    """The score of images from its parts, (N,) each: fused, or the only one."""
+    if standards is not None:
+        return standards.fuse(parts)
+    (only,) = parts.values()
+    return only

@@ -1,0 +1,38 @@
+"""The images that a checkpoint was trained on, where DATA_PATH still holds them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from salad.checkpoint import Checkpoint
+from salad.config import Config
+from salad.datasets import read_split
+from salad.datasets.sample import Split
+from salad.errors import InputError
+from salad.prepare import find_images, scan_images
+
+
+def find_training_images(config: Config, checkpoint: Checkpoint) -> Split:
+    """The training split of a checkpoint, with its pixels.
+
+    Args:
+        config: of the scoring.
+        checkpoint: ours or a published one, of which only the number of its images is known.
+
+    Raises:
+        InputError: DATA_PATH does not hold the same images.
+    """
+    had = checkpoint.config or {}
+    try:
+        train = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
+        assert train is not None, "only val may be absent"
+        train = train if had.get("train_on", "all") == "all" else train.only_normal()
+        if had.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
+            train = scan_images(dataclasses.replace(config, on_bad_image="skip"), {"train": train})["train"]
+    except InputError as error:
+        raise InputError(f"the training images are not at hand ({error})") from None
+    known = checkpoint.training.get("images", f"{len(checkpoint.bank.rows)} images")  # a published file tells no more
+    found = train.fingerprint if "images" in checkpoint.training else f"{len(train.samples)} images"
+    if found != known:
+        raise InputError(f"the model was trained on {known}, but train/ holds {found}")
+    return dataclasses.replace(train, images=find_images(config, train, name="train"))

@@ -1,0 +1,123 @@
+"""Validation during training: the score of the run, of the images of val/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from salad.config import Config
+from salad.datasets.sample import Split
+from salad.distributed import SOLO, Team
+from salad.evaluate import score_split
+from salad.local_memory import LocalMemory
+from salad.local_parts import build_memory, needed_backbone
+from salad.model_score import choose_rows_k
+from salad.prepare import make_loader
+from salad.result import Result
+from salad.scores import LOCAL, choose_score, no_standards
+
+if TYPE_CHECKING:
+    from salad.networks import Network
+
+
+class Validation:
+    """Scores validation images as the run stands, and holds what a checkpoint needs to score by itself.
+
+    Args:
+        config: of the run.
+        train: the images to train on; local memories are made of the normal ones.
+        val: the images to score; or None.
+        device: where the network lies.
+        team: the processes that share the images.
+
+    Attributes:
+        k: nearest rows behind a score, 0 where it has none.
+        result: of the last epoch, until the next one starts.
+        memories: of local features as they were then, by the name of the score.
+
+    Raises:
+        InputError: the score is fused and there are no normal images to standardise it with, or a backbone is missing.
+    """
+
+    def __init__(
+        self, config: Config, *, train: Split, val: Split | None, device: torch.device, team: Team = SOLO
+    ) -> None:
+        num_normals = val.num_normal if val else 0
+        if config.score == "fused" and num_normals < 2:
+            raise no_standards(num_normals)
+        self.config = config
+        self.device = device
+        self.team = team
+        self.train = train
+        self.val = val
+        self.val_loader = make_loader(config, val, device, team=team) if val else None
+        self.k = choose_rows_k(config, num_normal_rows=train.num_normal * config.n_views)
+        self.backbone = needed_backbone(config, device, team=team)
+        self.of_backbone: dict[str, LocalMemory] = {}  # that does not change: made once
+        self.announced = False
+        self.result: Result | None = None
+        self.memories: dict[str, LocalMemory] = {}
+
+    def forget(self) -> None:
+        """The network moves on: what was made with it fits no longer."""
+        self.result, self.memories = None, {}
+
+    def run(self, network: Network, *, rows: Tensor, centre: Tensor | None, ends_round: bool) -> Result | None:
+        """Make the local memories and score the images of val/; None without these.
+
+        Args:
+            network: put into eval mode.
+            rows: memory rows of normal images, (N, D).
+            centre: of Deep SVDD.
+            ends_round: whether a checkpoint to score with follows, which holds the memories also without val/.
+        """
+        if self.val is not None or ends_round:
+            self.memories = self.build_memories(network)
+        if self.val is None or self.val_loader is None:
+            return None
+        parts = {
+            part: choose_score(
+                part,
+                rows=rows,
+                k=self.k,
+                temperature=self.config.npc_temperature,
+                centre=centre,
+                rec_loss=self.config.rec_loss,
+                memories=self.memories,
+                backbone=self.backbone,
+            )
+            for part in self.config.parts
+        }
+        return score_split(
+            network,
+            self.val,
+            self.val_loader,
+            parts,
+            self.device,
+            measures_standards=self.config.score == "fused",
+            team=self.team,
+        )
+
+    def build_memories(self, network: Network) -> dict[str, LocalMemory]:
+        """The local memories that the score needs, by name."""
+        found = dict(self.of_backbone)
+        wanted = [part for part in self.config.parts if part in LOCAL and part not in found]
+        loader = make_loader(self.config, self.train, self.device, team=self.team) if wanted else None
+        for part in wanted:
+            assert loader is not None
+            found[part] = build_memory(
+                part,
+                config=self.config,
+                network=network,
+                backbone=self.backbone,
+                train=self.train,
+                loader=loader,
+                device=self.device,
+                team=self.team,
+                is_announced=self.announced,
+            )
+        self.announced = True
+        self.of_backbone = {part: memory for part, memory in found.items() if part == "backbone"}
+        return found
