@@ -43,6 +43,13 @@ class Config(ImageOptions):
         low=0,
         commands=(TRAIN,),
     )
+    w_syn: float = option(
+        0.0,
+        "Weight of the loss that tells images with synthetic anomalies from those without; it trains the encoder up to "
+        "its local features, for --score local.",
+        low=0,
+        commands=(TRAIN,),
+    )
     rec_loss: str = option(
         "l1",
         "Reconstruction loss: l1 (as released) or mse (as printed in the paper).",
@@ -220,8 +227,8 @@ class Config(ImageOptions):
         if self.overwrite and self.resume:
             raise InputError("--resume goes on with the run that --overwrite would replace: choose one of them")
         check_isize(self.net_name, self.image_size)
-        if self.w_rec == self.w_svdd == self.w_contrast == 0:
-            raise InputError("--w_rec, --w_svdd and --w_contrast are all 0: there is nothing to train")
+        if self.w_rec == self.w_svdd == self.w_contrast == self.w_syn == 0:
+            raise InputError("--w_rec, --w_svdd, --w_contrast and --w_syn are all 0: there is nothing to train")
         if self.pre_training_epochs and self.w_rec == 0:
             raise InputError("--pre_training_epochs trains the reconstruction, but --w_rec is 0")
 

@@ -92,7 +92,7 @@ def svdd_radius(distances: Tensor, *, nu: float) -> Tensor:
     return torch.lerp(ordered[low], ordered[high], place - low).sqrt()
 
 
-def synthetic_loss(at_places: Tensor, in_image: Tensor, amount: Tensor) -> Tensor:
+def synthetic_loss(at_places: Tensor, in_image: Tensor, *, amount: Tensor) -> Tensor:
     """How badly synthetic anomalies are found, at their places and in the image as a whole.
 
     Args:

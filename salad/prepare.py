@@ -236,7 +236,7 @@ def start_network(config: Config, start: Checkpoint | None, device: torch.device
 
 
 def make_optimizer(
-    config: Config, network: Network, device: torch.device
+    config: Config, network: torch.nn.Module, device: torch.device
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Adam or AMSGrad, and the schedule that is stepped once an epoch."""
     optimizer = torch.optim.Adam(

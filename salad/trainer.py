@@ -17,6 +17,7 @@ from salad.config import Config
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
+from salad.datasets.synthetic import spoil_views
 from salad.device import amp_dtype
 from salad.distributed import SOLO, Team
 from salad.errors import RunInterruptedError
@@ -26,6 +27,7 @@ from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
 from salad.networks import network_spec
+from salad.networks.pretext import Head, Trained
 from salad.prepare import make_loader, make_optimizer, start_network
 from salad.replica import replicate
 from salad.result import Result
@@ -77,12 +79,19 @@ class Trainer:
         self.loader = make_loader(config, train, device, seed=config.seed, team=team)
         self.validation = Validation(config, train=train, val=val, device=device, team=team)
         self.augmentation = AUGMENTATIONS[config.augment]
-        self.loss_weights = {"rec": config.w_rec, "aggregation": config.w_contrast, "svdd": config.w_svdd}
+        self.loss_weights = {
+            "rec": config.w_rec,
+            "aggregation": config.w_contrast,
+            "svdd": config.w_svdd,
+            "syn": config.w_syn,
+        }
 
         with team.first_alone("weights"):  # they may have to be fetched
             self.network = start_network(config, start, device)
+        self.head = Head(network_spec(config.net_name).num_local_channels).to(device) if config.w_syn > 0 else None
+        self.trained = Trained(self.network, self.head, decodes=config.w_rec > 0)
         self.replica = replicate(
-            self.network, device=device, team=team, sync_bn=config.sync_bn, all_used=self.always_uses_all
+            self.trained, device=device, team=team, sync_bn=config.sync_bn, all_used=self.always_uses_all
         )
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
@@ -91,7 +100,7 @@ class Trainer:
         self.centre: Tensor | None = None
         self.radius = torch.zeros((), device=device)
 
-        self.optimizer, self.schedule = make_optimizer(config, self.network, device)
+        self.optimizer, self.schedule = make_optimizer(config, self.trained, device)
         self.amp = amp_dtype(config.amp, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)  # disabled, it does nothing
         self.guard = FiniteGuard(device, name_of=lambda i: train.samples[i].name)
@@ -204,9 +213,13 @@ class Trainer:
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
 
-        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):
-            z, recon = self.replica(inputs.contiguous(memory_format=torch.channels_last))  # both float32
+        spoilt, amount = spoil_views(targets) if self.head else (None, None)
+
+        with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):  # what it gives is float32
+            z, recon, found = self.replica(inputs.contiguous(memory_format=torch.channels_last), spoilt)
         terms = self.loss_terms(z, recon, targets, rows)
+        if found is not None and amount is not None:
+            terms["syn"] = losses.synthetic_loss(*found, amount=amount)
         loss = torch.stack([self.loss_weights[name] * term for name, term in terms.items()]).sum()
         self.guard.watch(loss, terms, z, index=batch.index)
 
@@ -221,10 +234,10 @@ class Trainer:
             self.bank.update(rows, z)
         return self.team.means({"loss": loss, **terms}, sizes), z
 
-    def loss_terms(self, z: Tensor, recon: Tensor, targets: Tensor, rows: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, z: Tensor, recon: Tensor | None, targets: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """The terms of the loss that have a weight, unweighted, by name; in pre-training reconstruction alone."""
         config, terms = self.config, {}
-        if config.w_rec > 0:
+        if recon is not None:
             terms["rec"] = losses.reconstruction_loss(recon, targets, kind=config.rec_loss)
         if config.w_contrast > 0 and self.round != PRE_TRAINING:
             terms["aggregation"] = losses.aggregation_loss(

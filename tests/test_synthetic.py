@@ -5,7 +5,7 @@ from torch.testing import assert_close
 from salad import losses
 from salad.datasets.synthetic import add_anomalies, spoil
 from salad.networks import build_network
-from salad.networks.pretext import WithPretext
+from salad.networks.pretext import Head, Trained
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_half_of_the_images_are_spoilt_and_grey_levels_tell_nothing(lungs):
 def test_the_loss_is_that_of_both_questions():
     at_places, in_image = torch.tensor([[[[0.5, -1.0]]], [[[2.0, 0.0]]]]), torch.tensor([1.0, -2.0])
     amount = torch.tensor([[[[0.2, 0.4, 0.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
-    found = losses.synthetic_loss(at_places, in_image, amount)
+    found = losses.synthetic_loss(at_places, in_image, amount=amount)
     log = torch.nn.functional.logsigmoid
     places = [0.3 * log(torch.tensor(0.5)) + 0.7 * log(torch.tensor(-0.5)), log(torch.tensor(1.0))]
     places += [log(torch.tensor(-2.0)), log(torch.tensor(0.0))]
@@ -51,15 +51,20 @@ def test_the_loss_is_that_of_both_questions():
 @pytest.mark.parametrize(("name", "channels"), [("unet", 128), ("CXR_resnet18", 256)])
 def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
     torch.manual_seed(0)
-    module = WithPretext(build_network(name, rep_dim=8, isize=64), num_channels=channels)
+    module = Trained(build_network(name, rep_dim=8, isize=64), Head(channels), decodes=False)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
-    z, recon, at_places, in_image = module(None, images)
-    assert z is None and recon is None
-    assert (at_places.shape, in_image.shape) == ((2, 1, 8, 8), (2,))
-    losses.synthetic_loss(at_places, in_image, torch.rand(2, 1, 64, 64)).backward()
+    z, recon, found = module(images, images)
+    assert recon is None
+    assert (found.at_places.shape, found.in_image.shape) == ((2, 1, 8, 8), (2,))
+    losses.synthetic_loss(*found, amount=torch.rand(2, 1, 64, 64)).backward()
     trained = {name for name, one in module.named_parameters() if one.grad is not None}
     first, last = {"unet": ("input.", "feat."), "CXR_resnet18": ("encoder.conv1", "encoder.fc")}[name]
     assert any(one.startswith(f"network.{first}") for one in trained)
     assert not any(one.startswith(f"network.{last}") for one in trained)
-    z, recon, _, _ = module(images, images)
-    assert_close(z.norm(dim=1), torch.ones(2)) and recon.shape == images.shape
+    assert_close(z.norm(dim=1), torch.ones(2))
+
+
+def test_without_a_head_nothing_is_looked_for():
+    network, images = build_network("unet", rep_dim=8, isize=64), torch.rand(2, 3, 64, 64)
+    z, recon, found = Trained(network, None, decodes=True)(images, None)
+    assert found is None and recon.shape == images.shape and z.shape == (2, 8)

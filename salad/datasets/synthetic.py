@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salad.datasets.augment import uniform
+from salad.datasets.augment import to_network, uniform
 
 LUNGS = ((0.2, 0.65), (-0.6, 0.7))  # how far from the middle to a side, and from top to bottom; half a side is 1
 MOST = 3  # opacities of an image
@@ -38,6 +38,12 @@ def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
     std, mean = torch.std_mean(clean, dim=(1, 2, 3), keepdim=True)
     own_std, own_mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
     return ((images - own_mean) / own_std.clamp(min=1e-6) * std + mean).clamp(0, 1), amount * is_drawn
+
+
+def spoil_views(clean: Tensor) -> tuple[Tensor, Tensor]:
+    """As `spoil`, of images as a network sees them, (B, 3, S, S) in [-1, 1]; the amounts are (B, 1, S, S)."""
+    images, amount = spoil((clean[:, :1] + 1) / 2)
+    return to_network(images).contiguous(memory_format=torch.channels_last), amount
 
 
 def _sharpen_or_blur(images: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""A head that finds synthetic anomalies in local features; it trains an encoder and is not kept for scoring."""
+"""What is trained: a network and, where it is to find synthetic anomalies, a head that scoring does without."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor, nn
 
@@ -12,32 +12,52 @@ if TYPE_CHECKING:
     from salad.networks import Network
 
 
-class WithPretext(nn.Module):
-    """A network together with the head, as one module that several processes can share.
+class Found(NamedTuple):
+    """Logits that there is an anomaly: at each place (B, 1, S/8, S/8), and in the image (B,)."""
+
+    at_places: Tensor
+    in_image: Tensor
+
+
+class Head(nn.Module):
+    """Looks for synthetic anomalies in local features.
 
     Args:
-        network: whose local features the head looks at.
         num_channels: of these.
     """
 
-    def __init__(self, network: Network, *, num_channels: int) -> None:
+    def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.network = network
         self.places = nn.Conv2d(num_channels, 1, 1)
         self.image = nn.Linear(num_channels, 1)
 
-    def forward(self, inputs: Tensor | None, spoilt: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor]:
-        """Run the network on views and, up to its local features, on images of which some hold an anomaly.
-
-        Args:
-            inputs: views, (B, 3, S, S) in [-1, 1]; None where no loss needs them.
-            spoilt: (B, 3, S, S) in [-1, 1].
-
-        Returns:
-            Embeddings and reconstructions of the views, or None, and logits that there is an anomaly: at each place
-            (B, 1, S/8, S/8), and in the image (B,).
-        """
-        z, recon = (None, None) if inputs is None else self.network(inputs)
-        features = self.network.local_features(spoilt)
+    def forward(self, features: Tensor) -> Found:
+        """Of local features (B, C, S/8, S/8)."""
         in_image = self.image(features.mean(dim=(2, 3)))[:, 0]
-        return z, recon, at_least_float32(self.places(features)), at_least_float32(in_image)
+        return Found(at_least_float32(self.places(features)), at_least_float32(in_image))
+
+
+class Trained(nn.Module):
+    """A network and its head as one module, which several processes can share.
+
+    Args:
+        network: the place of the weights.
+        head: None where there is no loss that needs one.
+        decodes: whether a loss needs reconstructions.
+    """
+
+    def __init__(self, network: Network, head: Head | None, *, decodes: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.head = head
+        self.decodes = decodes
+
+    def forward(self, inputs: Tensor, spoilt: Tensor | None) -> tuple[Tensor, Tensor | None, Found | None]:
+        """Embeddings (B, D) and reconstructions of views (B, 3, S, S), and what is found in other, spoilt images.
+
+        Reconstructions are None where no loss needs them, and what is found is None without a head.
+        """
+        z, recon = self.network(inputs) if self.decodes else (self.network.encode(inputs), None)
+        if self.head is None or spoilt is None:
+            return z, recon, None
+        return z, recon, self.head(self.network.local_features(spoilt))
