@@ -38,7 +38,10 @@ def test_scores_are_those_of_a_loop():
     values = torch.stack([cell for image in cells for cell in image]).double()
     mean, std = values.mean(dim=0), values.std(dim=0, correction=0)
     expected = [
-        [min(math.dist((cell - mean) / std, (image[place] - mean) / std) for image in cells) for place, cell in enumerate(one)]
+        [
+            min(math.dist((cell - mean) / std, (image[place] - mean) / std) for image in cells)
+            for place, cell in enumerate(one)
+        ]
         for one in naive_cells(new)
     ]
 
