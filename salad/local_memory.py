@@ -11,6 +11,7 @@ from torch import Tensor
 
 BLOCK = 2**24  # distances that are held at a time
 LEAST_STD = 0.01  # of a channel, in means over channels: one that hardly varies must not outweigh all others
+LEAST_SHARE = 1e-6  # of it in the largest mean: less is rounding
 
 
 def pool_cells(features: Tensor, grid: int) -> Tensor:
@@ -53,7 +54,8 @@ class LocalMemory:
             max_rows: M at most; of more images, those are kept at each place that cover all of them best.
         """
         std, mean = torch.std_mean(cells, dim=(0, 1), correction=0)
-        std = std.clamp(min=max(LEAST_STD * float(std.mean()), 1e-6))
+        least = max(LEAST_STD * float(std.mean()), LEAST_SHARE * float(mean.abs().max()), torch.finfo(std.dtype).tiny)
+        std = std.clamp(min=least)
         rows = cells.sub_(mean).div_(std).half().transpose(0, 1)
         if rows.shape[1] > max_rows:
             rows = torch.stack([place[choose_cover(place.float(), max_rows)] for place in rows])
