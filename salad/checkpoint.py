@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     from salad.networks import Network
 
 SCHEMA_VERSION = 1
-NEWER = {"normalize": "fixed", "trim": False}  # options that files written before they came do not name
+NEWER = {
+    "normalize": "fixed",
+    "trim": False,
+    "crop": 1.0,
+    "align": False,
+}  # options that files written before they came do not name
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # what only resuming needs
 TELLTALES = {"unet": "feat.weight", "CXR_resnet18": "encoder.fc.weight"}  # the tensor of shape (D, ...) of each network
 
@@ -58,6 +63,11 @@ class Checkpoint:
     def net_name(self) -> str:
         """The network whose tensors these are."""
         return next(name for name, tensor in TELLTALES.items() if tensor in self.model_state)
+
+    @property
+    def mean_image(self) -> Tensor | None:
+        """The mean normal image that images are aligned to, (1, 1, SIDE, SIDE); None where they are not."""
+        return self.training.get("mean_image")
 
     def known(self) -> dict[str, Any]:
         """The options that the file itself fixes, by option name."""

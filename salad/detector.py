@@ -93,7 +93,7 @@ class Detector:
             score: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
             k: nearest normal memory rows  [default: as in training]
             specificity: share of the normal validation images that the threshold calls normal.
-            **parameters: others; isize, resize, trim and normalize where the checkpoint, one of the authors, does not
+            **parameters: others; isize, resize, trim, normalize and crop where the checkpoint, one of the authors, does not
                 know them.
 
         Raises:

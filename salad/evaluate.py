@@ -185,7 +185,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     with team.first_alone("images"):
         split = scan_images(config, {"test": split})["test"]
     check_same_for_all(split, team)
-    loader = make_loader(config, split, device, team=team)
+    loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score, device, team=team)
     _warn_of_useless_scores(result, checkpoint, score_name=config.score)
@@ -228,7 +228,7 @@ def calibrate(
         return None
     with team.first_alone("val"):
         val = scan_images(config, {"val": val.only_normal()})["val"]
-    loader = make_loader(config, val, device, team=team)
+    loader = make_loader(config, val, device, mean_image=checkpoint.mean_image, team=team)
     return Calibration.of(score_split(network, val, loader, score, device, team=team).scores)
 
 

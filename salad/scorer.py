@@ -21,13 +21,12 @@ from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.augment import to_network
 from salad.datasets.images import GreyImage
-from salad.datasets.normalize import normalize
 from salad.datasets.pixels import Source, read_source, shown_name
 from salad.datasets.sample import NORMAL, printable
 from salad.device import choose_device
 from salad.errors import InputError
 from salad.evaluate import choose_score, held_calibration
-from salad.prepare import find_k, make_decoder, reconcile, start_network
+from salad.prepare import find_k, make_decoder, make_preprocessing, reconcile, start_network
 from salad.scoring import NEEDS_ROWS
 
 if TYPE_CHECKING:
@@ -107,6 +106,7 @@ class Scorer:
     def __init__(self, config: Config, checkpoint: Checkpoint, calibration: Calibration | None = None) -> None:
         self.config = config
         self.decoder = make_decoder(config)
+        self.preprocessing = make_preprocessing(config, checkpoint.mean_image)
         self.device = choose_device(config.device)
         with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
             self.network = start_network(config, checkpoint, self.device).eval()
@@ -220,8 +220,8 @@ class Scorer:
         return found
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:
-        """Of images (B, S, S), uint8."""
-        grey = normalize(torch.from_numpy(pixels)[:, None].to(self.device), self.config.normalize)
+        """Of decoded images (B, S0, S0), uint8."""
+        grey = self.preprocessing(torch.from_numpy(pixels)[:, None].to(self.device))
         images = to_network(grey / 255).contiguous(memory_format=torch.channels_last)
         scores = self._score(images, self.network)[0].double().cpu()
         if not scores.isfinite().all():
