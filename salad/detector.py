@@ -93,8 +93,8 @@ class Detector:
             score: ``knn``, ``weighted``, ``svdd`` or ``reconstruction``.
             k: nearest normal memory rows  [default: as in training]
             specificity: share of the normal validation images that the threshold calls normal.
-            **parameters: others; isize, resize, trim, normalize and crop where the checkpoint, one of the authors, does not
-                know them.
+            **parameters: others; isize, resize, trim, normalize and crop where the checkpoint, one of the authors,
+                does not know them.
 
         Raises:
             InputError: the file is no checkpoint, or a parameter contradicts it.

@@ -167,7 +167,7 @@ def make_preprocessing(config: Config, mean_image: Tensor | None) -> Preprocessi
     if config.align and mean_image is None:
         raise InputError("--align needs the mean normal image of a training with --align; the checkpoint holds none")
     return Preprocessing(
-        preprocessing=make_preprocessing(config, mean_image),
+        kind=config.normalize,
         margin=config.margin,
         mean_image=mean_image if config.align else None,
     )

@@ -216,7 +216,7 @@ def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monke
 
 def test_what_is_no_number_counts_as_different():
     with pytest.raises(DivergedError, match="differs from torch by nan"):
-        exporting.compare(lambda grey: [grey.float()], lambda grey: [np.full(grey.shape, np.nan)], isize=4)
+        exporting.compare(lambda grey: [grey.float()], lambda grey: [np.full(grey.shape, np.nan)], size=4)
 
 
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
