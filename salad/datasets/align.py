@@ -40,10 +40,10 @@ def _fit(mean: Tensor, images: Tensor) -> Tensor:
     probes = DIFFERENCE * torch.eye(4, device=images.device)
     probes = torch.cat([probes, -probes, torch.zeros_like(probes[:1])])[:, None]  # (9, 1, 4)
     copies = images.expand(9, *images.shape).flatten(0, 1)  # one call for all probes: the calls are what takes time
-    params = images.new_zeros(len(images), 4)
+    params = images.new_zeros(images.shape[0], 4)  # len() would fix the size of batches in an exported graph
     for _ in range(NUM_STEPS):
         found = _inner(reframe(copies, (params + probes).flatten(0, 1)))
-        residuals = (found - wanted).view(9, len(images), -1)
+        residuals = (found - wanted).unflatten(0, (9, -1))
         slopes = (residuals[:4] - residuals[4:8]) / (2 * DIFFERENCE)
         # products and sums rather than matrix products, which round by the size of the batch, and on GPUs to TF32
         normal = (slopes[:, None] * slopes).sum(dim=3).permute(2, 0, 1)
@@ -84,7 +84,7 @@ def reframe(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
     centres = (2 * torch.arange(margin, side - margin, device=images.device) + 1) / side - 1
     scales = params[:, :2].exp()
     columns, rows = (scales[:, i : i + 1] * centres + params[:, i + 2 : i + 3] for i in (0, 1))  # (B, size) each
-    shape = len(images), len(centres), len(centres)
+    shape = images.shape[0], len(centres), len(centres)
     grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], dim=3)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
