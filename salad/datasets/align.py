@@ -60,11 +60,11 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     torch.linalg.solve would make the host wait for a GPU, and ONNX has no such operation.
     """
     rows = torch.cat([matrix, right[:, :, None]], dim=2)
-    for i in range(right.shape[1]):
-        pivot = rows[:, i : i + 1] / rows[:, i : i + 1, i : i + 1]
-        rest = rows - rows[:, :, i : i + 1] * pivot
-        rows = torch.cat([rest[:, :i], pivot, rest[:, i + 1 :]], dim=1)
-    return rows[:, :, -1]
+    others = 1 - torch.eye(matrix.shape[1], device=matrix.device)[:, :, None]  # all rows but one
+    for i, chosen in enumerate(others.unbind()):
+        pivot = rows.narrow(1, i, 1)
+        rows = rows - rows.narrow(2, i, 1) * chosen / pivot.narrow(2, i, 1) * pivot
+    return rows[:, :, -1] / rows.diagonal(dim1=1, dim2=2)
 
 
 def reframe(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
@@ -82,8 +82,8 @@ def reframe(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
     """
     side = images.shape[-1]
     centres = (2 * torch.arange(margin, side - margin, device=images.device) + 1) / side - 1
-    scales = params[:, :2].exp()
-    columns, rows = (scales[:, i : i + 1] * centres + params[:, i + 2 : i + 3] for i in (0, 1))  # (B, size) each
+    logs, shifts = params[:, :, None].chunk(2, dim=1)
+    columns, rows = (logs.exp() * centres + shifts).unbind(1)  # (B, size) each
     shape = images.shape[0], len(centres), len(centres)
     grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], dim=3)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
