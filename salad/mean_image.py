@@ -38,10 +38,11 @@ def _find(config: Config, train: Split, device: torch.device) -> Tensor:
     labels, parts, num_images = torch.tensor(train.labels), [], 0
     as_decoded = dataclasses.replace(config, align=False)
     for batch in make_loader(as_decoded, train, device, seed=config.seed).epoch(0):
-        parts.append(shrink(batch.grey[labels[batch.index] == NORMAL].to(device)))
-        num_images += len(parts[-1])
         if num_images >= MOST:
             break
+        normal = batch.grey[labels[batch.index] == NORMAL]
+        num_images += len(normal)
+        parts += [shrink(normal.to(device))] if len(normal) else []
     images = torch.cat(parts)[:MOST]
     logger.info("images are aligned to the mean of %d normal ones", len(images))
     return find_mean(images).cpu()

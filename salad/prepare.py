@@ -165,7 +165,9 @@ def make_preprocessing(config: Config, mean_image: Tensor | None) -> Preprocessi
         InputError: there is none, but --align.
     """
     if config.align and mean_image is None:
-        raise InputError("--align needs the mean normal image of a training with --align; the checkpoint holds none")
+        raise InputError(
+            "--align needs the mean normal image of its training, but the checkpoint has none: leave it out"
+        )
     return Preprocessing(
         kind=config.normalize,
         margin=config.margin,
