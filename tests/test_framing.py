@@ -162,7 +162,7 @@ def test_a_mean_image_of_another_size_is_refused(run, tmp_path):
         load_checkpoint(tmp_path / "odd.tar")
 
 
-@pytest.mark.parametrize("num_steps", [3, 14])
+@pytest.mark.parametrize("num_steps", [3, 24])
 def test_a_resumed_run_keeps_the_mean_and_ends_the_same(run, data, tmp_path, monkeypatch, num_steps):
     xp = tmp_path / "xp"
     with pytest.MonkeyPatch.context() as patch:

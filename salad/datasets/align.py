@@ -43,7 +43,7 @@ def _fit(mean: Tensor, images: Tensor) -> Tensor:
     params = images.new_zeros(images.shape[0], 4)  # len() would fix the size of batches in an exported graph
     for _ in range(NUM_STEPS):
         found = _inner(reframe(copies, (params + probes).flatten(0, 1)))
-        residuals = (found - wanted).unflatten(0, (9, -1))
+        residuals = (found - wanted).view(9, images.shape[0], -1)
         slopes = (residuals[:4] - residuals[4:8]) / (2 * DIFFERENCE)
         # products and sums rather than matrix products, which round by the size of the batch, and on GPUs to TF32
         normal = (slopes[:, None] * slopes).sum(dim=3).permute(2, 0, 1)
