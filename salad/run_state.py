@@ -46,6 +46,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "images": trainer.train_split.fingerprint,
             "head": trainer.head and trainer.head.state_dict(),
             "weights_loaded": trainer.network.weights_loaded,
+            "mean_image": trainer.mean_image,
         }
         save_checkpoint(
             paths,

@@ -53,6 +53,7 @@ class Trainer:
         val: images whose normal ones calibrate the score and, where it holds both classes, pick model.tar; or None.
         device: to compute on.
         start: a checkpoint whose weights to start from.
+        mean_image: that images are aligned to; None without --align.
         interrupts: what may ask for an early end.
         team: the processes that train together. All of them hold the same weights, bank, anchors and centre.
     """
@@ -66,6 +67,7 @@ class Trainer:
         val: Split | None,
         device: torch.device,
         start: Checkpoint | None = None,
+        mean_image: Tensor | None = None,
         interrupts: Interrupts | None = None,
         team: Team = SOLO,
     ) -> None:
@@ -76,8 +78,9 @@ class Trainer:
         self.interrupts = interrupts or Interrupts()
         self.train_split = train
         self.val_split = val
-        self.loader = make_loader(config, train, device, seed=config.seed, team=team)
-        self.validation = Validation(config, train=train, val=val, device=device, team=team)
+        self.mean_image = mean_image
+        self.loader = make_loader(config, train, device, mean_image=mean_image, seed=config.seed, team=team)
+        self.validation = Validation(config, train=train, val=val, mean_image=mean_image, device=device, team=team)
         self.augmentation = AUGMENTATIONS[config.augment]
         self.loss_weights = {
             "rec": config.w_rec,
@@ -165,7 +168,7 @@ class Trainer:
         """From one pass in eval mode: the SVDD centre and, after --load_model, the memory rows."""
         if self.config.w_svdd == 0 and self.config.load_model is None:
             return
-        loader = make_loader(self.config, self.train_split, self.device, team=self.team)
+        loader = make_loader(self.config, self.train_split, self.device, mean_image=self.mean_image, team=self.team)
         z = embed(self.network, loader, self.device, team=self.team)
         if self.config.w_svdd > 0:
             self.centre = F.normalize(z.mean(dim=0), dim=0)

@@ -29,6 +29,7 @@ class Validation:
         config: of the run.
         train: the images to train on; local memories are made of the normal ones.
         val: the images to score; or None.
+        mean_image: that images are aligned to; None without --align.
         device: where the network lies.
         team: the processes that share the images.
 
@@ -42,7 +43,14 @@ class Validation:
     """
 
     def __init__(
-        self, config: Config, *, train: Split, val: Split | None, device: torch.device, team: Team = SOLO
+        self,
+        config: Config,
+        *,
+        train: Split,
+        val: Split | None,
+        mean_image: Tensor | None,
+        device: torch.device,
+        team: Team = SOLO,
     ) -> None:
         num_normals = val.num_normal if val else 0
         if config.score == "fused" and num_normals < 2:
@@ -52,7 +60,8 @@ class Validation:
         self.team = team
         self.train = train
         self.val = val
-        self.val_loader = make_loader(config, val, device, team=team) if val else None
+        self.mean_image = mean_image
+        self.val_loader = make_loader(config, val, device, mean_image=mean_image, team=team) if val else None
         self.k = choose_rows_k(config, num_normal_rows=train.num_normal * config.n_views)
         self.backbone = needed_backbone(config, device, team=team)
         self.of_backbone: dict[str, LocalMemory] = {}  # that does not change: made once
@@ -104,9 +113,8 @@ class Validation:
         """The local memories that the score needs, by name."""
         found = dict(self.of_backbone)
         wanted = [part for part in self.config.parts if part in LOCAL and part not in found]
-        loader = make_loader(self.config, self.train, self.device, team=self.team) if wanted else None
         for part in wanted:
-            assert loader is not None
+            loader = make_loader(self.config, self.train, self.device, mean_image=self.mean_image, team=self.team)
             found[part] = build_memory(
                 part,
                 config=self.config,
