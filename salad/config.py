@@ -258,6 +258,11 @@ class Config(ImageOptions):
         return parts
 
     @property
+    def loss_weights(self) -> dict[str, float]:
+        """The weight of each term of the loss, by its name."""
+        return {"rec": self.w_rec, "aggregation": self.w_contrast, "svdd": self.w_svdd, "syn": self.w_syn}
+
+    @property
     def image_size(self) -> int:
         """`isize`, resolved."""
         assert self.isize is not None

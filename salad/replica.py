@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from salad.distributed import Team
+from salad.networks import network_spec
+from salad.networks.pretext import Head, Trained
 from salad.networks.sync_bn import synchronise
+
+if TYPE_CHECKING:
+    from salad.config import Config
+    from salad.networks import Network
 
 
 def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: bool, all_used: bool) -> nn.Module:
@@ -30,3 +38,13 @@ def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: 
         gradient_as_bucket_view=True,
         find_unused_parameters=not all_used,
     )
+
+
+def make_trained(network: Network, config: Config, device: torch.device) -> Trained:
+    """What a run trains: the network, with a head where --w_syn asks for one."""
+    spec = network_spec(config.net_name)
+    head = Head(spec.num_local_channels).to(device) if config.w_syn > 0 else None
+    reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
+    uses_all = config.w_rec > 0 and (reaches_z or spec.decodes_embedding)
+    uses_all = uses_all and (head is None or config.pre_training_epochs == 0)
+    return Trained(network, head, decodes=config.w_rec > 0, uses_all=uses_all)

@@ -44,7 +44,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "schedule": trainer.schedule.state_dict(),
             "scaler": trainer.scaler.state_dict(),
             "images": trainer.train_split.fingerprint,
-            "head": trainer.head and trainer.head.state_dict(),
+            "head": trainer.trained.head and trainer.trained.head.state_dict(),
             "weights_loaded": trainer.network.weights_loaded,
             "mean_image": trainer.mean_image,
         }
@@ -73,8 +73,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     if checkpoint.svdd is not None:
         trainer.centre = checkpoint.svdd["centre"].to(device)
         trainer.radius = checkpoint.svdd["radius"].to(device)
-    if trainer.head is not None:
-        trainer.head.load_state_dict(training["head"])
+    if trainer.trained.head is not None:
+        trainer.trained.head.load_state_dict(training["head"])
     trainer.optimizer.load_state_dict(training["optimizer"])
     trainer.schedule.load_state_dict(training["schedule"])
     trainer.scaler.load_state_dict(training.get("scaler", {}))

@@ -26,10 +26,8 @@ from salad.guards import FiniteGuard, check_loss_scale, check_spread, check_weig
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
-from salad.networks import network_spec
-from salad.networks.pretext import Head, Trained
 from salad.prepare import make_loader, make_optimizer, start_network
-from salad.replica import replicate
+from salad.replica import make_trained, replicate
 from salad.result import Result
 from salad.run_folder import RunFolder
 from salad.run_state import save
@@ -82,19 +80,13 @@ class Trainer:
         self.loader = make_loader(config, train, device, mean_image=mean_image, seed=config.seed, team=team)
         self.validation = Validation(config, train=train, val=val, mean_image=mean_image, device=device, team=team)
         self.augmentation = AUGMENTATIONS[config.augment]
-        self.loss_weights = {
-            "rec": config.w_rec,
-            "aggregation": config.w_contrast,
-            "svdd": config.w_svdd,
-            "syn": config.w_syn,
-        }
+        self.loss_weights = config.loss_weights
 
         with team.first_alone("weights"):  # they may have to be fetched
             self.network = start_network(config, start, device)
-        self.head = Head(network_spec(config.net_name).num_local_channels).to(device) if config.w_syn > 0 else None
-        self.trained = Trained(self.network, self.head, decodes=config.w_rec > 0)
+        self.trained = make_trained(self.network, config, device)
         self.replica = replicate(
-            self.trained, device=device, team=team, sync_bn=config.sync_bn, all_used=self.always_uses_all
+            self.trained, device=device, team=team, sync_bn=config.sync_bn, all_used=self.trained.uses_all
         )
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
@@ -138,13 +130,6 @@ class Trainer:
     def ends_round(self) -> bool:
         """Whether the epoch that was finished is the last of its round."""
         return self.epoch_in_round >= self.epochs_of_round
-
-    @property
-    def always_uses_all(self) -> bool:
-        """Whether every weight has a part in the loss of every step."""
-        config = self.config
-        reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
-        return config.w_rec > 0 and (reaches_z or network_spec(config.net_name).decodes_embedding)
 
     def start_round(self) -> None:
         """Before round 0 the SVDD centre; before a later one its anchors, from the memory alone."""
@@ -211,12 +196,12 @@ class Trainer:
         Returns:
             The loss and its unweighted terms by name, and the detached embeddings (B * V, D), of all processes.
         """
-        num_views = self.config.n_views
+        config, num_views = self.config, self.config.n_views
         grey, image = batch.normalized(self.device), batch.index.to(self.device, non_blocking=True)
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         rows = (image[:, None] * num_views + torch.arange(num_views, device=self.device)).flatten()
-
-        spoilt, amount = spoil_views(targets) if self.head else (None, None)
+        spoils = config.w_syn > 0 and self.round != PRE_TRAINING
+        spoilt, amount = spoil_views(targets) if spoils else (None, None)
 
         with torch.autocast(self.device.type, dtype=self.amp, enabled=self.amp is not None):  # what it gives is float32
             z, recon, found = self.replica(inputs.contiguous(memory_format=torch.channels_last), spoilt)

@@ -44,13 +44,15 @@ class Trained(nn.Module):
         network: the place of the weights.
         head: None where there is no loss that needs one.
         decodes: whether a loss needs reconstructions.
+        uses_all: whether every weight has a part in the loss of every step.
     """
 
-    def __init__(self, network: Network, head: Head | None, *, decodes: bool) -> None:
+    def __init__(self, network: Network, head: Head | None, *, decodes: bool, uses_all: bool = False) -> None:
         super().__init__()
         self.network = network
         self.head = head
         self.decodes = decodes
+        self.uses_all = uses_all
 
     def forward(self, inputs: Tensor, spoilt: Tensor | None) -> tuple[Tensor, Tensor | None, Found | None]:
         """Embeddings (B, D) and reconstructions of views (B, 3, S, S), and what is found in other, spoilt images.
