@@ -26,6 +26,7 @@ LIMITS = {
     "rep_dim": ([1, 200], [0]),
     "w_rec": ([0.0, 3.0], [-0.1, NAN, INF]),
     "w_svdd": ([0.0, 3.0], [-0.1, NAN, INF]),
+    "w_syn": ([0.0, 1.0], [-0.1, NAN, INF]),
     "w_contrast": ([0.0, 3.0], [-0.1, NAN, INF]),
     "rec_loss": (["l1", "mse"], ["l2"]),
     "objective": (["one-class", "soft-boundary"], ["soft"]),

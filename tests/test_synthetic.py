@@ -1,8 +1,10 @@
 import pytest
 import torch
+from running import read_json, read_tar, score, train, without_timings
 from torch.testing import assert_close
 
 from salad import losses
+from salad.datasets import phantom
 from salad.datasets.synthetic import add_anomalies, spoil
 from salad.networks import build_network
 from salad.networks.pretext import Head, Trained
@@ -68,3 +70,40 @@ def test_without_a_head_nothing_is_looked_for():
     network, images = build_network("unet", rep_dim=8, isize=64), torch.rand(2, 3, 64, 64)
     z, recon, found = Trained(network, None, decodes=True)(images, None)
     assert found is None and recon.shape == images.shape and z.shape == (2, 8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=32, num_train=12, num_val=3, num_test=3)
+    return root
+
+
+ALONE = ["--w_syn", 1, "--w_rec", 0, "--w_svdd", 0, "--w_contrast", 0, "--score", "local", "--deterministic"]
+
+
+def test_it_can_be_all_that_trains(data, tmp_path):
+    lines = train(tmp_path / "xp", data, *ALONE, "--n_epochs", 2)
+    assert len(lines) == 2  # one round, without anchors
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["syn"]) and 0 < line["syn"] < 3
+        assert not line.keys() & {"rec", "aggregation", "svdd"}
+    score(tmp_path / "xp", data)
+    assert read_json(tmp_path / "xp/metrics.json")["score"] == "local"
+
+
+def test_a_resumed_run_has_the_head_that_it_had(data, tmp_path):
+    whole = train(tmp_path / "whole", data, *ALONE, "--n_epochs", 3)
+    train(tmp_path / "parts", data, *ALONE, "--n_epochs", 1)
+    parts = train(tmp_path / "parts", data, *ALONE, "--n_epochs", 3, "--resume")
+    assert without_timings(parts) == without_timings(whole)
+    for name, tensor in read_tar(tmp_path / "whole/last.tar")["model_state_dict"].items():
+        assert torch.equal(tensor, read_tar(tmp_path / "parts/last.tar")["model_state_dict"][name]), name
+
+
+def test_it_joins_the_other_losses_but_not_the_pre_training(data, tmp_path):
+    lines = train(tmp_path, data, "--w_syn", 0.5, "--pre_training_epochs", 1)
+    assert "syn" not in lines[0]
+    for line in lines[1:]:
+        weighted = 0.5 * line["rec"] + line["aggregation"] + 0.5 * line["svdd"] + 0.5 * line["syn"]
+        assert line["loss"] == pytest.approx(weighted, rel=1e-4)

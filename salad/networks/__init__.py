@@ -27,7 +27,6 @@ class NetworkSpec:
         default_isize: image size of the paper's program, in pixels.
         size_multiple: image sizes must be a multiple of it.
         has_imagenet_trunk: whether torchvision has weights for its encoder.
-        num_local_channels: width of its local features.
         decodes_embedding: whether reconstructions are made of the embedding, rather than of what is before it.
     """
 
@@ -35,25 +34,18 @@ class NetworkSpec:
     default_isize: int
     size_multiple: int
     has_imagenet_trunk: bool
-    num_local_channels: int
     decodes_embedding: bool
 
 
 NETWORKS = {
     "unet": NetworkSpec(
-        cls="unet:UNet",
-        default_isize=256,
-        size_multiple=64,
-        has_imagenet_trunk=False,
-        num_local_channels=128,
-        decodes_embedding=True,
+        cls="unet:UNet", default_isize=256, size_multiple=64, has_imagenet_trunk=False, decodes_embedding=True
     ),
     "CXR_resnet18": NetworkSpec(
         cls="resnet18:CXRResNet18",
         default_isize=224,
         size_multiple=16,
         has_imagenet_trunk=True,
-        num_local_channels=256,
         decodes_embedding=False,
     ),
 }

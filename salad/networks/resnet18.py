@@ -70,6 +70,7 @@ class CXRResNet18(nn.Module):
     """
 
     weights_loaded = "none"
+    num_local_channels = 256
 
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()

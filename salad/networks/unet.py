@@ -71,6 +71,7 @@ class UNet(nn.Module):
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
         grid = isize // SIZE_MULTIPLE
+        self.num_local_channels = WIDTHS[LOCAL_STEP]
         self.input = DoubleConv(3, WIDTHS[0])
         for step, (narrow, wide) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True), start=1):
             self.add_module(f"e{step}", Down(narrow, wide))
