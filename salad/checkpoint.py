@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from salad.anchors import Anchors
+from salad.datasets.align import SIDE
 from salad.datasets.sample import printable
 from salad.errors import InputError
 from salad.local_memory import LocalMemory
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from salad.networks import Network
 
 SCHEMA_VERSION = 1
-NEWER = {"normalize": "fixed", "trim": False}  # options that files written before they came do not name
+# options that files written before they came do not name
+NEWER = {"normalize": "fixed", "trim": False, "crop": 1.0, "align": False}
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # what only resuming needs
 TELLTALES = {"unet": "feat.weight", "CXR_resnet18": "encoder.fc.weight"}  # the tensor of shape (D, ...) of each network
 
@@ -61,6 +63,11 @@ class Checkpoint:
     def net_name(self) -> str:
         """The network whose tensors these are."""
         return next(name for name, tensor in TELLTALES.items() if tensor in self.model_state)
+
+    @property
+    def mean_image(self) -> Tensor | None:
+        """The mean normal image that images are aligned to, (1, 1, SIDE, SIDE); None where they are not."""
+        return self.training.get("mean_image")
 
     def known(self) -> dict[str, Any]:
         """The options that the file itself fixes, by option name."""
@@ -202,6 +209,9 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         raise InputError(f"{path}: memory rows of {rep_dim} do not fit embeddings of another length")
     if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
         raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
+    mean_image = checkpoint.mean_image
+    if mean_image is not None and mean_image.shape != (1, 1, SIDE, SIDE):
+        raise InputError(f"{path}: its mean image has shape {tuple(mean_image.shape)}, not {(1, 1, SIDE, SIDE)}")
     return checkpoint
 
 

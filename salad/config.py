@@ -15,6 +15,7 @@ from salad.networks import check_isize, network_spec
 from salad.options import EXPORT, PREDICT, TEST, TRAIN, check, option, value_from_json
 
 SCORES = ("knn", "weighted", "svdd", "reconstruction", "local", "backbone", "fused")
+MAX_DECODED = 8192  # pixels a side, as of files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +221,11 @@ class Config(ImageOptions):
         if self.overwrite and self.resume:
             raise InputError("--resume goes on with the run that --overwrite would replace: choose one of them")
         check_isize(self.net_name, self.image_size)
+        if self.decoded_size > MAX_DECODED:
+            raise InputError(
+                f"--crop is {self.crop:g}: images would be decoded to {self.decoded_size:,} pixels a side, above "
+                f"{MAX_DECODED:,}; choose a larger share"
+            )
         if self.w_rec == self.w_svdd == self.w_contrast == 0:
             raise InputError("--w_rec, --w_svdd and --w_contrast are all 0: there is nothing to train")
         if self.pre_training_epochs and self.w_rec == 0:
@@ -249,6 +255,16 @@ class Config(ImageOptions):
         """`isize`, resolved."""
         assert self.isize is not None
         return self.isize
+
+    @property
+    def margin(self) -> int:
+        """Pixels that are cut off along each border of a decoded image, so that about the share `crop` is left."""
+        return round(self.image_size * (1 / self.crop - 1) / 2)
+
+    @property
+    def decoded_size(self) -> int:
+        """Height and width of decoded images, in pixels."""
+        return self.image_size + 2 * self.margin
 
     @property
     def num_rounds(self) -> int:

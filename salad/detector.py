@@ -94,8 +94,8 @@ class Detector:
             score: as of test.py  [default: as in training]
             k: nearest normal memory rows  [default: as in training]
             specificity: share of the normal validation images that the threshold calls normal.
-            **parameters: others; isize, resize, trim and normalize where the checkpoint, one of the authors, does not
-                know them.
+            **parameters: others; isize, resize, trim, normalize and crop where the checkpoint, one of the authors,
+                does not know them.
 
         Raises:
             InputError: the file is no checkpoint, or a parameter contradicts it.

@@ -74,7 +74,7 @@ def score_split(
     values, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
-        inputs = Inputs(network, to_images(batch.normalized(device)), grey=batch.grey, kind=batch.kind)
+        inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
         values.append(torch.stack([mean, deviation, *(part(inputs).cpu().double() for part in parts.values())]))
         embeddings.append(inputs.z.cpu())
     means, deviations, *found = torch.cat(team.joined(values), dim=1).numpy()
@@ -130,26 +130,36 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
     standards, calibration = score.standards, score.calibration
     if config.score == "fused" and standards is None:
-        normals = score_val_normals(config, network, score.parts, device=device, team=team)
+        normals = score_val_normals(
+            config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
+        )
         if normals is None:
             raise no_standards(0)
         standards, calibration = normals.standards, Calibration.of(normals.scores)
     with team.first_alone("images"):
         split = scan_images(config, {"test": split})["test"]
     check_same_for_all(split, team)
-    loader = make_loader(config, split, device, team=team)
+    loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score.parts, device, standards=standards, team=team)
     _warn_of_useless_scores(result, checkpoint, score_name=config.score)
     found = ivf.describe_search(search) if k else {}
     if calibration is None:
-        normals = score_val_normals(config, network, score.parts, device=device, team=team)
+        normals = score_val_normals(
+            config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
+        )
         calibration = Calibration.of(normals.scores) if normals else None
     return dataclasses.replace(result, k=k or None, search=found, calibration=calibration)
 
 
 def score_val_normals(
-    config: Config, network: Network, parts: Mapping[str, Score], *, device: torch.device, team: Team = SOLO
+    config: Config,
+    network: Network,
+    parts: Mapping[str, Score],
+    *,
+    mean_image: Tensor | None,
+    device: torch.device,
+    team: Team = SOLO,
 ) -> Result | None:
     """Scores of the normal images of val/; None without these.
 
@@ -157,6 +167,7 @@ def score_val_normals(
         config: of the scoring.
         network: on the device.
         parts: of the score of the test images.
+        mean_image: of the checkpoint.
         device: to compute on.
         team: the processes that share the images.
 
@@ -173,7 +184,7 @@ def score_val_normals(
         return None
     with team.first_alone("val"):
         val = scan_images(config, {"val": val.only_normal()})["val"]
-    loader = make_loader(config, val, device, team=team)
+    loader = make_loader(config, val, device, mean_image=mean_image, team=team)
     is_fused = config.score == "fused"
     return score_split(network, val, loader, parts, device, measures_standards=is_fused, team=team)
 

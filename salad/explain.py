@@ -18,12 +18,12 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.augment import to_network
-from salad.datasets.normalize import normalize
+from salad.datasets.preprocess import Preprocessing
 from salad.datasets.sample import NORMAL
 from salad.errors import InputError
 from salad.evaluate import find_row_labels
 from salad.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps, overlay
-from salad.prepare import make_loader, scan_images
+from salad.prepare import make_loader, make_preprocessing, scan_images
 from salad.search import nearest
 from salad.training_images import find_training_images
 
@@ -39,7 +39,7 @@ RAW_RANGE = (0.1, 0.6)  # the same of errors where these are not known
 DISTANCE_RANGE = (0.1, 0.6)  # and of distances
 
 TrainImages = Callable[[list[int]], np.ndarray]
-"""From places among the rows to the pixels of their images, (n, S, S) uint8."""
+"""From places among the rows to the pixels of their images as decoded, (n, S0, S0) uint8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +117,7 @@ class Explainer:
         row_names: the name of the image that each row belongs to, N of them.
         train_images: gives the pixels of these images; None where they are not at hand.
         device: to compute on.
-        kind: how grey levels are normalised.
+        preprocessing: of images and of those of the rows.
         num_neighbours: normal images that an image is compared with, at most.
         levels: of the error of validation normals; None leaves error maps as they are.
     """
@@ -130,7 +130,7 @@ class Explainer:
         row_names: Sequence[str],
         train_images: TrainImages | None,
         device: torch.device,
-        kind: str,
+        preprocessing: Preprocessing,
         num_neighbours: int = NUM_NEIGHBOURS,
         levels: ErrorLevels | None = None,
     ) -> None:
@@ -139,7 +139,7 @@ class Explainer:
         self.row_names = row_names
         self.train_images = train_images
         self.device = device
-        self.kind = kind
+        self.preprocessing = preprocessing
         self.num_neighbours = num_neighbours
         self.levels = levels
         self.memory_range = DISTANCE_RANGE
@@ -150,7 +150,7 @@ class Explainer:
         """Explain a batch.
 
         Args:
-            grey: as in the files, (B, 1, S, S), uint8.
+            grey: as decoded, (B, 1, S0, S0), uint8.
 
         Raises:
             InputError: a training image can no longer be read.
@@ -176,8 +176,8 @@ class Explainer:
 
     @torch.no_grad()
     def look_at(self, grey: Tensor) -> Seen:
-        """The maps of a batch, (B, 1, S, S), uint8, as tensors on the device."""
-        grey = normalize(grey.to(self.device), self.kind)
+        """The maps of a batch as decoded, (B, 1, S0, S0), uint8, as tensors on the device."""
+        grey = self.preprocessing(grey.to(self.device))
         images = _to_network(grey)
         z, recon = self.network(images)
         near = [self._neighbours(cosines, index) for cosines, index in zip(*self._nearest(z), strict=True)]
@@ -202,7 +202,7 @@ class Explainer:
         if self.train_images is None:
             return {}, None
         needed = sorted({place for one in places for place in one})  # an image that many are near to is read once
-        grey = normalize(torch.from_numpy(self.train_images(needed))[:, None].to(self.device), self.kind)
+        grey = self.preprocessing(torch.from_numpy(self.train_images(needed))[:, None].to(self.device))
         parts = torch.split(grey, len(images))
         features = torch.cat([self.network.local_features(_to_network(part)) for part in parts])
         where = {place: number for number, place in enumerate(needed)}
@@ -246,7 +246,7 @@ def make_explainer(config: Config, checkpoint: Checkpoint, network: Network, dev
         row_names=names,
         train_images=read if images else None,
         device=device,
-        kind=config.normalize,
+        preprocessing=make_preprocessing(config, checkpoint.mean_image),
     )
     measure_on_normals(config, explainer)
     return explainer
@@ -268,8 +268,8 @@ def measure_on_normals(config: Config, explainer: Explainer) -> None:
         return
     val = scan_images(config, {"val": val.only_normal()})["val"]
     errors, distances = Levels(), Levels()
-    loader = make_loader(config, val, explainer.device, seed=0)  # shuffled, for only some of many are looked at
-    for batch in islice(loader.epoch(0), -(-MOST_NORMALS // config.batch_size)):
+    loader = make_loader(config, val, explainer.device, mean_image=explainer.preprocessing.mean_image, seed=0)
+    for batch in islice(loader.epoch(0), -(-MOST_NORMALS // config.batch_size)):  # shuffled, as only some may be seen
         seen = explainer.look_at(batch.grey)
         errors.add(seen.errors)
         if seen.distances is not None:

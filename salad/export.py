@@ -60,6 +60,9 @@ def facts(scorer: Scorer) -> dict[str, str]:
         "resize": config.resize,
         "trim": config.trim,
         "normalize": config.normalize,
+        "crop": config.crop,
+        "align": config.align,
+        "decoded_size": config.decoded_size,
         "k": scorer.k,
         "threshold": calibration and calibration.threshold(config.specificity),
         "specificity": config.specificity,
@@ -85,7 +88,7 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
     except ImportError:
         return f"{_signature(scorer)}; not compared with torch, for which onnxruntime is needed: {INSTALL}"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    difference = compare(portable, lambda grey: session.run(OUTPUTS, {INPUT: grey}), isize=scorer.config.image_size)
+    difference = compare(portable, lambda grey: session.run(OUTPUTS, {INPUT: grey}), size=scorer.config.decoded_size)
     return f"{_signature(scorer)}; differs from torch by {difference:.1e} at most"
 
 
@@ -99,7 +102,7 @@ def _to_program(scorer: Scorer, path: Path) -> str:
     compare(
         portable,
         lambda grey: [found.detach().numpy() for found in loaded(torch.from_numpy(grey))],
-        isize=scorer.config.image_size,
+        size=scorer.config.decoded_size,
     )
     return _signature(scorer)
 
@@ -114,6 +117,8 @@ def _to_safetensors(scorer: Scorer, path: Path) -> str:
     tensors["memory.rows"] = checkpoint.bank.rows
     if checkpoint.row_labels is not None:
         tensors["memory.row_labels"] = checkpoint.row_labels
+    if scorer.preprocessing.mean_image is not None:
+        tensors["mean_image"] = scorer.preprocessing.mean_image
     if scorer.calibration is not None:
         tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
@@ -127,20 +132,20 @@ FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
 }
 
 
-def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *, isize: int) -> float:
+def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *, size: int) -> float:
     """The largest difference between what the module and a file give for noise of several contrasts.
 
     Args:
         portable: the module.
         run: from images (B, 1, S, S), uint8, to embeddings and scores by the file.
-        isize: S.
+        size: S, of what they take.
 
     Raises:
         DivergedError: it is above `MOST_DIFFERENCE`, or no number.
     """
     generator, worst = np.random.default_rng(0), 0.0
-    for size in CHECKED_BATCHES:
-        noise = generator.random((size, 1, isize, isize)) * generator.uniform(50, 255, (size, 1, 1, 1))
+    for num_images in CHECKED_BATCHES:
+        noise = generator.random((num_images, 1, size, size)) * generator.uniform(50, 255, (num_images, 1, 1, 1))
         grey = noise.astype(np.uint8)
         with torch.no_grad():
             expected: tuple[Tensor, ...] = portable(torch.from_numpy(grey))
@@ -153,15 +158,15 @@ def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *
 
 def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
     network = scorer.network.to(memory_format=torch.contiguous_format)
-    portable = Portable(network, scorer.rows, k=scorer.k, kind=scorer.config.normalize).eval()
-    example = torch.zeros(2, 1, scorer.config.image_size, scorer.config.image_size, dtype=torch.uint8)
+    portable = Portable(network, scorer.rows, k=scorer.k, preprocessing=scorer.preprocessing).eval()
+    example = torch.zeros(2, 1, scorer.config.decoded_size, scorer.config.decoded_size, dtype=torch.uint8)
     with torch.no_grad():
         shapes = {INPUT: {0: torch.export.Dim("batch")}}
         return portable, torch.export.export(portable, (example,), dynamic_shapes=shapes)
 
 
 def _signature(scorer: Scorer) -> str:
-    side, (_, dim) = scorer.config.image_size, scorer.rows.shape
+    side, (_, dim) = scorer.config.decoded_size, scorer.rows.shape
     return f"{INPUT} (B, 1, {side}, {side}) uint8 -> embedding (B, {dim}), score (B,) of the {scorer.k} nearest rows"
 
 

@@ -17,6 +17,7 @@ from salad.datasets.sample import NORMAL, Sample, Split, printable
 from salad.datasets.threads import map_in_order
 from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.errors import InputError
+from salad.mean_image import find_mean_image
 from salad.prepare import check_sizes, make_decoder
 from salad.run_folder import RunFolder
 from salad.trainer import Trainer
@@ -71,7 +72,8 @@ def fit_images(images: object, *, config: Config, val_share: float, folder: RunF
             if device.type == "cpu":
                 keep_freed_memory()
             start = load_checkpoint(config.load_model) if config.load_model else None
-            trainer = Trainer(config, folder, train=train, val=val, device=device, start=start)
+            mean_image = find_mean_image(config, train, device)
+            trainer = Trainer(config, folder, train=train, val=val, device=device, start=start, mean_image=mean_image)
             write_start(trainer, resumed=False)
             trainer.run()
         finally:

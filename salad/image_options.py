@@ -53,6 +53,20 @@ class ImageOptions:
         choices=("fixed", "standardize", "clahe"),
         commands=KNOWN_TO_FILES,
     )
+    crop: float = option(
+        1.0,
+        "Share of each side, around the middle, that the network sees; images are decoded so much larger that it has "
+        "isize pixels.",
+        low=0,
+        high=1,
+        open_low=True,
+        commands=KNOWN_TO_FILES,
+    )
+    align: bool = option(
+        False,
+        "Bring each image to the framing (widths, heights, places) of the mean normal training image.",
+        commands=KNOWN_TO_FILES,
+    )
     normal_class: str | None = option(
         None,
         "Class that counts as normal: a folder by name or by index in sorted order, a label of a table, or the index "

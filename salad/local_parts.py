@@ -19,7 +19,7 @@ from salad.local_memory import LocalMemory, pool_cells
 from salad.networks.backbones import Backbone, load_backbone
 from salad.options import value_from_json
 from salad.prepare import make_loader
-from salad.scores import LOCAL, Inputs, local_features, to_images
+from salad.scores import LOCAL, Inputs, local_features
 from salad.training_images import find_training_images
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def build_memory(
     grid, max_rows = config.local_grid, config.local_rows
 
     def cells_of(batch: Batch) -> Tensor:
-        inputs = Inputs(network, to_images(batch.normalized(device)), grey=batch.grey, kind=batch.kind)
+        inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
         return pool_cells(local_features(part, inputs, backbone), grid).cpu()
 
     def parts() -> Iterator[Tensor]:
@@ -133,7 +133,7 @@ def find_memories(
             f"asked for, and it cannot be made: {error}; train with --score {config.score}, or give DATA_PATH the "
             "training images"
         ) from None
-    loader = make_loader(config, train, device, team=team)
+    loader = make_loader(config, train, device, mean_image=checkpoint.mean_image, team=team)
     for part in missing:
         found[part] = build_memory(
             part,

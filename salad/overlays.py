@@ -57,13 +57,14 @@ def draw_heatmaps(
     explainer = make_explainer(config, checkpoint, start_network(config, checkpoint, device), device)
     samples = result.split.samples
     names = file_names([sample.name for sample in samples])
-    loader = make_loader(config, result.split, device, team=team)
+    loader = make_loader(config, result.split, device, mean_image=checkpoint.mean_image, team=team)
     decoder, marks = make_decoder(config), Marks()
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="heatmaps", leave=False, disable=None):
-        for i, found in zip(batch.index.tolist(), explainer.explain(batch.grey), strict=True):
+        for i, grey, found in zip(batch.index.tolist(), batch.grey, explainer.explain(batch.grey), strict=True):
             mask = None
             if is_marked(samples[i]):
                 mask = read_mask(samples[i], decoder)
+                mask = mask if mask is None else batch.preprocessing.mark(mask, grey)
                 marks.add(mask, {"error": found.error_map, "memory": found.memory_map})
             percentile = None if result.percentiles is None else float(result.percentiles[i])
             picture = draw(found, score=float(result.scores[i]), percentile=percentile, mask=mask)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
@@ -17,6 +18,7 @@ from salad.datasets.cache import find_cached
 from salad.datasets.cache_folder import choose_folder
 from salad.datasets.decoder import Decoder
 from salad.datasets.loader import DecodedImages, Loader
+from salad.datasets.preprocess import Preprocessing
 from salad.datasets.sample import Images, Selection, Split
 from salad.datasets.scan import scan
 from salad.distributed import SOLO, Team
@@ -151,7 +153,28 @@ def find_images(config: Config, split: Split, *, name: str) -> Images:
 
 def make_decoder(config: Config) -> Decoder:
     """How the images of a run are read."""
-    return Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
+    return Decoder(isize=config.decoded_size, resize=config.resize, trim=config.trim)
+
+
+def make_preprocessing(config: Config, mean_image: Tensor | None) -> Preprocessing:
+    """What becomes of the decoded images of a run.
+
+    Args:
+        config: of the training or of the scoring.
+        mean_image: that the checkpoint holds; not looked at without --align.
+
+    Raises:
+        InputError: there is none, but --align.
+    """
+    if config.align and mean_image is None:
+        raise InputError(
+            "--align needs the mean normal image of its training, but the checkpoint has none: leave it out"
+        )
+    return Preprocessing(
+        kind=config.normalize,
+        margin=config.margin,
+        mean_image=mean_image if config.align else None,
+    )
 
 
 def check_sizes(config: Config, train: Split) -> None:
@@ -194,7 +217,13 @@ def find_k(config: Config, *, num_normal_rows: int) -> int:
 
 
 def make_loader(
-    config: Config, split: Split, device: torch.device, *, seed: int | None = None, team: Team = SOLO
+    config: Config,
+    split: Split,
+    device: torch.device,
+    *,
+    mean_image: Tensor | None = None,
+    seed: int | None = None,
+    team: Team = SOLO,
 ) -> Loader:
     """A loader of a split that was scanned, or of this process's part of each batch; shuffled with a seed."""
     assert split.images is not None and len(split.images) == len(split.samples), "scan_images comes first"
@@ -206,7 +235,7 @@ def make_loader(
         pin_memory=device.type == "cuda",
         rank=team.rank,
         world_size=team.size,
-        kind=config.normalize,
+        preprocessing=make_preprocessing(config, mean_image),
     )
 
 

@@ -6,7 +6,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from salad.config import Config
 from salad.distributed import Team
+from salad.networks import network_spec
 from salad.networks.sync_bn import synchronise
 
 
@@ -30,3 +32,9 @@ def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: 
         gradient_as_bucket_view=True,
         find_unused_parameters=not all_used,
     )
+
+
+def always_uses_all(config: Config) -> bool:
+    """Whether every weight has a part in the loss of every step."""
+    reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
+    return config.w_rec > 0 and (reaches_z or network_spec(config.net_name).decodes_embedding)

@@ -45,6 +45,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "scaler": trainer.scaler.state_dict(),
             "images": trainer.train_split.fingerprint,
             "weights_loaded": trainer.network.weights_loaded,
+            "mean_image": trainer.mean_image,
         }
         save_checkpoint(
             paths,

@@ -20,14 +20,13 @@ from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.images import GreyImage
-from salad.datasets.normalize import normalize
 from salad.datasets.pixels import Source, read_source, shown_name
 from salad.datasets.sample import NORMAL, printable
 from salad.device import choose_device
 from salad.errors import InputError
 from salad.model_score import choose_rows_k, load_score
-from salad.prepare import make_decoder, reconcile, start_network
-from salad.scores import Inputs, Standards, combine, to_images
+from salad.prepare import make_decoder, make_preprocessing, reconcile, start_network
+from salad.scores import Inputs, Standards, combine
 from salad.scoring import NEEDS_ROWS
 
 if TYPE_CHECKING:
@@ -107,6 +106,7 @@ class Scorer:
     def __init__(self, config: Config, checkpoint: Checkpoint, calibration: Calibration | None = None) -> None:
         self.config = config
         self.decoder = make_decoder(config)
+        self.preprocessing = make_preprocessing(config, checkpoint.mean_image)
         self.device = choose_device(config.device)
         with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
             self.network = start_network(config, checkpoint, self.device).eval()
@@ -226,9 +226,8 @@ class Scorer:
         return found
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:
-        """Of images (B, S, S), uint8."""
-        grey, kind = torch.from_numpy(pixels)[:, None].to(self.device), self.config.normalize
-        inputs = Inputs(self.network, to_images(normalize(grey, kind)), grey=grey, kind=kind)
+        """Of decoded images (B, S0, S0), uint8."""
+        inputs = Inputs(self.network, torch.from_numpy(pixels)[:, None].to(self.device), self.preprocessing)
         parts = {name: part(inputs).double().cpu().numpy() for name, part in self._score.parts.items()}
         scores = combine(parts, self._score.standards)
         if not np.isfinite(scores).all():

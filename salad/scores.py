@@ -13,7 +13,7 @@ from torch import Tensor
 
 from salad import losses, scoring
 from salad.datasets.augment import to_network
-from salad.datasets.normalize import normalize
+from salad.datasets.preprocess import Preprocessing
 from salad.errors import InputError
 from salad.search import nearest
 
@@ -30,16 +30,19 @@ class Inputs:
 
     Args:
         network: in eval mode.
-        images: (B, 3, S, S) in [-1, 1].
-        grey: as in the files, (B, 1, S, S), uint8, on any device.
-        kind: how grey levels are normalised.
+        grey: as decoded, (B, 1, S0, S0), uint8, on its device.
+        preprocessing: of the run.
     """
 
-    def __init__(self, network: Network, images: Tensor, *, grey: Tensor, kind: str) -> None:
+    def __init__(self, network: Network, grey: Tensor, preprocessing: Preprocessing) -> None:
         self.network = network
-        self.images = images
         self.grey = grey
-        self.kind = kind
+        self.preprocessing = preprocessing
+
+    @cached_property
+    def images(self) -> Tensor:
+        """What the network sees, (B, 3, S, S) in [-1, 1]."""
+        return to_images(self.preprocessing(self.grey))
 
     @cached_property
     def z(self) -> Tensor:
@@ -54,13 +57,8 @@ class Inputs:
 
     @cached_property
     def for_backbone(self) -> Tensor:
-        """The images as a frozen backbone sees them, (B, 3, S, S) in [-1, 1]; see `to_backbone`."""
-        return to_backbone(self.grey.to(self.images.device, non_blocking=True), self.kind)
-
-
-def to_backbone(grey: Tensor, kind: str) -> Tensor:
-    """What a frozen backbone gets to see: (B, 1, S, S), uint8, as in the files, to (B, 3, S, S) in [-1, 1]."""
-    return to_images(normalize(grey, kind))
+        """What a frozen backbone sees, with nothing cut off, (B, 3, S0, S0) in [-1, 1]."""
+        return to_images(self.preprocessing.frame(self.grey))
 
 
 def to_images(grey: Tensor) -> Tensor:

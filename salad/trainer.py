@@ -25,9 +25,8 @@ from salad.guards import FiniteGuard, check_loss_scale, check_spread, check_weig
 from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
 from salad.metrics import Auc
-from salad.networks import network_spec
 from salad.prepare import make_loader, make_optimizer, start_network
-from salad.replica import replicate
+from salad.replica import always_uses_all, replicate
 from salad.result import Result
 from salad.run_folder import RunFolder
 from salad.run_state import save
@@ -51,6 +50,7 @@ class Trainer:
         val: images whose normal ones calibrate the score and, where it holds both classes, pick model.tar; or None.
         device: to compute on.
         start: a checkpoint whose weights to start from.
+        mean_image: that images are aligned to; None without --align.
         interrupts: what may ask for an early end.
         team: the processes that train together. All of them hold the same weights, bank, anchors and centre.
     """
@@ -64,6 +64,7 @@ class Trainer:
         val: Split | None,
         device: torch.device,
         start: Checkpoint | None = None,
+        mean_image: Tensor | None = None,
         interrupts: Interrupts | None = None,
         team: Team = SOLO,
     ) -> None:
@@ -74,15 +75,16 @@ class Trainer:
         self.interrupts = interrupts or Interrupts()
         self.train_split = train
         self.val_split = val
-        self.loader = make_loader(config, train, device, seed=config.seed, team=team)
-        self.validation = Validation(config, train=train, val=val, device=device, team=team)
+        self.mean_image = mean_image
+        self.loader = make_loader(config, train, device, mean_image=mean_image, seed=config.seed, team=team)
+        self.validation = Validation(config, train=train, val=val, device=device, mean_image=mean_image, team=team)
         self.augmentation = AUGMENTATIONS[config.augment]
         self.loss_weights = {"rec": config.w_rec, "aggregation": config.w_contrast, "svdd": config.w_svdd}
 
         with team.first_alone("weights"):  # they may have to be fetched
             self.network = start_network(config, start, device)
         self.replica = replicate(
-            self.network, device=device, team=team, sync_bn=config.sync_bn, all_used=self.always_uses_all
+            self.network, device=device, team=team, sync_bn=config.sync_bn, all_used=always_uses_all(config)
         )
         size = len(train.samples) * config.n_views, config.rep_dim
         self.bank = MemoryBank(*size, temperature=config.npc_temperature, momentum=config.npc_momentum, device=device)
@@ -127,13 +129,6 @@ class Trainer:
         """Whether the epoch that was finished is the last of its round."""
         return self.epoch_in_round >= self.epochs_of_round
 
-    @property
-    def always_uses_all(self) -> bool:
-        """Whether every weight has a part in the loss of every step."""
-        config = self.config
-        reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
-        return config.w_rec > 0 and (reaches_z or network_spec(config.net_name).decodes_embedding)
-
     def start_round(self) -> None:
         """Before round 0 the SVDD centre; before a later one its anchors, from the memory alone."""
         if self.round == 0:
@@ -156,7 +151,7 @@ class Trainer:
         """From one pass in eval mode: the SVDD centre and, after --load_model, the memory rows."""
         if self.config.w_svdd == 0 and self.config.load_model is None:
             return
-        loader = make_loader(self.config, self.train_split, self.device, team=self.team)
+        loader = make_loader(self.config, self.train_split, self.device, mean_image=self.mean_image, team=self.team)
         z = embed(self.network, loader, self.device, team=self.team)
         if self.config.w_svdd > 0:
             self.centre = F.normalize(z.mean(dim=0), dim=0)

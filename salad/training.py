@@ -17,6 +17,7 @@ from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.follow import check_packages, following
 from salad.interrupt import Interrupts
+from salad.mean_image import find_mean_image
 from salad.networks.backbones import check_backbone
 from salad.prepare import check_enough, check_same_for_all, read_training_data
 from salad.run_folder import RunFolder
@@ -67,7 +68,15 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     start = stopped or (load_checkpoint(config.load_model) if config.load_model else None)
     with Interrupts() as interrupts:
         trainer = Trainer(
-            config, folder, train=train, val=val, device=device, start=start, interrupts=interrupts, team=team
+            config,
+            folder,
+            train=train,
+            val=val,
+            device=device,
+            start=start,
+            mean_image=stopped.mean_image if stopped else find_mean_image(config, train, device, team=team),
+            interrupts=interrupts,
+            team=team,
         )
         if not team.is_first:  # the weights and the memory are those of all, what is drawn from here on is its own
             seed_everything(config.seed + team.rank, deterministic=config.deterministic)

@@ -38,14 +38,14 @@ TRAIN_DEFAULTS = {
     "w_rec": "0.5", "w_svdd": "0.5", "w_contrast": "1.0", "rec_loss": "l1", "objective": "one-class", "nu": "0.1",
     "npc_temperature": "0.1", "npc_momentum": "0.5", "ans_select_rate": "0.1", "ans_size": "10", "weights": "imagenet",
     "train_on": "normal", "augment": "ssl", "n_views": "1", "resize": "squash", "normal_class": "the first",
-    "normalize": "fixed", "trim": "off",
+    "normalize": "fixed", "trim": "off", "crop": "1.0", "align": "off",
     "isize": "224 for CXR_resnet18, 256 for unet", "load_model": "none",
     "n_jobs_dataloader": str(min(4, os.cpu_count())), "on_bad_image": "error", "amp": "auto",
 }  # fmt: skip
 WITHOUT_DEFAULT = {"deterministic", "compile", "overwrite", "resume", "load_config", "debug"}
 TEST_OPTIONS = {
     "batch_size", "n_jobs_dataloader", "isize", "k", "rep_dim", "load_model", "load_config", "device", "seed",
-    "deterministic", "compile", "resize", "normalize", "trim", "normal_class", "score", "on_bad_image",
+    "deterministic", "compile", "resize", "normalize", "trim", "crop", "align", "normal_class", "score", "on_bad_image",
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ LIMITS = {
     "resize": (["squash", "pad", "crop"], ["stretch", ""]),
     "normalize": (["fixed", "standardize", "clahe"], ["none", ""]),
     "train_on": (["normal", "all"], ["abnormal"]),
+    "crop": ([0.04, 0.7, 1.0], [0.0, 0.03, 1.01, -0.1, NAN, INF]),
     "augment": (["ssl", "flip"], ["none"]),
     "n_views": ([1, 3], [0, -1]),
     "batch_size": ([1, 500], [0, -1]),

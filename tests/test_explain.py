@@ -11,6 +11,7 @@ from running import CPU, tiny_unet, train
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import decoder, phantom, read_split
+from salad.datasets.preprocess import Preprocessing
 from salad.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
 from salad.heatmaps import ErrorLevels
 from salad.prepare import make_loader, reconcile, scan_images, start_network
@@ -81,7 +82,9 @@ def test_views_of_one_image_count_once(run):
     explainer, found, _ = explained(run)
     rows = explainer.rows[::2].repeat_interleave(2, dim=0)  # both views of an image are equally near
     names = explainer.row_names
-    twice = Explainer(explainer.network, rows=rows, row_names=names, train_images=None, device=CPU, kind="fixed")
+    twice = Explainer(
+        explainer.network, rows=rows, row_names=names, train_images=None, device=CPU, preprocessing=Preprocessing()
+    )
     for one in twice.explain(pixels_of(found)):
         assert len({neighbour.name for neighbour in one.neighbours}) == len(one.neighbours) == 5
         assert one.memory_map is None and one.neighbours[0].pixels is None
@@ -95,7 +98,7 @@ def test_a_training_image_is_not_unlike_its_own_features(run):
         row_names=explainer.row_names,
         train_images=explainer.train_images,
         device=CPU,
-        kind="fixed",
+        preprocessing=Preprocessing(),
         num_neighbours=8,
     )
     grey = torch.from_numpy(explainer.train_images([0, 6]))[:, None]

@@ -19,7 +19,7 @@ from salad import export as exporting
 from salad.__main__ import main
 from salad.checkpoint import save_checkpoint
 from salad.config import Config
-from salad.datasets import phantom
+from salad.datasets import align, phantom
 from salad.datasets.pixels import read_source
 from salad.errors import DivergedError
 from salad.memory import MemoryBank
@@ -141,6 +141,38 @@ def test_every_normalisation_is_in_the_graph(published, tmp_path, normalize):
     assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(scores, abs=1e-5)
 
 
+def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(align, "NUM_STEPS", 2)  # all twelve take a minute to write
+    xp = tmp_path / "xp"
+    train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 10, "--lr", 0.0003, "--k", 5)
+    said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
+
+    assert "grey (B, 1, 92, 92) uint8 -> embedding (B, 8)" in said
+    with tiny_unet():
+        detector = Detector.load(xp / "model.tar", device="cpu")
+    films = sorted((data / "test").rglob("*.png"))
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    for batch, scores in ((grey, detector.score(films)), (grey[:1], detector.score(films[:1]))):
+        assert infer(tmp_path / "model.onnx", batch)[1] == pytest.approx(scores, abs=2e-5)
+    assert np.ptp(detector.score(films)) > 1e-3
+    facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert {"isize": "64", "crop": "0.7", "align": "true", "decoded_size": "92"}.items() <= facts.items()
+    write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("mean_image"), read_tar(xp / "model.tar")["mean_image"])
+
+
+def test_the_crop_is_in_the_graph(published, tmp_path):
+    write(published, "onnx", tmp_path / "model.onnx", "--crop", 0.5, "--k", 3)
+
+    with tiny_unet():
+        detector = Detector.load(published, device="cpu", crop=0.5, k=3)
+    film = np.random.default_rng(1).integers(0, 256, (70, 90), np.uint8)
+    grey = read_source(film, detector.scorer_.decoder)[None, None]
+    assert grey.shape == (1, 1, 128, 128)
+    assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(detector.score(film), abs=1e-5)
+
+
 def test_the_other_network_is_exported_too(resnet, tmp_path):
     write(resnet, "onnx", tmp_path / "model.onnx")
     write(resnet, "torch", tmp_path / "model.pt2")
@@ -217,7 +249,7 @@ def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monke
 
 def test_what_is_no_number_counts_as_different():
     with pytest.raises(DivergedError, match="differs from torch by nan"):
-        exporting.compare(lambda grey: [grey.float()], lambda grey: [np.full(grey.shape, np.nan)], isize=4)
+        exporting.compare(lambda grey: [grey.float()], lambda grey: [np.full(grey.shape, np.nan)], size=4)
 
 
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):

@@ -11,6 +11,7 @@ from test_cli import refuse_test
 from salad import cli, evaluate
 from salad.datasets.loader import Loader
 from salad.datasets.normalize import CLIP_LIMIT, normalize
+from salad.datasets.preprocess import Preprocessing
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -151,7 +152,9 @@ class Fixed:
 @pytest.mark.parametrize("num_threads", [0, 2])
 def test_a_batch_has_the_levels_of_the_files_and_the_normalised_ones(kind, num_threads):
     grey = draw(9, count=5)
-    (batch,) = Loader(Fixed(grey), batch_size=5, num_threads=num_threads, kind=kind).epoch(0)
+    (batch,) = Loader(Fixed(grey), batch_size=5, num_threads=num_threads, preprocessing=Preprocessing(kind=kind)).epoch(
+        0
+    )
     assert torch.equal(batch.grey, grey)
     assert torch.equal(batch.normalized(CPU), normalize(grey, kind))
 

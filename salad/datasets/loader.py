@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from salad.datasets.decoder import Decoder
-from salad.datasets.normalize import normalize
+from salad.datasets.preprocess import Preprocessing
 from salad.datasets.sample import Images, Sample
 
+DECODED = Preprocessing()  # images as they are
 BATCHES_AHEAD = 3  # that are read while one is worked on
 
 
@@ -48,16 +49,16 @@ class Batch:
     Attributes:
         grey: as in the files, (B, 1, S, S), uint8.
         index: place of each image in the list of samples, (B,).
-        kind: how grey levels are normalised.
+        preprocessing: what becomes of them.
     """
 
     grey: Tensor
     index: Tensor
-    kind: str = "fixed"
+    preprocessing: Preprocessing = DECODED
 
     def normalized(self, device: torch.device) -> Tensor:
         """The images as a network is to have them, (B, 1, S, S), uint8, on a device."""
-        return normalize(self.grey.to(device, non_blocking=True), self.kind)
+        return self.preprocessing(self.grey.to(device, non_blocking=True))
 
 
 class BalancedBatches:
@@ -122,7 +123,7 @@ class Loader:
         pin_memory: for copies to a GPU that need not wait.
         rank: of this process, which gets its part of every batch.
         world_size: how many processes share the batches.
-        kind: how the grey levels of its batches are normalised.
+        preprocessing: of its batches.
     """
 
     def __init__(
@@ -135,13 +136,13 @@ class Loader:
         pin_memory: bool = False,
         rank: int = 0,
         world_size: int = 1,
-        kind: str = "fixed",
+        preprocessing: Preprocessing = DECODED,
     ) -> None:
         self.images = images
         self.batches = BalancedBatches(len(images), batch_size=batch_size, seed=seed, rank=rank, world_size=world_size)
         self.num_threads = num_threads
         self.pin_memory = pin_memory
-        self.kind = kind
+        self.preprocessing = preprocessing
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -178,7 +179,7 @@ class Loader:
     def _empty(self, index: list[int]) -> Batch:
         shape = len(index), 1, self.images.isize, self.images.isize
         grey = torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory)
-        return Batch(grey, torch.tensor(index), self.kind)
+        return Batch(grey, torch.tensor(index), self.preprocessing)
 
     def _start(self, index: list[int], pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
         """Share a batch out among the threads."""

@@ -27,7 +27,7 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
         ("Test images", f"{num_images:,}: {split}" + (f"; {len(split.skipped)} skipped" if split.skipped else "")),
         ("Checkpoint", str(checkpoint.path)),
         ("Network", f"{config.net_name}, {config.image_size} x {config.image_size} px, embeddings of {config.rep_dim}"),
-        ("Grey levels", f"{config.normalize}, {config.resize}" + (", trimmed" if config.trim else "")),
+        ("Grey levels", f"{config.normalize}, {config.resize}{_framing(config)}"),
         ("Score", f"{score}; {len(checkpoint.bank.rows):,} memory rows"),
         ("Seed", str(config.seed)),
         ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
@@ -40,6 +40,11 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     if result.search:
         facts.append(("Search", ", ".join(f"{name} {value}" for name, value in result.search.items())))
     return facts
+
+
+def _framing(config: Config) -> str:
+    words = {"trimmed": config.trim, "aligned": config.align, f"central {100 * config.crop:.3g} %": config.crop < 1}
+    return "".join(f", {word}" for word, holds in words.items() if holds)
 
 
 def training_command(checkpoint: Checkpoint) -> str | None:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from salad.datasets.normalize import normalize
 from salad.datasets.threads import map_in_chunks
 
 if TYPE_CHECKING:
+    from salad.datasets.preprocess import Preprocessing
     from salad.datasets.sample import Images
 
 QUALITY = 75
@@ -54,14 +54,14 @@ def read_pixels(images: Images, places: list[int], *, num_threads: int) -> torch
 
 
 def thumbnails(
-    images: Images, places: list[int], *, kind: str, most: int, num_threads: int, block: int = 128
+    images: Images, places: list[int], *, preprocessing: Preprocessing, most: int, num_threads: int, block: int = 128
 ) -> list[str]:
     """Small pictures of some images as the network sees them.
 
     Args:
         images: where their pixels come from.
         places: which.
-        kind: how grey levels are normalised.
+        preprocessing: what becomes of them.
         most: pixels along a side.
         num_threads: threads that read.
         block: images that are held at a time.
@@ -71,6 +71,6 @@ def thumbnails(
     """
     pictures = []
     for start in range(0, len(places), block):
-        grey = normalize(read_pixels(images, places[start : start + block], num_threads=num_threads), kind)
+        grey = preprocessing(read_pixels(images, places[start : start + block], num_threads=num_threads))
         pictures += [data_uri(pixels, most=most) for pixels in grey[:, 0].numpy()]
     return pictures

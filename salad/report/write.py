@@ -12,6 +12,7 @@ import numpy as np
 
 from salad.datasets.sample import NORMAL, printable
 from salad.errors import InputError, StorageError
+from salad.prepare import make_preprocessing
 from salad.report import content, curves
 from salad.report.cases import GROUPS, choose_cases, draw_others
 from salad.report.details import Detail, explain_cases
@@ -140,7 +141,11 @@ def make_page(
     assert result.split.images is not None, "write_report asks"
     places = draw_others(len(result.scores), known=list(cases), most=MAX_POINTS, seed=config.seed)
     thumbs = thumbnails(
-        result.split.images, places, kind=config.normalize, most=THUMB_SIDE, num_threads=config.n_jobs_dataloader
+        result.split.images,
+        places,
+        preprocessing=make_preprocessing(config, checkpoint.mean_image),
+        most=THUMB_SIDE,
+        num_threads=config.n_jobs_dataloader,
     )
     items = content.item_data(result, places, thumbs=thumbs, cases=cases)
     shown, neighbour_pictures = content.detail_data(details)
