@@ -74,7 +74,7 @@ def score_split(
     values, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
         deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
-        inputs = Inputs(network, batch.grey.to(device, non_blocking=True), preprocessing=batch.preprocessing)
+        inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
         values.append(torch.stack([mean, deviation, *(part(inputs).cpu().double() for part in parts.values())]))
         embeddings.append(inputs.z.cpu())
     means, deviations, *found = torch.cat(team.joined(values), dim=1).numpy()
@@ -167,7 +167,7 @@ def score_val_normals(
         config: of the scoring.
         network: on the device.
         parts: of the score of the test images.
-        mean_image: that images are aligned to.
+        mean_image: of the checkpoint.
         device: to compute on.
         team: the processes that share the images.
 

@@ -73,7 +73,7 @@ def build_memory(
     grid, max_rows = config.local_grid, config.local_rows
 
     def cells_of(batch: Batch) -> Tensor:
-        inputs = Inputs(network, batch.grey.to(device, non_blocking=True), preprocessing=batch.preprocessing)
+        inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
         return pool_cells(local_features(part, inputs, backbone), grid).cpu()
 
     def parts() -> Iterator[Tensor]:

@@ -227,8 +227,7 @@ class Scorer:
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:
         """Of decoded images (B, S0, S0), uint8."""
-        grey = torch.from_numpy(pixels)[:, None].to(self.device)
-        inputs = Inputs(self.network, grey, preprocessing=self.preprocessing)
+        inputs = Inputs(self.network, torch.from_numpy(pixels)[:, None].to(self.device), self.preprocessing)
         parts = {name: part(inputs).double().cpu().numpy() for name, part in self._score.parts.items()}
         scores = combine(parts, self._score.standards)
         if not np.isfinite(scores).all():

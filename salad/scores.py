@@ -30,18 +30,18 @@ class Inputs:
 
     Args:
         network: in eval mode.
-        grey: as decoded, (B, 1, S0, S0), uint8, on the device.
-        preprocessing: what becomes of them.
+        grey: as decoded, (B, 1, S0, S0), uint8, on its device.
+        preprocessing: of the run.
     """
 
-    def __init__(self, network: Network, grey: Tensor, *, preprocessing: Preprocessing) -> None:
+    def __init__(self, network: Network, grey: Tensor, preprocessing: Preprocessing) -> None:
         self.network = network
         self.grey = grey
         self.preprocessing = preprocessing
 
     @cached_property
     def images(self) -> Tensor:
-        """As the network sees them, (B, 3, S, S) in [-1, 1]."""
+        """What the network sees, (B, 3, S, S) in [-1, 1]."""
         return to_images(self.preprocessing(self.grey))
 
     @cached_property
@@ -57,7 +57,7 @@ class Inputs:
 
     @cached_property
     def for_backbone(self) -> Tensor:
-        """As a frozen backbone sees them, with nothing cut off, (B, 3, S0, S0) in [-1, 1]."""
+        """What a frozen backbone sees, with nothing cut off, (B, 3, S0, S0) in [-1, 1]."""
         return to_images(self.preprocessing.frame(self.grey))
 
 

@@ -78,7 +78,7 @@ class Trainer:
         self.val_split = val
         self.mean_image = mean_image
         self.loader = make_loader(config, train, device, mean_image=mean_image, seed=config.seed, team=team)
-        self.validation = Validation(config, train=train, val=val, mean_image=mean_image, device=device, team=team)
+        self.validation = Validation(config, train=train, val=val, device=device, mean_image=mean_image, team=team)
         self.augmentation = AUGMENTATIONS[config.augment]
         self.loss_weights = config.loss_weights
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from salad.config import Config
+from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
 from salad.distributed import SOLO, Team
 from salad.evaluate import score_split
@@ -29,8 +30,8 @@ class Validation:
         config: of the run.
         train: the images to train on; local memories are made of the normal ones.
         val: the images to score; or None.
-        mean_image: that images are aligned to; None without --align.
         device: where the network lies.
+        mean_image: that images are aligned to; None without --align.
         team: the processes that share the images.
 
     Attributes:
@@ -48,8 +49,8 @@ class Validation:
         *,
         train: Split,
         val: Split | None,
-        mean_image: Tensor | None,
         device: torch.device,
+        mean_image: Tensor | None = None,
         team: Team = SOLO,
     ) -> None:
         num_normals = val.num_normal if val else 0
@@ -61,7 +62,7 @@ class Validation:
         self.train = train
         self.val = val
         self.mean_image = mean_image
-        self.val_loader = make_loader(config, val, device, mean_image=mean_image, team=team) if val else None
+        self.val_loader = self._loader(val) if val else None
         self.k = choose_rows_k(config, num_normal_rows=train.num_normal * config.n_views)
         self.backbone = needed_backbone(config, device, team=team)
         self.of_backbone: dict[str, LocalMemory] = {}  # that does not change: made once
@@ -113,6 +114,7 @@ class Validation:
         """The local memories that the score needs, by name."""
         found = dict(self.of_backbone)
         wanted = [part for part in self.config.parts if part in LOCAL and part not in found]
+        loader = self._loader(self.train) if wanted else None
         for part in wanted:
             loader = make_loader(self.config, self.train, self.device, mean_image=self.mean_image, team=self.team)
             found[part] = build_memory(
@@ -129,3 +131,6 @@ class Validation:
         self.announced = True
         self.of_backbone = {part: memory for part, memory in found.items() if part == "backbone"}
         return found
+
+    def _loader(self, split: Split) -> Loader:
+        return make_loader(self.config, split, self.device, mean_image=self.mean_image, team=self.team)

@@ -18,7 +18,7 @@ from salad.datasets import phantom
 from salad.datasets.images import read_image
 from salad.local_memory import LocalMemory, pool_cells
 from salad.networks import backbones
-from salad.scores import to_backbone, to_images
+from salad.scores import to_images
 
 WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
 SCORES = {
@@ -105,7 +105,7 @@ def expected_parts(run: Path, data: Path, split: str) -> dict[str, np.ndarray]:
     load_checkpoint(run / "model.tar").load_into(network.eval())
     return {
         "local": local_scores(lambda grey: network.local_features(to_images(grey)), data, split),
-        "backbone": local_scores(lambda grey: TinyBackbone().local_features(to_backbone(grey, "fixed")), data, split),
+        "backbone": local_scores(lambda grey: TinyBackbone().local_features(to_images(grey)), data, split),
     }
 
 
@@ -315,3 +315,21 @@ def test_reports_and_heatmaps_are_written(runs, data, tmp_path):
 
     assert len([*(tmp_path / "maps").glob("*.png")]) == 6
     assert "fused of local, backbone, knn" in (tmp_path / "xp/report.html").read_text(encoding="utf-8")
+
+
+def test_the_backbone_sees_aligned_images_with_nothing_cut_off(data, tmp_path, monkeypatch):
+    seen = set()
+    local_features = TinyBackbone.local_features
+    monkeypatch.setattr(
+        TinyBackbone,
+        "local_features",
+        lambda self, images: seen.add(images.shape[2:]) or local_features(self, images),
+    )
+    train(tmp_path / "run", data, *SCORES["fused"], "--crop", 0.8, "--align")
+    found = score(tmp_path / "run", data)
+
+    assert seen == {(80, 80)}
+    paths = [data / row["path"] for row in read_csv(tmp_path / "run/scores.csv")]
+    assert Detector.load(tmp_path / "run/model.tar", device="cpu").score(paths) == pytest.approx(found, rel=1e-4)
+    plain = train(tmp_path / "plain", data, *SCORES["fused"]) and score(tmp_path / "plain", data)
+    assert not np.allclose(plain, found)
