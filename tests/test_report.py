@@ -301,6 +301,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         parts={},
     )
     checkpoint = SimpleNamespace(
+        mean_image=None,
         path=tmp_path / "model.tar",
         bank=MemoryBank(5000, 8, temperature=0.1, momentum=0.5),
         row_labels=None,
