@@ -20,7 +20,7 @@ BIG_ENDIAN, RLE = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.5"
 BASELINE, EXTENDED, LOSSLESS, LOSSLESS_FIRST, LS, NEAR_LS, J2K, LOSSY_J2K = (
     f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91)
 )
-SECRET = "Doe^Jane"  # the patient of every file
+SECRET = "Quaddlebuck^Jemimah"  # the patient of every file
 TEST_FILES = Path(pydicom.__file__).parent / "data/test_files"  # the small files that pydicom brings
 
 
