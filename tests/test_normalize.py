@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from running import CPU, invoke, read_json, read_tar, score, train
 from test_cli import refuse_test
 
-from salad import cli, evaluate
+from salad import cli, scores
 from salad.datasets.loader import Loader
 from salad.datasets.normalize import CLIP_LIMIT, normalize
 from salad.datasets.preprocess import Preprocessing
@@ -186,8 +186,8 @@ def test_kinds_train_and_score_differently(runs):
 
 def test_scoring_normalises_as_the_training_did(runs, data, tmp_path, monkeypatch):
     seen = []
-    images = evaluate._images
-    monkeypatch.setattr(evaluate, "_images", lambda grey: seen.append(grey) or images(grey))
+    images = scores.to_images
+    monkeypatch.setattr(scores, "to_images", lambda grey: seen.append(grey) or images(grey))
     model = ["--load_model", runs / "standardize/model.tar"]
     score(tmp_path, data, *model)
     assert (tmp_path / "scores.csv").read_bytes() == (runs / "standardize/scores.csv").read_bytes()
