@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +79,10 @@ class Checkpoint:
             known |= {name: self.config[name] for name in ("isize", "resize", "npc_temperature")}
             known |= {name: self.config.get(name, default) for name, default in NEWER.items()}
         return known
+
+    def has_parts(self, parts: Iterable[str]) -> bool:
+        """Whether what the file holds of validation images is of the score that is made of these parts."""
+        return set(parts) == set(self.training.get("parts", ("knn",)))
 
     def without_run_state(self) -> dict[str, Any]:
         """`training` without what only resuming needs, two thirds of a file."""

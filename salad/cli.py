@@ -22,6 +22,7 @@ from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a
 from salad.errors import RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
 from salad.options import TEST, TRAIN, read_values, value_type
+from salad.recipes import recipe_values
 
 logger = logging.getLogger(__name__)
 
@@ -85,9 +86,11 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
                 team = join()
             with exit_status(debug=debug, team=team):
                 read = read_values(load_config, Config) if load_config else {}
+                read = {name: value for name, value in read.items() if value is not None}
                 if program != TRAIN:
-                    read.pop("load_model", None)  # what a run started from, not what it made
-                run({**{name: value for name, value in read.items() if value is not None}, **typed}, team)
+                    for name in ("load_model", "recipe"):  # what a run started from, not what it made
+                        read.pop(name, None)
+                run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
                 team.leave()
 
         positional = [one for one in declared if one.default is dataclasses.MISSING]

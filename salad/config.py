@@ -13,6 +13,7 @@ from salad.errors import InputError
 from salad.image_options import KNOWN_TO_FILES, SCORES_TOO, ImageOptions
 from salad.networks import check_isize, network_spec
 from salad.options import EXPORT, PREDICT, TEST, TRAIN, check, option, value_from_json
+from salad.recipes import RECIPES
 
 SCORES = ("knn", "weighted", "svdd", "reconstruction", "local", "backbone", "fused")
 MAX_DECODED = 8192  # pixels a side, as of files
@@ -21,6 +22,14 @@ MAX_DECODED = 8192  # pixels a side, as of files
 @dataclass(frozen=True, kw_only=True)
 class Config(ImageOptions):
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
+
+    recipe: str | None = option(
+        None,
+        "Named set of defaults, said in full at the start: paper (the paper's text), released (the authors' program) "
+        "or strong (the best found on validation images). Flags given on the line win  [default: none]",
+        choices=tuple(RECIPES),
+        commands=(TRAIN,),
+    )
 
     # network
     rep_dim: int = option(200, "Length of the embedding.", low=1)
@@ -256,6 +265,11 @@ class Config(ImageOptions):
         if "backbone" in parts and self.backbone is None:
             raise InputError(f"--score {self.score} needs a --backbone: give --backbone efficientnet_lite0, say")
         return parts
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether the score is made of several, which have to be standardised."""
+        return len(self.parts) > 1
 
     @property
     def loss_weights(self) -> dict[str, float]:

@@ -23,6 +23,7 @@ from salad.errors import InputError
 from salad.fitting import fit_images
 from salad.options import value_from_json
 from salad.prepare import SCORED_BY
+from salad.recipes import recipe_values
 from salad.run_folder import RunFolder
 from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
 
@@ -73,7 +74,7 @@ class Detector:
 
     def __init__(self, **parameters: Any) -> None:
         _check_names(parameters)
-        self._parameters = {**DEFAULTS, **parameters}  # no attributes of their own: one is called as the method score
+        self._parameters = {**DEFAULTS, **_with_recipe(parameters)}  # no attributes of their own: one is called as the method score
 
     @classmethod
     def load(
@@ -230,7 +231,7 @@ class Detector:
             Path(path),
             scorer.checkpoint,
             config={**had, **(scorer.checkpoint.config or {}), **{name: had[name] for name in SCORED_BY}},
-            score=scorer.config.score,
+            parts=scorer.config.parts,
             k=scorer.k,
             standards=scorer.standards and scorer.standards.of,
             val_normal_scores=torch.from_numpy(calibration.scores) if calibration else None,
@@ -247,7 +248,7 @@ class Detector:
             InputError: there is no parameter of this name.
         """
         _check_names(parameters)
-        self._parameters.update(parameters)
+        self._parameters.update(_with_recipe(parameters))
         return self
 
     def __repr__(self) -> str:
@@ -286,6 +287,12 @@ def _check_names(parameters: dict[str, Any]) -> None:
             close = difflib.get_close_matches(name, DEFAULTS, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise InputError(f"Detector has no parameter '{name}'{hint}")
+
+
+def _with_recipe(parameters: dict[str, Any]) -> dict[str, Any]:
+    """What was given, and what the recipe that was given sets beside it, but for data and files."""
+    recipe = recipe_values(parameters.get("recipe"))
+    return {**{name: value for name, value in recipe.items() if name in DEFAULTS}, **parameters}
 
 
 def _signature() -> inspect.Signature:

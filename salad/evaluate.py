@@ -129,7 +129,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     )
     score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
     standards, calibration = score.standards, score.calibration
-    if config.score == "fused" and standards is None:
+    if config.is_fused and standards is None:
         normals = score_val_normals(
             config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
         )
@@ -142,7 +142,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
     logger.info("test: %s", split)
     result = score_split(network, split, loader, score.parts, device, standards=standards, team=team)
-    _warn_of_useless_scores(result, checkpoint, score_name=config.score)
+    _warn_of_useless_scores(result, checkpoint, parts=config.parts)
     found = ivf.describe_search(search) if k else {}
     if calibration is None:
         normals = score_val_normals(
@@ -185,16 +185,14 @@ def score_val_normals(
     with team.first_alone("val"):
         val = scan_images(config, {"val": val.only_normal()})["val"]
     loader = make_loader(config, val, device, mean_image=mean_image, team=team)
-    is_fused = config.score == "fused"
-    return score_split(network, val, loader, parts, device, measures_standards=is_fused, team=team)
+    return score_split(network, val, loader, parts, device, measures_standards=config.is_fused, team=team)
 
 
-def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, score_name: str) -> None:
+def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, parts: tuple[str, ...]) -> None:
     """Say what an AUC alone would hide; the sign of a score is never turned."""
     if len(result.scores) > 1 and np.ptp(result.scores) == 0:
         logger.warning("all %d scores are the same: the model tells nothing apart", len(result.scores))
-    training = checkpoint.training
-    on_val: float | None = training.get("val_auc") if score_name == training.get("score", "knn") else None
+    on_val: float | None = checkpoint.training.get("val_auc") if checkpoint.has_parts(parts) else None
     on_test = result.auc.value if result.auc else None
     for name, value in (("validation", on_val), ("test", on_test)):
         if value is not None and value < 0.5:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,12 @@ from salad.device import choose_device, draw_seed, keep_freed_memory, seed_every
 from salad.errors import InputError
 from salad.mean_image import find_mean_image
 from salad.prepare import check_sizes, make_decoder
+from salad.recipes import describe_recipe
 from salad.run_folder import RunFolder
 from salad.trainer import Trainer
 from salad.training import write_start
+
+logger = logging.getLogger(__name__)
 
 
 class HeldImages:
@@ -60,6 +64,8 @@ def fit_images(images: object, *, config: Config, val_share: float, folder: RunF
         InputError: an image cannot be read, there are too few, or another training writes into the folder.
         DivergedError: a loss was not finite.
     """
+    if config.recipe:
+        logger.info(describe_recipe(config.recipe, vars(config)))
     pixels, samples = _decode(images, config)
     config = dataclasses.replace(config, seed=draw_seed(config.seed))
     before = rng_state()

@@ -88,18 +88,17 @@ def load_score(
         calibration = Calibration.of(held.numpy()) if held is not None and len(held) else None
         held = checkpoint.training.get("standards")
         standards = (
-            Standards({part: tuple(held[part]) for part in config.parts}) if held and config.score == "fused" else None
+            Standards({part: tuple(held[part]) for part in config.parts}) if held and config.is_fused else None
         )
     return ModelScore(parts=parts, memories=memories, standards=standards, calibration=calibration)
 
 
 def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
     """Whether what the checkpoint holds of validation normals is of this score, with this k and these settings."""
-    training, parts = checkpoint.training, config.parts
     return (
-        (config.score, k) == (training.get("score", "knn"), training.get("k"))
-        and (config.score != "fused" or set(parts) == set(training.get("standards") or ()))
-        and all(has_settings(part, config, checkpoint) for part in parts)
+        checkpoint.has_parts(config.parts)
+        and k == checkpoint.training.get("k")
+        and all(has_settings(part, config, checkpoint) for part in config.parts)
     )
 
 

@@ -35,7 +35,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "epoch": trainer.epochs_done,
             "val_auc": found and found.auc and found.auc.value,
             "best_auc": trainer.best_auc,
-            "score": trainer.config.score,
+            "parts": trainer.config.parts,
             "k": trainer.validation.k,
             "val_normal_scores": found and torch.from_numpy(found.normal_scores),
             "standards": found and found.standards and found.standards.of,

@@ -118,7 +118,7 @@ class Scorer:
         self.rows = rows.to(self.device)
         self.k = choose_rows_k(config, num_normal_rows=len(rows))
         self._score = load_score(config, checkpoint, self.network, rows=self.rows, k=self.k, device=self.device)
-        if config.score == "fused" and self._score.standards is None:
+        if config.is_fused and self._score.standards is None:
             raise InputError(
                 f"{checkpoint.path}: does not say how to standardise the parts of --score fused: train with it, or let "
                 "test.py score, which looks at the normal images of val/"
@@ -135,7 +135,7 @@ class Scorer:
     @property
     def standards(self) -> Standards | None:
         """Of the parts of a fused score; None for other scores."""
-        return self._score.standards if self.config.score == "fused" else None
+        return self._score.standards
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
         return type(self), (self.config, self.checkpoint, self.calibration)

@@ -20,6 +20,7 @@ from salad.interrupt import Interrupts
 from salad.mean_image import find_mean_image
 from salad.networks.backbones import check_backbone
 from salad.prepare import check_enough, check_same_for_all, read_training_data
+from salad.recipes import describe_recipe
 from salad.run_folder import RunFolder
 from salad.run_state import restore, save
 from salad.storage import remove_leftovers
@@ -55,6 +56,8 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     team.connect(device)
     seed = config.seed
     config = dataclasses.replace(config, seed=team.from_first(lambda: draw_seed(seed)))
+    if config.recipe and team.is_first:
+        logger.info(describe_recipe(config.recipe, vars(config)))
     seed_everything(config.seed, deterministic=config.deterministic)
     if device.type == "cpu":
         keep_freed_memory()

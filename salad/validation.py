@@ -54,7 +54,7 @@ class Validation:
         team: Team = SOLO,
     ) -> None:
         num_normals = val.num_normal if val else 0
-        if config.score == "fused" and num_normals < 2:
+        if config.is_fused and num_normals < 2:
             raise no_standards(num_normals)
         self.config = config
         self.device = device
@@ -106,7 +106,7 @@ class Validation:
             self.val_loader,
             parts,
             self.device,
-            measures_standards=self.config.score == "fused",
+            measures_standards=self.config.is_fused,
             team=self.team,
         )
 

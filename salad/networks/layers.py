@@ -24,6 +24,11 @@ def at_least_float32(maps: Tensor) -> Tensor:
     return maps.float() if maps.dtype in (torch.bfloat16, torch.float16) else maps
 
 
+def join_stages(fine: Tensor, coarse: Tensor) -> Tensor:
+    """Maps of two stages as one: (B, F, 2H, 2W), averaged over 2 x 2, and (B, C, H, W) -> (B, F + C, H, W)."""
+    return torch.cat([F.avg_pool2d(at_least_float32(fine), 2), at_least_float32(coarse)], dim=1)
+
+
 def upsample(images: Tensor) -> Tensor:
     """Double height and width, bilinear with aligned corners."""
     return F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=True)

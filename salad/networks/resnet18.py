@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from salad.networks.layers import BatchNorm2d, at_least_float32, upsample
+from salad.networks.layers import BatchNorm2d, at_least_float32, join_stages, upsample
 
 DECODER_WIDTHS = (512, 512, 512, 256, 256, 128, 128, 64, 64)  # into the first block, then out of each
 
@@ -70,7 +70,7 @@ class CXRResNet18(nn.Module):
     """
 
     weights_loaded = "none"
-    num_local_channels = 256
+    num_local_channels = 128 + 256
 
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
@@ -79,16 +79,17 @@ class CXRResNet18(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The last feature map: (B, 3, S, S) in [-1, 1] -> (B, 512, S/16, S/16)."""
-        return self.encoder.layer4(self._to_layer3(images))  # type: ignore[no-any-return]
+        return self.encoder.layer4(self.encoder.layer3(self._to_layer2(images)))  # type: ignore[no-any-return]
 
     def local_features(self, images: Tensor) -> Tensor:
-        """Maps from the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 256, S/8, S/8)."""
-        return at_least_float32(self._to_layer3(images))
+        """Maps of two stages in the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 384, S/8, S/8)."""
+        fine = self._to_layer2(images)
+        return join_stages(fine, self.encoder.layer3(fine))
 
-    def _to_layer3(self, images: Tensor) -> Tensor:
+    def _to_layer2(self, images: Tensor) -> Tensor:
         trunk = self.encoder
         maps = trunk.relu(trunk.bn1(trunk.conv1(images)))
-        return trunk.layer3(trunk.layer2(trunk.layer1(maps)))  # type: ignore[no-any-return]
+        return trunk.layer2(trunk.layer1(maps))  # type: ignore[no-any-return]
 
     def embed(self, features: Tensor) -> Tensor:
         """Unit embeddings of the last feature map: (B, 512, H, W) -> (B, D)."""

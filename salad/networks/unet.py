@@ -3,11 +3,11 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from salad.networks.layers import BatchNorm2d, at_least_float32, upsample
+from salad.networks.layers import BatchNorm2d, at_least_float32, join_stages, upsample
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 SIZE_MULTIPLE = 64  # six poolings
-LOCAL_STEP = 3  # poolings before the local features
+LOCAL_STEP = 3  # poolings before the coarser of the maps that local features are made of
 
 
 class DoubleConv(nn.Module):
@@ -71,7 +71,7 @@ class UNet(nn.Module):
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
         grid = isize // SIZE_MULTIPLE
-        self.num_local_channels = WIDTHS[LOCAL_STEP]
+        self.num_local_channels = WIDTHS[LOCAL_STEP - 1] + WIDTHS[LOCAL_STEP]
         self.input = DoubleConv(3, WIDTHS[0])
         for step, (narrow, wide) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True), start=1):
             self.add_module(f"e{step}", Down(narrow, wide))
@@ -87,8 +87,9 @@ class UNet(nn.Module):
         return F.normalize(at_least_float32(self.feat(maps)).flatten(1), dim=1)
 
     def local_features(self, images: Tensor) -> Tensor:
-        """Maps from the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 128, S/8, S/8)."""
-        return at_least_float32(self._down(images, LOCAL_STEP))
+        """Maps of two stages in the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 192, S/8, S/8)."""
+        fine = self._down(images, LOCAL_STEP - 1)
+        return join_stages(fine, self.get_submodule(f"e{LOCAL_STEP}")(fine))
 
     def _down(self, images: Tensor, num_steps: int) -> Tensor:
         maps: Tensor = self.input(images)
