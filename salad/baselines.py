@@ -16,6 +16,7 @@ from salad.datasets.images import GreyImage
 from salad.datasets.sample import Split
 from salad.datasets.threads import map_in_chunks
 from salad.errors import InputError
+from salad.grey_levels import GreyLevels, measure_grey_levels
 from salad.metrics import Auc, auc
 
 
@@ -53,15 +54,14 @@ def measure_baselines(split: Split, *, decoder: Decoder, num_threads: int) -> Ba
     places = draw_places(len(split.samples))
     read = partial(_grey_levels, read=_reader(split, decoder))
     levels = dict(zip(places, map_in_chunks(read, places, num_threads=num_threads, size=8), strict=True))
-    levels = {i: one for i, one in levels.items() if one}
-    samples = [split.samples[i] for i in levels]
+    known = [one for one in levels.values() if one]
+    samples = [split.samples[i] for i, one in levels.items() if one]
     labels = [sample.label for sample in samples]
     if len(set(labels)) < 2:
         return None
     headers = read_headers(samples, num_threads=num_threads)
     values: dict[str, Sequence[float | None]] = {
-        "image mean": [one[0] for one in levels.values() if one],
-        "image std": [one[1] for one in levels.values() if one],
+        **{f"image {name}": [float(one[i][0]) for one in known] for i, name in enumerate(GreyLevels._fields)},
         "file size": file_sizes(samples, num_threads=num_threads),
         "image size": [header.width * header.height if header else None for header in headers],
     }
@@ -88,10 +88,10 @@ def _reader(split: Split, decoder: Decoder) -> Callable[[int], GreyImage]:
     return read
 
 
-def _grey_levels(i: int, *, read: Callable[[int], GreyImage]) -> tuple[float, float] | None:
-    """Mean and standard deviation of an image; None where it cannot be read."""
+def _grey_levels(i: int, *, read: Callable[[int], GreyImage]) -> GreyLevels | None:
+    """Of an image, on its own; None where it cannot be read."""
     try:
         pixels = read(i)
     except InputError:
         return None
-    return float(pixels.mean(dtype=np.float64)), float(pixels.std(dtype=np.float64))
+    return measure_grey_levels(pixels[None])

@@ -15,10 +15,8 @@ import numpy as np
 
 from salad.datasets.sample import printable
 from salad.errors import InputError
-from salad.metrics import Auc, auc, compare_aucs
+from salad.metrics import BASELINES, Auc, auc, compare_aucs
 from salad.run_folder import RESULT_FILE, SCORES_FILE
-
-BASELINES = ("image_mean", "image_std")
 
 
 @dataclass(frozen=True, kw_only=True)

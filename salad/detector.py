@@ -74,7 +74,10 @@ class Detector:
 
     def __init__(self, **parameters: Any) -> None:
         _check_names(parameters)
-        self._parameters = {**DEFAULTS, **_with_recipe(parameters)}  # no attributes of their own: one is called as the method score
+        self._parameters = {
+            **DEFAULTS,
+            **_with_recipe(parameters),
+        }  # no attributes of their own: one is called as the method score
 
     @classmethod
     def load(

@@ -23,6 +23,7 @@ from salad.datasets.sample import NORMAL, Split
 from salad.device import choose_device, keep_freed_memory, seed_everything
 from salad.distributed import SOLO, Team
 from salad.errors import InputError
+from salad.grey_levels import measure_grey_levels
 from salad.model_score import choose_rows_k, load_score
 from salad.prepare import check_same_for_all, compare_with_training, make_loader, scan_images, start_network
 from salad.result import Result
@@ -73,11 +74,11 @@ def score_split(
     start = time.perf_counter()
     values, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
-        deviation, mean = torch.std_mean(batch.grey.double(), dim=(1, 2, 3), correction=0)
         inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
-        values.append(torch.stack([mean, deviation, *(part(inputs).cpu().double() for part in parts.values())]))
+        levels = map(torch.from_numpy, measure_grey_levels(batch.grey[:, 0].numpy()))
+        values.append(torch.stack([*levels, *(part(inputs).cpu().double() for part in parts.values())]))
         embeddings.append(inputs.z.cpu())
-    means, deviations, *found = torch.cat(team.joined(values), dim=1).numpy()
+    means, deviations, sharpness, *found = torch.cat(team.joined(values), dim=1).numpy()
     if not np.isfinite(found).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
     by_name = dict(zip(parts, found, strict=True))
@@ -90,6 +91,7 @@ def score_split(
         z=torch.cat(team.joined(embeddings)).numpy(),
         image_mean=means,
         image_std=deviations,
+        image_sharpness=sharpness,
         seconds=time.perf_counter() - start,
         parts=by_name if standards else {},
         standards=standards,

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 NUM_RESAMPLES = 2000
+NUM_STRATA = 5
+BASELINES = ("image_mean", "image_std", "image_sharpness")  # what a model has to beat
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,35 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
     if classes is None:
         return None
     of_abnormal, of_normal = _components(*classes)
-    area = float(of_abnormal.mean())
-    reach = NormalDist().inv_cdf((1 + confidence) / 2) * (_variance(of_abnormal) + _variance(of_normal)) ** 0.5
-    return Auc(area, max(0.0, area - reach), min(1.0, area + reach))
+    variance = _variance(of_abnormal) + _variance(of_normal)
+    return _with_interval(float(of_abnormal.mean()), variance, confidence=confidence)
+
+
+def auc_within(
+    labels: Sequence[int], scores: ArrayLike, *, strata_of: ArrayLike, num_strata: int = NUM_STRATA
+) -> Auc | None:
+    """AUC among images that are alike in something else: what a score tells beyond that.
+
+    Args:
+        labels: 0 normal, 1 abnormal, (N,).
+        scores: larger means more anomalous, (N,).
+        strata_of: what images of a stratum are alike in, (N,); the strata are its quantiles.
+        num_strata: how many.
+
+    Returns:
+        The share of pairs from one stratum in which the abnormal image scores higher, with the interval that DeLong's
+        variances give; None where no stratum has both classes.
+    """
+    truth, values, by = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(strata_of)
+    stratum = np.searchsorted(np.quantile(by, np.arange(1, num_strata) / num_strata), by, side="right")
+    places = [stratum == one for one in range(num_strata)]
+    pairs = [_components(*classes) for at in places if (classes := _split(truth[at], values[at]))]
+    if not pairs:
+        return None
+    weights = np.array([len(of_abnormal) * len(of_normal) for of_abnormal, of_normal in pairs], dtype=np.float64)
+    weights /= weights.sum()
+    area = float(weights @ [of_abnormal.mean() for of_abnormal, _ in pairs])
+    return _with_interval(area, float(weights**2 @ [_variance(one) + _variance(two) for one, two in pairs]))
 
 
 def bootstrap_auc(
@@ -119,6 +147,11 @@ def average_precision(labels: Sequence[int], scores: ArrayLike) -> float | None:
     if _split(labels, scores) is None:
         return None
     return float(average_precision_score(np.asarray(labels), np.asarray(scores, dtype=np.float64)))
+
+
+def _with_interval(area: float, variance: float, *, confidence: float = 0.95) -> Auc:
+    reach = NormalDist().inv_cdf((1 + confidence) / 2) * variance**0.5
+    return Auc(area, max(0.0, area - reach), min(1.0, area + reach))
 
 
 def _split(labels: Sequence[int], scores: ArrayLike) -> tuple[np.ndarray, np.ndarray] | None:

@@ -87,9 +87,7 @@ def load_score(
         held = checkpoint.training.get("val_normal_scores")
         calibration = Calibration.of(held.numpy()) if held is not None and len(held) else None
         held = checkpoint.training.get("standards")
-        standards = (
-            Standards({part: tuple(held[part]) for part in config.parts}) if held and config.is_fused else None
-        )
+        standards = Standards({part: tuple(held[part]) for part in config.parts}) if held and config.is_fused else None
     return ModelScore(parts=parts, memories=memories, standards=standards, calibration=calibration)
 
 

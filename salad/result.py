@@ -26,6 +26,7 @@ class Result:
         z: embeddings, (N, D).
         image_mean: mean grey level of each image before any normalisation, in [0, 255], (N,).
         image_std: its standard deviation, (N,).
+        image_sharpness: that of its Laplacian, (N,).
         seconds: from the first image to the last score.
         k: nearest rows behind each score; None where it has no such rows.
         search: how they were found, for metrics.json.
@@ -39,6 +40,7 @@ class Result:
     z: np.ndarray
     image_mean: np.ndarray
     image_std: np.ndarray
+    image_sharpness: np.ndarray
     seconds: float
     k: int | None = None
     search: dict[str, Any] = field(default_factory=dict)

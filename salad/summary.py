@@ -11,7 +11,7 @@ import numpy as np
 
 from salad.datasets.scan import write_skipped
 from salad.groups import Part, parts_by_kind, whole
-from salad.metrics import NUM_RESAMPLES, Auc, auc, average_precision, bootstrap_auc
+from salad.metrics import BASELINES, NUM_RESAMPLES, Auc, auc, auc_within, average_precision, bootstrap_auc
 from salad.rates import Confusion, Rate, sensitivity_at, specificity_at
 from salad.result import Result
 from salad.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
@@ -64,6 +64,7 @@ class Summary:
     operating_points: dict[str, Rate | None]
     decision: Decision | None
     baselines: dict[str, Auc | None]
+    within_sharpness: Auc | None
     units: dict[str, Part]
     parts: dict[str, dict[str, Part]]
 
@@ -75,6 +76,7 @@ class Summary:
             "auc_bootstrap": self.bootstrap
             and {**self.bootstrap.as_json(), "num_resamples": NUM_RESAMPLES, "seed": self.seed},
             "baseline_auc": {name: found and found.as_json() for name, found in self.baselines.items()},
+            "auc_within_sharpness": self.within_sharpness and self.within_sharpness.as_json(),
             "average_precision": self.average_precision,
             "prevalence": self.prevalence,
             **{name: rate and rate.as_json() for name, rate in self.operating_points.items()},
@@ -94,6 +96,7 @@ class Summary:
             return rows
         assert self.bootstrap is not None, "as the AUC"
         rows += [
+            ("  of images as sharp", _shown(self.within_sharpness)),
             ("  its bootstrap interval", f"{self.bootstrap.low:.4f} to {self.bootstrap.high:.4f}"),
             ("average precision", f"{self.average_precision:.4f} (by chance {self.prevalence:.4f})"),
             *((name.replace("_", " "), _shown(rate)) for name, rate in self.operating_points.items()),
@@ -139,7 +142,8 @@ def summarise(result: Result, *, specificity: float, seed: int) -> Summary:
             "specificity_at_95_sensitivity": specificity_at(0.95, labels, scores),
         },
         decision=decide(result, specificity=specificity),
-        baselines={name: auc(labels, getattr(result, name)) for name in ("image_mean", "image_std")},
+        baselines={name: auc(labels, getattr(result, name)) for name in BASELINES},
+        within_sharpness=auc_within(labels, scores, strata_of=result.image_sharpness),
         units={unit: part for unit, part in units.items() if part},
         parts=parts_by_kind(samples, scores),
     )

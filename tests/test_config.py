@@ -23,6 +23,7 @@ LIMITS = {
     "batch_size": ([1, 500], [0, -1]),
     "n_jobs_dataloader": ([0, 8], [-1]),
     "on_bad_image": (["error", "skip"], ["ignore", ""]),
+    "recipe": (["paper", "released", "strong", None], ["best", ""]),
     "rep_dim": ([1, 200], [0]),
     "w_rec": ([0.0, 3.0], [-0.1, NAN, INF]),
     "w_svdd": ([0.0, 3.0], [-0.1, NAN, INF]),

@@ -278,7 +278,7 @@ def val(tmp_path):
 @pytest.mark.parametrize("num_threads", [0, 3])
 def test_baselines(val, num_threads):
     found = measure_baselines(val, decoder=DECODER, num_threads=num_threads)
-    assert list(found.aucs) == ["image mean", "image std", "file size", "image size"]
+    assert list(found.aucs) == ["image mean", "image std", "image sharpness", "file size", "image size"]
     assert (found.aucs["image mean"].value, found.aucs["image std"].value, found.aucs["image size"].value) == (1, 0, 0)
     sizes = [sample.path.stat().st_size for sample in val.samples]
     assert found.aucs["file size"] == auc(val.labels, sizes)
@@ -353,7 +353,7 @@ def test_inspect_prints_text(leaking):
     lines = result.stdout.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["train", "val", "test"]
     assert sum(line.startswith("leak: ") for line in lines) == 2
-    assert lines[-4].startswith("  image mean") and len(lines) <= 25
+    assert lines[-5].startswith("  image mean") and len(lines) <= 25
 
 
 def test_inspect_prints_json(leaking):

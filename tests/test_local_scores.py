@@ -195,7 +195,9 @@ def test_fused_without_validation_normals_is_refused(data, runs, tmp_path):
     assert "--score fused standardises its parts by normal images" in line and "put normal images into val/" in line
 
     words = ["CXR_author", "unet", tmp_path / "xp", tmp_path / "data", *TINY, "--load_model", runs["knn"] / "model.tar"]
-    assert "put normal images into val/" in stopped(invoke(cli.test, *words, "--score", "fused"))
+    assert "put normal images into val/" in stopped(
+        invoke(cli.test, *words, "--score", "fused", "--fuse", "local", "--fuse", "knn")
+    )
 
 
 def test_backbone_needs_a_name(data, tmp_path):
@@ -219,9 +221,9 @@ CHECK_BACKBONE = backbones.check_backbone
 def test_the_size_of_a_memory_is_said_once_and_kept(runs):
     log, held = (runs["fused"] / "log.txt").read_text(), read_tar(runs["fused"] / "model.tar")["local_memories"]
 
-    assert log.count("memory of the score local: 3 x 3 places, 9 rows each, 680 bytes") == 1  # 9 * 9 * 4 halves + 32
+    assert log.count("memory of the score local: 3 x 3 places, 9 rows each, 1,360 bytes") == 1  # 9 * 9 * 8 halves + 64
     assert log.count("memory of the score backbone") == 1
-    assert held["local"]["rows"].shape == (9, 9, 4) and held["local"]["rows"].dtype == torch.float16
+    assert held["local"]["rows"].shape == (9, 9, 8) and held["local"]["rows"].dtype == torch.float16
     assert read_tar(runs["knn"] / "model.tar")["local_memories"] == {}
 
 
@@ -257,7 +259,7 @@ def test_abnormal_training_images_are_not_remembered(data, tmp_path):
         shutil.copy(path, target)
     train(tmp_path / "xp", tmp_path / "data", *SCORES["local"], "--train_on", "all")
 
-    assert read_tar(tmp_path / "xp/model.tar")["local_memories"]["local"]["rows"].shape == (9, 9, 4)
+    assert read_tar(tmp_path / "xp/model.tar")["local_memories"]["local"]["rows"].shape == (9, 9, 8)
 
 
 @pytest.mark.parametrize("num_steps", [3, 4])

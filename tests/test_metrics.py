@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from salad.metrics import auc, average_precision, bootstrap_auc, compare_aucs
+from salad.metrics import auc, auc_within, average_precision, bootstrap_auc, compare_aucs
 
 FEW_LEVELS = st.integers(-3, 3)  # so that ties are common
 groups = st.tuples(st.lists(FEW_LEVELS, min_size=1, max_size=15), st.lists(FEW_LEVELS, min_size=1, max_size=15))
@@ -189,3 +189,40 @@ def test_average_precision_is_of_raw_scores():
     labels, scores = [0, 1, 0, 1, 1], [-30.0, 1e-9, 2e-9, 500.0, -29.0]
     assert average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores))
     assert average_precision([1, 1], [0, 1]) is None
+
+
+def naive_within(labels, scores, by, num_strata):
+    """Share of ordered pairs of the same stratum, pair by pair; strata by rank, where no two are alike."""
+    stratum = np.argsort(np.argsort(by)) * num_strata // len(by)
+    pairs = [
+        psi(scores[i], scores[j])
+        for i in np.flatnonzero(labels)
+        for j in np.flatnonzero(np.equal(labels, 0))
+        if stratum[i] == stratum[j]
+    ]
+    return np.mean(pairs) if pairs else None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_auc_within_strata_is_the_share_of_ordered_pairs_of_a_stratum(seed):
+    draw = np.random.default_rng(seed)
+    labels, by = draw.integers(0, 2, 60), draw.permutation(60).astype(float)
+    scores = labels + draw.normal(size=60)
+    found = auc_within(labels, scores, strata_of=by, num_strata=4)
+    assert found.value == pytest.approx(naive_within(labels, scores, by, 4))
+    assert found.low < found.value < found.high
+
+
+def test_a_score_that_only_tells_the_stratum_is_worth_nothing_within():
+    draw = np.random.default_rng(0)
+    by = draw.normal(size=4000)
+    labels = (by + draw.normal(size=4000) > 0).astype(int)
+    assert auc(labels, by).value > 0.75
+    assert auc_within(labels, np.round(by), strata_of=by, num_strata=40).value == pytest.approx(0.5, abs=0.05)
+
+
+def test_in_one_stratum_it_is_the_auc_with_its_interval():
+    labels, scores = [0, 1, 0, 1, 1], [0.1, 0.3, 0.2, 0.15, 0.9]
+    assert auc_within(labels, scores, strata_of=np.zeros(5)) == auc(labels, scores)
+    assert auc_within([0, 0], [1, 2], strata_of=[1, 2]) is None
+    assert auc_within([0, 1], [1, 2], strata_of=[1, 2], num_strata=2) is None  # no two of a stratum

@@ -64,6 +64,7 @@ def result_of(labels, scores, *, baseline=None, val=None, images=None) -> Result
         z=np.random.default_rng(0).normal(size=(len(labels), 8)).astype(np.float32),
         image_mean=values,
         image_std=values,
+        image_sharpness=values,
         seconds=1.0,
         calibration=None if val is None else Calibration.of(val),
     )

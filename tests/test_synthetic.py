@@ -50,7 +50,7 @@ def test_the_loss_is_that_of_both_questions():
     assert_close(found, -torch.stack(places).mean() - torch.stack(image).mean())
 
 
-@pytest.mark.parametrize(("name", "channels"), [("unet", 128), ("CXR_resnet18", 256)])
+@pytest.mark.parametrize(("name", "channels"), [("unet", 192), ("CXR_resnet18", 384)])
 def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
     torch.manual_seed(0)
     module = Trained(build_network(name, rep_dim=8, isize=64), Head(channels), decodes=False)

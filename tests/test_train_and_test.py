@@ -49,7 +49,7 @@ from salad.config import Config
 from salad.datasets import phantom, read_split
 from salad.datasets.images import read_image
 from salad.evaluate import embed
-from salad.metrics import Auc
+from salad.metrics import Auc, auc_within
 from salad.prepare import make_loader, scan_images, start_network
 
 
@@ -149,7 +149,7 @@ def test_scores_csv_gives_the_printed_auc(real, data):
 def test_metrics_json_has_intervals_and_grey_level_baselines(real, data):
     metrics = read_json(real.xp / "metrics.json")
     baselines = metrics["baseline_auc"]
-    for found in (metrics["auc"], baselines["image_mean"], baselines["image_std"]):
+    for found in (metrics["auc"], *baselines.values()):
         assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1
     assert metrics["num_normal"] == metrics["num_abnormal"] == 6
     paths = [data / row["path"] for row in read_csv(real.xp / "scores.csv")]
@@ -157,6 +157,11 @@ def test_metrics_json_has_intervals_and_grey_level_baselines(real, data):
     labels = [0] * 6 + [1] * 6
     assert baselines["image_mean"]["value"] == pytest.approx(roc_auc_score(labels, [i.mean() for i in images]))
     assert baselines["image_std"]["value"] == pytest.approx(roc_auc_score(labels, [i.std() for i in images]))
+    edges = [i[:-2, 1:-1] + i[2:, 1:-1] + i[1:-1, :-2] + i[1:-1, 2:] - 4 * i[1:-1, 1:-1] for i in images]
+    sharpness = [one.std() for one in edges]
+    assert baselines["image_sharpness"]["value"] == pytest.approx(roc_auc_score(labels, sharpness))
+    scores = [float(row["score"]) for row in read_csv(real.xp / "scores.csv")]
+    assert metrics["auc_within_sharpness"] == auc_within(labels, scores, strata_of=sharpness).as_json()
 
 
 def test_metrics_jsonl_has_one_object_an_epoch(real):

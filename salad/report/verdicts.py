@@ -10,7 +10,11 @@ from salad.rates import Rate
 from salad.summary import Summary
 
 MAX_PARTS = 40  # of a kind, in the table; metrics.json has all
-NAMES = {"image_mean": "mean grey level", "image_std": "standard deviation of grey levels"}
+NAMES = {
+    "image_mean": "mean grey level",
+    "image_std": "standard deviation of grey levels",
+    "image_sharpness": "sharpness (Laplacian)",
+}
 UNIT_NAMES = {"study": "AUC of whole studies", "patient": "AUC of whole patients"}
 AUC_ROW = "AUC of the model's score"
 
