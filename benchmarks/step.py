@@ -111,7 +111,7 @@ def our_step(task: Task) -> Step:
     trainer.network.train()
     trainer.bank.rows, trainer.anchors, trainer.centre = task.start_memory()
     trainer.round, trainer.tally, draw = 1, Tally(trainer.device), task.batches()
-    return lambda: trainer.step(draw())[0]["loss"]
+    return lambda: trainer.step(draw())
 
 
 def plain_step(task: Task) -> Step:

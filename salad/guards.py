@@ -34,19 +34,20 @@ class FiniteGuard:
         self.name_of = name_of
         self._unread: list[tuple[Tensor, list[str], Tensor]] = []  # values, their names, numbers of the images
 
-    def watch(self, loss: Tensor, terms: dict[str, Tensor], z: Tensor, *, index: Tensor) -> None:
+    def watch(self, loss: Tensor, terms: dict[str, Tensor], z: Tensor | None, *, index: Tensor) -> None:
         """Take in a step.
 
         Args:
             loss: a scalar.
             terms: of the loss, scalars by name.
-            z: embeddings, (B, D).
+            z: embeddings, (B, D), if there are any.
             index: numbers of the images, (B,), not on a GPU.
 
         Raises:
             DivergedError: it was time to look, and something was not finite.
         """
-        values = torch.stack([part.detach() for part in (z.sum(), loss, *terms.values())])
+        of_z = torch.zeros_like(loss) if z is None else z.sum()
+        values = torch.stack([part.detach() for part in (of_z, loss, *terms.values())])
         self._unread.append((values, list(terms), index))
         if len(self._unread) >= self.interval:
             self.check()

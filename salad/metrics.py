@@ -113,6 +113,22 @@ def bootstrap_auc(
     return Auc(float(_components(*classes)[0].mean()), float(low), float(high))
 
 
+def mean_auc(labels: Sequence[int], scores: ArrayLike) -> Auc | None:
+    """Mean AUC of several models on the same images, with its DeLong interval: that of these models on other images.
+
+    Args:
+        labels: 0 normal, 1 abnormal, (N,).
+        scores: larger means more anomalous, (M, N).
+
+    Returns:
+        None where one class is missing.
+    """
+    components = _mean_components(labels, scores)
+    if not components:
+        return None
+    return _with_interval(float(components[0].mean()), sum(map(_variance, components)))
+
+
 def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> float | None:
     """Two-sided p-value that two scores of the same images have the same AUC (DeLong et al., Biometrics 1988).
 

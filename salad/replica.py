@@ -47,4 +47,4 @@ def make_trained(network: Network, config: Config, device: torch.device) -> Trai
     reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
     uses_all = config.w_rec > 0 and (reaches_z or spec.decodes_embedding)
     uses_all = uses_all and (head is None or config.pre_training_epochs == 0)
-    return Trained(network, head, decodes=config.w_rec > 0, uses_all=uses_all)
+    return Trained(network, head, embeds=config.embeds, decodes=config.w_rec > 0, uses_all=uses_all)

@@ -26,19 +26,23 @@ class Tally:
         self._seconds = 0.0
         self._since = time.perf_counter()
 
-    def add(self, terms: dict[str, Tensor], z: Tensor, distances: Tensor | None) -> None:
+    def add(
+        self, terms: dict[str, Tensor], *, num_views: int, z: Tensor | None = None, distances: Tensor | None = None
+    ) -> None:
         """Add a batch.
 
         Args:
             terms: mean losses of the batch by name.
-            z: its embeddings, (B, D).
+            num_views: B, views of images in the batch.
+            z: their embeddings, (B, D), if there are any.
             distances: squared distances to the SVDD centre, (B,), if there is one.
         """
         self.num_batches += 1
-        self._num_views += len(z)
+        self._num_views += num_views
         for name, term in terms.items():
-            self._sums[name] = self._sums.get(name, 0) + term.detach() * len(z)
-        self._z = self._z + z.sum(dim=0)
+            self._sums[name] = self._sums.get(name, 0) + term.detach() * num_views
+        if z is not None:
+            self._z = self._z + z.sum(dim=0)
         if distances is not None:
             self._distances.append(distances)
 
@@ -48,8 +52,10 @@ class Tally:
         return torch.cat(self._distances) if self._distances else None
 
     def means(self) -> dict[str, float]:
-        """The mean of every term, and `spread`: the total variance of the embeddings, 0 where all are one point."""
+        """The mean of every term and, where there are embeddings, `spread`: their total variance, 0 of one point."""
         means = {name: total.item() / self._num_views for name, total in self._sums.items()}
+        if self._z.dim() == 0:
+            return means
         centroid = self._z / self._num_views
         return {**means, "spread": max(0.0, 1 - centroid.square().sum().item())}  # of unit vectors
 

@@ -164,7 +164,7 @@ class Trainer:
         """One pass over the training images, or the rest of one that was interrupted.
 
         Returns:
-            The mean of `loss` and of every term, `spread`, `lr`, `seconds` and `images_per_second`.
+            What the epoch's `Tally` says, `lr`, `seconds` and `images_per_second`.
         """
         self.network.train()
         self.tally = tally = self.tally or Tally(self.device)
@@ -174,8 +174,7 @@ class Trainer:
         for batch in tqdm(
             batches, initial=tally.num_batches, total=len(self.loader), desc="batches", leave=False, disable=None
         ):
-            terms, z = self.step(batch)
-            tally.add(terms, z, None if self.centre is None else losses.svdd_distances(z, self.centre))
+            self.step(batch)
             if self.team.size == 1 or self.device.type == "cpu" or tally.num_batches % STEPS_TO_AGREE == 0:
                 self.end_if_asked()
         self.team.share_buffers(self.network)
@@ -190,12 +189,8 @@ class Trainer:
         speed = len(self.train_split.samples) / tally.seconds
         return {**tally.means(), "lr": lr, "seconds": round(tally.seconds, 3), "images_per_second": round(speed, 2)}
 
-    def step(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Views, losses, backward, optimiser, memory. Nothing in it makes the host wait for a GPU.
-
-        Returns:
-            The loss and its unweighted terms by name, and the detached embeddings (B * V, D), of all processes.
-        """
+    def step(self, batch: Batch) -> Tensor:
+        """Views, losses, backward, optimiser, memory, tally; returns the loss. Nothing in it waits for a GPU."""
         config, num_views = self.config, self.config.n_views
         grey, image = batch.normalized(self.device), batch.index.to(self.device, non_blocking=True)
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
@@ -217,16 +212,22 @@ class Trainer:
         self.scaler.scale(loss * self.team.weight(sizes)).backward()  # type: ignore[no-untyped-call]
         self.scaler.step(self.optimizer)  # in fp16 left out where a gradient overflowed
         self.scaler.update()
-        rows, z = self.team.gather(rows, sizes), self.team.gather(z, sizes)
-        if self.round != PRE_TRAINING:
-            self.bank.update(rows, z)
-        return self.team.means({"loss": loss, **terms}, sizes), z
+        if z is not None:
+            rows, z = self.team.gather(rows, sizes), self.team.gather(z, sizes)
+            if self.round != PRE_TRAINING:
+                self.bank.update(rows, z)
+        distances = None if z is None or self.centre is None else losses.svdd_distances(z, self.centre)
+        means = self.team.means({"loss": loss, **terms}, sizes)
+        self.tally.add(means, num_views=sum(sizes), z=z, distances=distances)
+        return means["loss"]
 
-    def loss_terms(self, z: Tensor, recon: Tensor | None, targets: Tensor, rows: Tensor) -> dict[str, Tensor]:
+    def loss_terms(self, z: Tensor | None, recon: Tensor | None, targets: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """The terms of the loss that have a weight, unweighted, by name; in pre-training reconstruction alone."""
         config, terms = self.config, {}
         if recon is not None:
             terms["rec"] = losses.reconstruction_loss(recon, targets, kind=config.rec_loss)
+        if z is None:
+            return terms
         if config.w_contrast > 0 and self.round != PRE_TRAINING:
             terms["aggregation"] = losses.aggregation_loss(
                 z,
@@ -268,7 +269,7 @@ class Trainer:
         parts += [f"{metrics['images_per_second']:.1f} images/s"] + ([f"val AUC {found}"] if found else [])
         logger.info("epoch %d (%s): %s", self.epochs_done, place, ", ".join(parts))
         self.save_epoch(found)
-        if self.round != PRE_TRAINING:
+        if self.round != PRE_TRAINING and "spread" in metrics:
             check_spread(metrics["spread"], stop=self.config.on_collapse == "stop")
 
     def save_epoch(self, found: Auc | None) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from salad.metrics import auc, auc_within, average_precision, bootstrap_auc, compare_aucs
+from salad.metrics import auc, auc_within, average_precision, bootstrap_auc, compare_aucs, mean_auc
 
 FEW_LEVELS = st.integers(-3, 3)  # so that ties are common
 groups = st.tuples(st.lists(FEW_LEVELS, min_size=1, max_size=15), st.lists(FEW_LEVELS, min_size=1, max_size=15))
@@ -226,3 +226,14 @@ def test_in_one_stratum_it_is_the_auc_with_its_interval():
     assert auc_within(labels, scores, strata_of=np.zeros(5)) == auc(labels, scores)
     assert auc_within([0, 0], [1, 2], strata_of=[1, 2]) is None
     assert auc_within([0, 1], [1, 2], strata_of=[1, 2], num_strata=2) is None  # no two of a stratum
+
+
+def test_the_mean_auc_of_one_model_is_its_auc_and_of_several_has_its_own_interval():
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 2, 50)
+    scores = labels + draw.normal(size=(3, 50))
+    assert mean_auc(labels, scores[:1]) == auc(labels, scores[0])
+    found, single = mean_auc(labels, scores), [auc(labels, one) for one in scores]
+    assert found.value == pytest.approx(np.mean([one.value for one in single]))
+    assert found.high - found.low < max(one.high - one.low for one in single)  # their errors are not the same
+    assert mean_auc([1, 1], [[0, 1]]) is None

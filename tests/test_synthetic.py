@@ -53,7 +53,8 @@ def test_the_loss_is_that_of_both_questions():
 @pytest.mark.parametrize(("name", "channels"), [("unet", 192), ("CXR_resnet18", 384)])
 def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
     torch.manual_seed(0)
-    module = Trained(build_network(name, rep_dim=8, isize=64), Head(channels), decodes=False)
+    network, head = build_network(name, rep_dim=8, isize=64), Head(channels)
+    module = Trained(network, head, embeds=True, decodes=False)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     z, recon, found = module(images, images)
     assert recon is None
@@ -64,6 +65,8 @@ def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name,
     assert any(one.startswith(f"network.{first}") for one in trained)
     assert not any(one.startswith(f"network.{last}") for one in trained)
     assert_close(z.norm(dim=1), torch.ones(2))
+    z, recon, _ = Trained(network, head, embeds=False, decodes=False)(images, images)
+    assert z is None and recon is None
 
 
 def test_without_a_head_nothing_is_looked_for():
@@ -87,7 +90,7 @@ def test_it_can_be_all_that_trains(data, tmp_path):
     assert len(lines) == 2  # one round, without anchors
     for line in lines:
         assert line["loss"] == pytest.approx(line["syn"]) and 0 < line["syn"] < 3
-        assert not line.keys() & {"rec", "aggregation", "svdd"}
+        assert not line.keys() & {"rec", "aggregation", "svdd", "spread"}
     score(tmp_path / "xp", data)
     assert read_json(tmp_path / "xp/metrics.json")["score"] == "local"
 

@@ -43,23 +43,31 @@ class Trained(nn.Module):
     Args:
         network: the place of the weights.
         head: None where there is no loss that needs one.
+        embeds: whether a loss needs embeddings or reconstructions.
         decodes: whether a loss needs reconstructions.
         uses_all: whether every weight has a part in the loss of every step.
     """
 
-    def __init__(self, network: Network, head: Head | None, *, decodes: bool, uses_all: bool = False) -> None:
+    def __init__(
+        self, network: Network, head: Head | None, *, embeds: bool = True, decodes: bool, uses_all: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self.head = head
+        self.embeds = embeds
         self.decodes = decodes
         self.uses_all = uses_all
 
-    def forward(self, inputs: Tensor, spoilt: Tensor | None) -> tuple[Tensor, Tensor | None, Found | None]:
+    def forward(self, inputs: Tensor, spoilt: Tensor | None) -> tuple[Tensor | None, Tensor | None, Found | None]:
         """Embeddings (B, D) and reconstructions of views (B, 3, S, S), and what is found in other, spoilt images.
 
-        Reconstructions are None where no loss needs them, and what is found is None without a head.
+        Each is None where no loss needs it, and what is found is None without a head.
         """
-        z, recon = self.network(inputs) if self.decodes else (self.network.encode(inputs), None)
-        if self.head is None or spoilt is None:
-            return z, recon, None
-        return z, recon, self.head(self.network.local_features(spoilt))
+        z: Tensor | None = None
+        recon: Tensor | None = None
+        if self.decodes:
+            z, recon = self.network(inputs)
+        elif self.embeds:
+            z = self.network.encode(inputs)
+        found = None if self.head is None or spoilt is None else self.head(self.network.local_features(spoilt))
+        return z, recon, found

@@ -1,0 +1,64 @@
+"""Copies of test images that are framed, exposed and focused a little differently: what does that cost a score?"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from salad.datasets.align import reframe
+from salad.datasets.augment import uniform
+from salad.datasets.decoder import Decoder
+from salad.datasets.sample import Split
+
+SIDE = 256  # pixels of the copies
+SCALE, SHIFT = 0.12, 0.08  # largest logarithm of a scale; largest shift, as a share of the side
+GAMMA, CONTRAST, BRIGHTNESS = (0.75, 1.33), (0.8, 1.2), 0.08
+FOCUS = 1.0  # from an image as much sharper as its blurred self is softer, to that one
+FOLDERS = "0.normal", "1.abnormal"
+SEED = 0
+
+
+def write_jittered(split: Split, folder: Path) -> None:
+    """Write a jittered copy of every image to ``folder/test``, as class folders; the same ones each time.
+
+    Args:
+        split: the images.
+        folder: where to; nothing is done where it is there already.
+    """
+    if folder.exists():
+        return
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    decoder = Decoder(isize=SIDE, resize="squash")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        for number, sample in enumerate(split.samples):
+            place = unfinished / "test" / FOLDERS[sample.label]
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = jitter(torch.from_numpy(decoder.read(sample).copy())[None, None])
+            Image.fromarray(pixels[0, 0].numpy()).save(place / f"{number:06}.png")
+    unfinished.rename(folder)
+
+
+def jitter(grey: Tensor) -> Tensor:
+    """Frame, expose and focus each image anew; what lies outside repeats the border.
+
+    Args:
+        grey: (B, 1, S, S), uint8.
+
+    Returns:
+        The same shape, uint8.
+    """
+    images = grey / 255
+    drawn = [uniform(images, -one, one).flatten() for one in (SCALE, SCALE, 2 * SHIFT, 2 * SHIFT)]
+    images = reframe(images, torch.stack(drawn, dim=1))
+    images = images.clamp(min=1e-6) ** uniform(images, math.log(GAMMA[0]), math.log(GAMMA[1])).exp()
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    images = (images - mean) * uniform(images, *CONTRAST) + mean + uniform(images, -BRIGHTNESS, BRIGHTNESS)
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    images = torch.lerp(images, blurred, uniform(images, -FOCUS, FOCUS))
+    return (images.clamp(0, 1) * 255).round().to(torch.uint8)
