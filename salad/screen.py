@@ -36,7 +36,7 @@ def warning_lines(found: Inspection) -> list[str]:
 def baseline_lines(found: Baselines) -> list[str]:
     """What a model has to beat, on val."""
     images = f"{found.num_images:,} images" + (" (a sample)" if found.is_sample else "")
-    aucs = [f"  {name:<11} {value or 'undefined or the same for all'}" for name, value in found.aucs.items()]
+    aucs = [f"  {name:<15} {value or 'undefined or the same for all'}" for name, value in found.aucs.items()]
     return [f"AUC on val without any model, {images}; below 0.5, smaller values are the abnormal ones:", *aucs]
 
 
