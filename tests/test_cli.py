@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_t
 
 from salad import cli
 from salad.config import Config
+from salad.image_options import num_cores
 from salad.options import TEST, TRAIN
 
 COMMANDS = {"main.py": cli.train, "test.py": cli.test}
@@ -40,7 +40,7 @@ TRAIN_DEFAULTS = {
     "train_on": "normal", "augment": "ssl", "n_views": "1", "resize": "squash", "normal_class": "the first",
     "normalize": "fixed", "trim": "off", "crop": "1.0", "align": "off",
     "isize": "224 for CXR_resnet18, 256 for unet", "load_model": "none",
-    "n_jobs_dataloader": str(min(4, os.cpu_count())), "on_bad_image": "error", "amp": "auto",
+    "n_jobs_dataloader": str(num_cores()), "on_bad_image": "error", "amp": "auto",
 }  # fmt: skip
 WITHOUT_DEFAULT = {"deterministic", "compile", "overwrite", "resume", "load_config", "debug"}
 TEST_OPTIONS = {
@@ -118,6 +118,12 @@ def test_main_help_states_every_option_with_its_default():
         stated = re.search(r"\[default: ([^]]*)\]", texts[name])
         assert stated, f"--{name} states no default"
         assert stated[1] == default or stated[1].startswith((f"{default}, ", f"{default};", f"{default} for")), name
+
+
+@pytest.mark.parametrize(("num_allowed", "expected"), [(1, 1), (2, 2), (64, 16)])
+def test_threads_are_as_many_as_the_cores_that_may_be_used_up_to_16(monkeypatch, num_allowed, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(num_allowed)), raising=False)
+    assert num_cores() == expected
 
 
 def test_help_has_units_and_a_sentence_for_every_option():
