@@ -40,9 +40,9 @@ TRAIN_DEFAULTS = {
     "train_on": "normal", "augment": "ssl", "n_views": "1", "resize": "squash", "normal_class": "the first",
     "normalize": "fixed", "trim": "off", "crop": "1.0", "align": "off",
     "isize": "224 for CXR_resnet18, 256 for unet", "load_model": "none",
-    "n_jobs_dataloader": str(num_cores()), "on_bad_image": "error", "amp": "auto",
+    "n_jobs_dataloader": str(num_cores()), "on_bad_image": "error", "amp": "auto", "deterministic": "off",
+    "compile": "off", "overwrite": "off", "resume": "a new run", "load_config": "none", "debug": "off",
 }  # fmt: skip
-WITHOUT_DEFAULT = {"deterministic", "compile", "overwrite", "resume", "load_config", "debug"}
 TEST_OPTIONS = {
     "batch_size", "n_jobs_dataloader", "isize", "k", "rep_dim", "load_model", "load_config", "device", "seed",
     "deterministic", "compile", "resize", "normalize", "trim", "crop", "align", "normal_class", "score", "on_bad_image",
@@ -113,11 +113,22 @@ def help_texts(program: str) -> dict[str, str]:
 
 def test_main_help_states_every_option_with_its_default():
     texts = help_texts("main.py")
-    assert texts.keys() >= TRAIN_DEFAULTS.keys() | WITHOUT_DEFAULT
+    assert texts.keys() >= TRAIN_DEFAULTS.keys()
     for name, default in TRAIN_DEFAULTS.items():
         stated = re.search(r"\[default: ([^]]*)\]", texts[name])
         assert stated, f"--{name} states no default"
         assert stated[1] == default or stated[1].startswith((f"{default}, ", f"{default};", f"{default} for")), name
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_no_option_is_without_a_default(program):
+    stated = {name for name, text in help_texts(program).items() if "[default: " in text}
+    assert help_texts(program).keys() - stated == {"help"}
+
+
+def test_test_help_says_that_the_checkpoint_goes_before_the_defaults():
+    shown = " ".join(CliRunner().invoke(cli.test, ["--help"]).stdout.split())
+    assert "are those of the training, whatever defaults are named below" in shown
 
 
 @pytest.mark.parametrize(("num_allowed", "expected"), [(1, 1), (2, 2), (64, 16)])
