@@ -397,6 +397,11 @@ def test_contradicting_flags_name_both_values(run, data, tmp_path, options, net,
     assert not (tmp_path / "scores.csv").exists()
 
 
+def test_a_contradicting_network_name_says_which_to_type(run, data, tmp_path):
+    line = refuse_test(tmp_path / "xp", data, "--load_model", run / "model.tar", net="CXR_resnet18")
+    assert line.endswith("was trained with unet: type that")  # an argument cannot be left out
+
+
 def test_flags_that_agree_with_the_checkpoint_change_nothing(run, data, tmp_path):
     agreeing = ["--isize", 64, "--rep_dim", 8, "--resize", "squash", "--npc_temperature", 0.1]
     agreeing += ["--normalize", "fixed", "--no_trim"]
