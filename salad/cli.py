@@ -100,9 +100,11 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
         file_option = click.Option(
             ["--load_config"],
             type=click.Path(path_type=Path),
-            help="JSON file of options, such as the config.json of a run; flags given on the line win.",
+            help="JSON file of options, such as the config.json of a run; flags given on the line win  [default: none]",
         )
-        debug_option = click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error.")
+        debug_option = click.Option(
+            ["--debug"], is_flag=True, help="Show the traceback of an internal error  [default: off]"
+        )
         return _Command(
             run.__name__,
             callback=callback,
@@ -159,7 +161,11 @@ def train(given: dict[str, Any], team: Team) -> None:
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; writes scores.csv, metrics.json and report.html; prints the AUC."""
+    """Score DATA_PATH/test with a checkpoint; writes scores.csv, metrics.json and report.html; prints the AUC.
+
+    How images are prepared, the sizes of the network and what it is scored by are those of the training, whatever
+    defaults are named below.
+    """
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed

@@ -202,7 +202,7 @@ class Config(ImageOptions):
     overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,), may_change=True)
     resume: str | None = option(
         None,
-        "Go on with the run that XP_PATH holds; with auto, or start one where there is none.",
+        "Go on with the run that XP_PATH holds; with auto, or start one where there is none  [default: a new run]",
         choices=("must", "auto"),
         bare="must",
         commands=(TRAIN,),

@@ -287,8 +287,8 @@ def reconcile(given: dict[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
     known = checkpoint.known()
     for name, value in known.items():
         if name in given and given[name] != value:
-            flag = name.upper() if name == "net_name" else f"--{name}"
-            raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: leave it out")
+            flag, way_out = ("NET_NAME", "type that") if name == "net_name" else (f"--{name}", "leave it out")
+            raise InputError(f"{flag} is {given[name]}, but {checkpoint.path} was trained with {value}: {way_out}")
     trained_with = {**(checkpoint.config or {}), "normal_class": checkpoint.normal_class}
     names = ["rec_loss", *SCORED_BY]
     if trained_with.get("dataset_name") == given["dataset_name"]:  # what to take of another one is its own matter

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_t
 
 from salad import cli
 from salad.config import Config
+from salad.image_options import num_cores
 from salad.options import TEST, TRAIN
 
 COMMANDS = {"main.py": cli.train, "test.py": cli.test}
@@ -40,9 +40,9 @@ TRAIN_DEFAULTS = {
     "train_on": "normal", "augment": "ssl", "n_views": "1", "resize": "squash", "normal_class": "the first",
     "normalize": "fixed", "trim": "off", "crop": "1.0", "align": "off",
     "isize": "224 for CXR_resnet18, 256 for unet", "load_model": "none",
-    "n_jobs_dataloader": str(min(4, os.cpu_count())), "on_bad_image": "error", "amp": "auto",
+    "n_jobs_dataloader": str(num_cores()), "on_bad_image": "error", "amp": "auto", "deterministic": "off",
+    "compile": "off", "overwrite": "off", "resume": "a new run", "load_config": "none", "debug": "off",
 }  # fmt: skip
-WITHOUT_DEFAULT = {"deterministic", "compile", "overwrite", "resume", "load_config", "debug"}
 TEST_OPTIONS = {
     "batch_size", "n_jobs_dataloader", "isize", "k", "rep_dim", "load_model", "load_config", "device", "seed",
     "deterministic", "compile", "resize", "normalize", "trim", "crop", "align", "normal_class", "score", "on_bad_image",
@@ -113,11 +113,28 @@ def help_texts(program: str) -> dict[str, str]:
 
 def test_main_help_states_every_option_with_its_default():
     texts = help_texts("main.py")
-    assert texts.keys() >= TRAIN_DEFAULTS.keys() | WITHOUT_DEFAULT
+    assert texts.keys() >= TRAIN_DEFAULTS.keys()
     for name, default in TRAIN_DEFAULTS.items():
         stated = re.search(r"\[default: ([^]]*)\]", texts[name])
         assert stated, f"--{name} states no default"
         assert stated[1] == default or stated[1].startswith((f"{default}, ", f"{default};", f"{default} for")), name
+
+
+@pytest.mark.parametrize("program", COMMANDS)
+def test_no_option_is_without_a_default(program):
+    stated = {name for name, text in help_texts(program).items() if "[default: " in text}
+    assert help_texts(program).keys() - stated == {"help"}
+
+
+def test_test_help_says_that_the_checkpoint_goes_before_the_defaults():
+    shown = " ".join(CliRunner().invoke(cli.test, ["--help"]).stdout.split())
+    assert "are those of the training, whatever defaults are named below" in shown
+
+
+@pytest.mark.parametrize(("num_allowed", "expected"), [(1, 1), (2, 2), (64, 16)])
+def test_threads_are_as_many_as_the_cores_that_may_be_used_up_to_16(monkeypatch, num_allowed, expected):
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(num_allowed)), raising=False)
+    assert num_cores() == expected
 
 
 def test_help_has_units_and_a_sentence_for_every_option():
@@ -378,6 +395,11 @@ def test_contradicting_flags_name_both_values(run, data, tmp_path, options, net,
     line = refuse_test(tmp_path, data, "--load_model", run / "model.tar", *options, net=net)
     assert all(value in line for value in values)
     assert not (tmp_path / "scores.csv").exists()
+
+
+def test_a_contradicting_network_name_says_which_to_type(run, data, tmp_path):
+    line = refuse_test(tmp_path / "xp", data, "--load_model", run / "model.tar", net="CXR_resnet18")
+    assert line.endswith("was trained with unet: type that")  # an argument cannot be left out
 
 
 def test_flags_that_agree_with_the_checkpoint_change_nothing(run, data, tmp_path):

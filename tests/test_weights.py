@@ -85,6 +85,12 @@ def test_imagenet_out_of_reach_warns_and_starts_at_random(torch_home, caplog):
     assert "\n" not in record.getMessage()
 
 
+def test_what_torch_says_of_a_download_goes_to_stderr(torch_home, capsys):
+    build("imagenet")
+    said = capsys.readouterr()
+    assert said.out == "" and ResNet18_Weights.IMAGENET1K_V1.url in said.err
+
+
 def test_fetching_leaves_the_timeout_of_sockets_alone(torch_home):
     before = socket.getdefaulttimeout()
     try:

@@ -1,8 +1,10 @@
 """A start for the ResNet-18 trunk: ImageNet weights of torchvision, or a file."""
 
+import contextlib
 import logging
 import pickle
 import socket
+import sys
 from pathlib import Path
 
 import torch
@@ -64,7 +66,8 @@ def _fetch_imagenet() -> dict[str, Tensor] | None:
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(FETCH_TIMEOUT_SECONDS)  # a cluster node that drops packets would wait for minutes
     try:
-        return dict(weights.get_state_dict(progress=False, check_hash=True))
+        with contextlib.redirect_stdout(sys.stderr):  # torch announces a download
+            return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a damaged file
         logger.warning(
             "ImageNet weights could not be fetched (%s): the encoder starts at random. To use them, put %s into %s, "
