@@ -66,6 +66,35 @@ def test_a_holder_on_another_machine_counts_as_long_as_its_heart_beats(tmp_path,
             pass
 
 
+@pytest.fixture
+def _no_locks(monkeypatch):
+    """As on a parallel file system that is mounted without locks."""
+
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("salad.lock.fcntl.flock", refuse)
+
+
+@pytest.mark.usefixtures("_no_locks")
+def test_without_locks_a_process_of_this_machine_counts_while_it_runs(holder, tmp_path):
+    with pytest.raises(InputError, match=f"process {holder.pid} on"), only_one(tmp_path / "lock"):
+        pass
+    holder.kill()
+    holder.wait()
+    with only_one(tmp_path / "lock"):
+        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / "lock").exists()
+
+
+@pytest.mark.usefixtures("_no_locks")
+@pytest.mark.parametrize("pid", [-(10**30), 10**30, "one", None, os.getpid()])
+def test_without_locks_a_holder_that_cannot_run_is_no_obstacle(tmp_path, pid):
+    (tmp_path / "lock").write_text(json.dumps({"pid": pid, "host": socket.gethostname()}))
+    with only_one(tmp_path / "lock"):
+        pass
+
+
 def test_the_heart_beats(tmp_path, monkeypatch):
     monkeypatch.setattr("salad.lock.HEARTBEAT_SECONDS", 0.05)
     with only_one(tmp_path / "lock"):
