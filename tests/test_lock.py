@@ -10,7 +10,7 @@ import pytest
 from running import REPOSITORY, SHORT, invoke, stopped
 
 from salad import cli
-from salad.errors import InputError
+from salad.errors import InputError, StorageError
 from salad.lock import STALE_SECONDS, only_one
 
 HOLD = (
@@ -93,6 +93,16 @@ def test_without_locks_a_holder_that_cannot_run_is_no_obstacle(tmp_path, pid):
     (tmp_path / "lock").write_text(json.dumps({"pid": pid, "host": socket.gethostname()}))
     with only_one(tmp_path / "lock"):
         pass
+
+
+def test_a_full_disk_is_said_and_leaves_no_lock(small_disk, fill):
+    fill()
+    with (
+        pytest.raises(StorageError, match=r"lock: could not be written \(No space left"),
+        only_one(small_disk / "lock"),
+    ):
+        pass
+    assert not (small_disk / "lock").exists()
 
 
 def test_the_heart_beats(tmp_path, monkeypatch):
