@@ -291,6 +291,7 @@ def test_damaged_config_files(path, changes):
 @cases(0.1)
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(), json_values, max_size=4))
 @example({"lr": 10**400})
+@example({"isize": 64 * 10**400})
 @example({"xp_path": "a\0b"})
 @example({"xp_path": "\ud800"})
 @example({"resize": "squash\nError: none"})
