@@ -168,7 +168,10 @@ make_env() { # make_env EXTRA
 # --- the modes ----------------------------------------------------------------------------------------------
 
 fetch_archive() { # fetch_archive [--archive FILE]
-    "$PY" -m salad.archive --out data ${SALAD_ARCHIVE_SHA256:+--sha256 "$SALAD_ARCHIVE_SHA256"} "$@" ||
+    local status=0
+    "$PY" -m salad.archive --out data ${SALAD_ARCHIVE_SHA256:+--sha256 "$SALAD_ARCHIVE_SHA256"} "$@" || status=$?
+    [ "$status" -lt 128 ] || exit "$status" # interrupted
+    [ "$status" -eq 0 ] ||
         die "the environment is ready, the data is not (see above); with the archive at hand, run:" \
             "bash setup.sh --archive FILE"
 }

@@ -268,14 +268,17 @@ def check_sha256(_context: click.Context, _option: click.Parameter, value: str |
 @click.option("--archive", type=PATH, help="Local copy of author.tar.xz; else downloaded.")
 @click.option("--out", type=PATH, default="data", show_default=True, help="Data folder.")
 @click.option("--sha256", metavar="HEX", callback=check_sha256, help=SHA256_HELP)
-def main(archive: Path | None, out: Path, sha256: str | None) -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def main(archive: Path | None, out: Path, sha256: str | None, debug: bool) -> None:
     """Put the authors' X-ray images at OUT/author and print what is there."""
-    try:
-        layout = fetch(out, archive=archive, sha256=sha256)
-    except (InputError, OSError) as exc:
-        click.echo(f"Error: {exc}", err=True)
-        raise SystemExit(2) from exc
-    click.echo(format_table(layout))
+    from salad.cli import exit_status
+
+    with exit_status(debug=debug):
+        try:
+            layout = fetch(out, archive=archive, sha256=sha256)
+        except OSError as exc:
+            raise InputError(str(exc)) from exc
+        click.echo(format_table(layout))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -213,10 +214,26 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         raise InputError(f"{path}: memory rows of {rep_dim} do not fit embeddings of another length")
     if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
         raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
+    _check_facts(checkpoint, rep_dim)
     mean_image = checkpoint.mean_image
     if mean_image is not None and mean_image.shape != (1, 1, SIDE, SIDE):
         raise InputError(f"{path}: its mean image has shape {tuple(mean_image.shape)}, not {(1, 1, SIDE, SIDE)}")
     return checkpoint
+
+
+def _check_facts(checkpoint: Checkpoint, rep_dim: int) -> None:
+    """Raise an error where what the file says of validation, or the SVDD centre, is not of its type."""
+    training, svdd = checkpoint.training, checkpoint.svdd
+    scores, standards = training.get("val_normal_scores"), training.get("standards") or {}
+    facts = {
+        "val_normal_scores": scores is None or (scores.dim() == 1 and bool(scores.double().isfinite().all())),
+        "val_auc": training.get("val_auc") is None or 0 <= training["val_auc"] <= 1,
+        "standards": all(std > 0 and math.isfinite(mean) for mean, std in standards.values()),
+        "svdd": svdd is None or (svdd["centre"].shape == (rep_dim,) and svdd["radius"].shape == ()),
+    }
+    for name, is_fit in facts.items():
+        if not is_fit:
+            raise ValueError(name)
 
 
 def _states_of(memories: dict[str, LocalMemory]) -> dict[str, dict[str, Tensor]]:

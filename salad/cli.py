@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import inspect
 import logging
 import shlex
@@ -18,6 +19,7 @@ import click
 
 from salad.config import Config
 from salad.datasets import DATASETS
+from salad.datasets.sample import printable
 from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 from salad.errors import RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
@@ -32,6 +34,7 @@ ARGUMENT_NOTES = {
 }
 REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
 LOST_PEER = "Error: another process of this run has ended without a word (killed? out of memory?); torchrun says which"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Run = Callable[[dict[str, Any], Team], None]
 
@@ -56,9 +59,13 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
         team.end(f"Error: {error}", error.exit_code)
     except KeyboardInterrupt:
         team.end("", 128 + signal.SIGINT)
+    except BrokenPipeError:  # whoever read stdout, head say, has enough: click ends without a word
+        raise
     except Exception as error:
         if is_lost_peer(error):
             team.end(LOST_PEER, 1)
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            team.end(f"Error: {printable(error.filename or 'a file')}: cannot be written ({error.strerror})", 1)
         logger.debug("internal error", exc_info=True)
         if debug and team.size == 1:
             raise

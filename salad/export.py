@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +15,9 @@ import torch
 from torch import Tensor
 
 import salad
+from salad.aside import written_aside
 from salad.datasets.sample import printable
-from salad.errors import DivergedError, InputError, StorageError
+from salad.errors import DivergedError, InputError
 from salad.portable import Portable
 from salad.scorer import Scorer, load_scorer
 
@@ -45,7 +45,7 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
         StorageError: it cannot be written.
     """
     scorer = load_scorer(path, {**given, "device": "cpu", "score": "knn"})
-    with _written_aside(out) as temporary, warnings.catch_warnings():
+    with written_aside(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own
         note = FORMATS[form](scorer, temporary)
     return f"{printable(out)}: {note}"
@@ -191,18 +191,3 @@ def _quiet() -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextlib.contextmanager
-def _written_aside(out: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `out` where all goes well and is removed where not."""
-    temporary = out.with_name(f".writing.{os.getpid()}.{out.name}")
-    try:
-        temporary.touch()
-        yield temporary
-        temporary.replace(out)
-    except OSError as error:
-        raise StorageError(f"{printable(out)}: cannot be written ({error.strerror or error})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -35,6 +35,7 @@ class ImageOptions:
         None,
         "Height and width that images are resized to, in pixels  [default: 224 for CXR_resnet18, 256 for unet]",
         low=1,
+        high=8192,
         commands=KNOWN_TO_FILES,
     )
     resize: str = option(

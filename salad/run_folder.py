@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import platform
 import shlex
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import salad
+from salad.aside import written_aside
 from salad.errors import InputError, StorageError
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
@@ -83,10 +85,19 @@ class RunFolder:
         with only_one(self.path / LOCK_FILE):
             yield
 
+    def round_models(self) -> list[Path]:
+        """The checkpoints at the ends of rounds that are there, in their order."""
+        rounds = {path.stem.removeprefix("model_round"): path for path in self.path.glob("model_round*.tar")}
+        return [rounds[number] for number in sorted(filter(str.isdecimal, rounds), key=int)]
+
+    def checkpoints(self) -> list[Path]:
+        """The checkpoints that are there."""
+        return [file for file in [*self.path.glob("model*.tar"), self.last] if file.exists()]
+
     def held_files(self) -> list[Path]:
         """The files of a training run that the folder holds already."""
-        files = [*self.path.glob("model*.tar"), self.last, self.path / CONFIG_FILE, self.path / METRICS_FILE]
-        return [file for file in files if file.exists()]
+        texts = [self.path / CONFIG_FILE, self.path / METRICS_FILE]
+        return [*self.checkpoints(), *filter(Path.exists, texts)]
 
     def check_free(self) -> None:
         """Raise `InputError` where the folder holds a run."""
@@ -104,8 +115,7 @@ class RunFolder:
 
     def keep_newest_rounds(self, count: int | None) -> None:
         """Remove the checkpoints of all but the newest rounds; None keeps all."""
-        rounds = sorted(self.path.glob("model_round*.tar"), key=lambda path: int(path.stem.removeprefix("model_round")))
-        for file in rounds[: -count if count else 0]:
+        for file in self.round_models()[: -count if count else 0]:
             file.unlink()
 
     def write_config(self, options: dict[str, Any], **facts: Any) -> None:
@@ -115,13 +125,15 @@ class RunFolder:
         versions = {"salad": salad.__version__, "torch": torch.__version__, "python": platform.python_version()}
         run = {"command": shlex.join(sys.argv), "versions": versions, **facts}
         text = json.dumps({**options, "run": run}, indent=2)
-        with _storage(self.path / CONFIG_FILE) as path:
+        with written_aside(self.path / CONFIG_FILE) as path:
             path.write_text(text + "\n", encoding="utf-8")
 
     def append_metrics(self, values: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
         with _storage(self.path / METRICS_FILE) as path, path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the checkpoint that says that the epoch is done
         for listener in self.listeners:
             listener(values)
 
@@ -137,10 +149,8 @@ class RunFolder:
         """Leave the lines of the first epochs in metrics.jsonl; a later one comes from an epoch that was not saved."""
         path = self.path / METRICS_FILE
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        with _storage(path):
-            temporary = path.with_name(f".{METRICS_FILE}")
+        with written_aside(path) as temporary:
             temporary.write_text("".join(lines[:num_epochs]), encoding="utf-8")
-            temporary.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

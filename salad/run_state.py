@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from salad.checkpoint import Checkpoint, rng_state, save_checkpoint, set_rng_state
+from salad.datasets.sample import Split, printable
+from salad.errors import InputError
 from salad.tally import Tally
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
             "optimizer": trainer.optimizer.state_dict(),
             "schedule": trainer.schedule.state_dict(),
             "scaler": trainer.scaler.state_dict(),
-            "images": trainer.train_split.fingerprint,
+            **fingerprints(trainer.train_split, trainer.val_split),
             "head": trainer.trained.head and trainer.trained.head.state_dict(),
             "weights_loaded": trainer.network.weights_loaded,
             "mean_image": trainer.mean_image,
@@ -63,8 +65,29 @@ def save(trainer: Trainer, paths: list[Path]) -> None:
     trainer.team.agree(None)
 
 
+def fingerprints(train: Split, val: Split | None) -> dict[str, str]:
+    """What tells the images of a run from others, by the names of a checkpoint."""
+    return {"images": train.fingerprint, "val_images": val.fingerprint if val else "no images"}
+
+
 def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
-    """Take over the state of a checkpoint of `save`, so that the run goes on bit by bit as if never interrupted."""
+    """Take over the state of a checkpoint of `save`, so that the run goes on bit by bit as if never interrupted.
+
+    Raises:
+        InputError: the file does not hold all of it.
+    """
+    try:
+        _restore(trainer, checkpoint)
+    except (InputError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a value that is missing or of another type leads to
+        reason = printable(error)[:120]
+        raise InputError(
+            f"{checkpoint.path}: holds no state that a run can go on from ({reason} is missing or unfit)"
+        ) from None
+
+
+def _restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     training, device = checkpoint.training, trainer.device
     checkpoint.load_into(trainer.network)
     trainer.network.weights_loaded = training["weights_loaded"]
@@ -78,8 +101,8 @@ def restore(trainer: Trainer, checkpoint: Checkpoint) -> None:
     trainer.optimizer.load_state_dict(training["optimizer"])
     trainer.schedule.load_state_dict(training["schedule"])
     trainer.scaler.load_state_dict(training.get("scaler", {}))
-    trainer.round, trainer.epoch_in_round = training["round"], training["epoch_in_round"]
-    trainer.epochs_done, trainer.best_auc = training["epoch"], training["best_auc"]
+    trainer.round, trainer.epoch_in_round = int(training["round"]), int(training["epoch_in_round"])
+    trainer.epochs_done, trainer.best_auc = int(training["epoch"]), float(training["best_auc"])
     trainer.tally = Tally.from_state_dict(training["tally"], device) if training["tally"] else None
     rngs = training.get("rng_of_ranks", [training["rng"]])
     if len(rngs) == trainer.team.size:

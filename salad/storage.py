@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import torch
 
+from salad.aside import sync_folder
 from salad.errors import InputError, StorageError
 
 SEAL_MARK = b"salad-sha256-end"  # the file's last bytes; the digest of all before stands in front of it
@@ -61,7 +62,7 @@ def write_sealed(paths: list[Path], content: dict[str, Any]) -> None:
             _link_or_copy(temporary, link)
             link.replace(path)
         temporary.replace(paths[-1])
-        _sync_folder(folder)
+        sync_folder(folder)
     except (OSError, RuntimeError) as error:
         cause = error if isinstance(error, OSError) else hashing.error if hashing else None
         if cause is None:
@@ -86,16 +87,6 @@ def _link_or_copy(source: Path, target: Path) -> None:
                 new.write(block)
             new.flush()
             os.fsync(new.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename last, where folders can be synced."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from salad.aside import written_aside
 from salad.datasets.scan import write_skipped
 from salad.groups import Part, parts_by_kind, whole
 from salad.metrics import BASELINES, NUM_RESAMPLES, Auc, auc, auc_within, average_precision, bootstrap_auc
@@ -169,7 +170,10 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
     split = result.split
     write_skipped(folder.path, split.skipped, scanned=("test",))
     percentiles = [""] * len(result.scores) if result.percentiles is None else result.percentiles.round(3).tolist()
-    with (folder.path / SCORES_FILE).open("w", newline="", encoding="utf-8") as file:
+    with (
+        written_aside(folder.path / SCORES_FILE) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(["path", "label", "score", "percentile", *result.parts])
         parts = np.stack([result.scores, *result.parts.values()], axis=1).tolist()
@@ -186,7 +190,8 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
         "seconds": round(result.seconds, 2),
         **facts,
     }
-    (folder.path / RESULT_FILE).write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+    with written_aside(folder.path / RESULT_FILE) as temporary:
+        temporary.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
 
 
 def _parts(result: Result) -> dict[str, Any]:

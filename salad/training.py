@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+import shlex
 from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -22,7 +24,7 @@ from salad.networks.backbones import check_backbone
 from salad.prepare import check_enough, check_same_for_all, read_training_data
 from salad.recipes import describe_recipe
 from salad.run_folder import RunFolder
-from salad.run_state import restore, save
+from salad.run_state import fingerprints, restore, save
 from salad.storage import remove_leftovers
 from salad.trainer import Trainer
 
@@ -67,7 +69,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     for split in [train, val] if val else [train]:
         check_same_for_all(split, team)
     if stopped is not None:
-        check_same_images(train, stopped)
+        check_same_images(train, val, stopped)
     start = stopped or (load_checkpoint(config.load_model) if config.load_model else None)
     with Interrupts() as interrupts:
         trainer = Trainer(
@@ -126,12 +128,22 @@ def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
             folder.check_free()
         return None
     if folder.last.exists():
-        return load_checkpoint(folder.last)
-    if config.resume == "must":
-        raise InputError(f"{folder.path}: holds no run to --resume ({folder.last.name} is missing); leave --resume out")
-    if folder.model.exists():
-        folder.check_free()
+        try:
+            return load_checkpoint(folder.last)
+        except InputError as error:
+            raise InputError(f"{error}; {way_out(folder)}") from None
+    if config.resume == "must" or folder.checkpoints():
+        raise InputError(f"{folder.path}: holds no run to --resume ({folder.last.name} is missing); {way_out(folder)}")
     return None
+
+
+def way_out(folder: RunFolder) -> str:
+    """What to do where the state to go on from is lost: the end of a round is such a state, too."""
+    for path in reversed(folder.round_models()):
+        with contextlib.suppress(InputError):
+            load_checkpoint(path)
+            return f"to go on from the end of a round:  {shlex.join(['cp', str(path), str(folder.last)])}"
+    return "--overwrite starts anew" if folder.held_files() else "leave --resume out to start one"
 
 
 def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
@@ -159,11 +171,12 @@ def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
     return dataclasses.replace(had, **new)
 
 
-def check_same_images(train: Split, stopped: Checkpoint) -> None:
-    """Raise `InputError` where DATA_PATH holds other training images than the run had."""
-    had, now = stopped.training["images"], train.fingerprint
-    if had != now:
-        raise InputError(
-            f"the run in {stopped.path.parent} trains on {had}, but DATA_PATH holds {now}: "
-            "resume with the same images, or start a new run"
-        )
+def check_same_images(train: Split, val: Split | None, stopped: Checkpoint) -> None:
+    """Raise `InputError` where DATA_PATH holds other images than the run had; older files do not tell those of val/."""
+    had, now = stopped.training, fingerprints(train, val)
+    for name, verb in (("images", "trains on"), ("val_images", "validates on")):
+        if name in had and had[name] != now[name]:
+            raise InputError(
+                f"the run in {stopped.path.parent} {verb} {had[name]}, but DATA_PATH holds {now[name]}: "
+                "resume with the same images, or start a new run"
+            )

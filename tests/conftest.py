@@ -1,5 +1,7 @@
+import contextlib
 import multiprocessing
 import shutil
+import subprocess
 
 import hypothesis
 import numpy as np
@@ -40,6 +42,32 @@ def write_folders(tmp_path, write_image):
         for name in names:
             write_image(tmp_path / "data" / name)
         return tmp_path / "data"
+
+    return write
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a file system can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def fill(small_disk):
+    """A function that writes a file as large as the small disk has room for, and returns its path."""
+
+    def write():
+        with (small_disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        return small_disk / "filler"
 
     return write
 

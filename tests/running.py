@@ -5,7 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -51,7 +51,8 @@ def invoke(command: click.Command, *words: object, tiny: bool = True) -> Result:
     finally:
         for handler in logger.handlers[:]:
             logger.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # a full disk
+                handler.close()
         logger.propagate = True
         torch.set_num_threads(num_threads)
 

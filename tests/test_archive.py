@@ -631,6 +631,17 @@ def test_command_turns_errors_into_one_line_and_status_2(tmp_path, kind):
     assert "Traceback" not in result.output
 
 
+def test_an_internal_error_is_one_line_and_debug_shows_the_traceback(tmp_path, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("a fault of the program")
+
+    monkeypatch.setattr(archive, "fetch", broken)
+    result = CliRunner().invoke(archive.main, ["--out", str(tmp_path)])
+    assert result.exit_code == 1 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and "--debug" in result.stderr and "report" in result.stderr
+    assert isinstance(CliRunner().invoke(archive.main, ["--debug"]).exception, ZeroDivisionError)
+
+
 def test_what_counts_is_what_can_be_read():
     from salad.datasets.images import IMAGE_SUFFIXES  # it imports numpy, which salad.archive must not
 

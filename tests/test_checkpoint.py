@@ -310,6 +310,15 @@ def drop(content: dict, *names: str) -> dict:
         "memory of another width": lambda content: {
             **content, "memory_state_dict": {**content["memory_state_dict"], "memory": torch.ones(8, 5)}
         },
+        "validation scores that are none": lambda content: {**content, "val_normal_scores": "many"},
+        "validation scores that are no numbers": lambda content: {
+            **content, "val_normal_scores": torch.tensor([0.1, torch.nan])
+        },
+        "a validation AUC above 1": lambda content: {**content, "val_auc": 7},
+        "standards that are none": lambda content: {**content, "standards": {"local": "x"}},
+        "a centre of another length": lambda content: {
+            **content, "svdd": {"centre": torch.zeros(3), "radius": torch.zeros(())}
+        },
         "labels of another length": lambda content: {**content, "row_labels": torch.zeros(5, dtype=torch.long)},
         "config without isize": lambda content: {**content, "config": drop(content["config"], "isize")},
         "a number for a tensor": lambda content: {

@@ -13,7 +13,7 @@ NAN, INF = math.nan, math.inf
 
 # every parameter that is a number or a word: values that must pass, values that must not
 LIMITS = {
-    "isize": ([64, 256], [0, -64, 100]),
+    "isize": ([64, 256, 8192], [0, -64, 100, 8256]),
     "resize": (["squash", "pad", "crop"], ["stretch", ""]),
     "normalize": (["fixed", "standardize", "clahe"], ["none", ""]),
     "train_on": (["normal", "all"], ["abnormal"]),

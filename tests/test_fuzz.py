@@ -39,9 +39,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from salad import checkpoint
+from salad.calibration import Calibration
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import dicom, read_split
+from salad.datasets.align import SIDE
 from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample, printable
@@ -161,6 +163,24 @@ def try_image(path: Path, content: bytes) -> None:
         assert found.shape == (16, 16) and found.dtype == np.uint8
 
 
+def test_images_cut_at_every_tenth_byte(path):
+    """Of animations, pages and rotated ones too: what can still be read has lost no part of its picture."""
+    for whole in WHOLE_IMAGES:
+        path.write_bytes(whole)
+        try:
+            expected = read_image(path, isize=16, resize="pad")
+        except InputError:  # a GIF, or a TIFF of several pages
+            expected = None
+        for length in range(0, len(whole), 10):
+            path.write_bytes(whole[:length])
+            try:
+                found = read_image(path, isize=16, resize="pad")
+            except InputError as error:
+                assert_refused_well(error)
+            else:
+                assert expected is not None and np.array_equal(found, expected), (whole[:20], length)
+
+
 @cases(0.32)
 @given(st.sampled_from(WHOLE_IMAGES), edits, st.booleans())
 def test_damaged_images(path, whole, changes, mend_sums):
@@ -201,6 +221,12 @@ def test_the_dicom_files_to_be_damaged_are_whole(path):
     for content in WHOLE_DICOM[:-2]:
         path.write_bytes(content)
         assert read_image(path, isize=16, resize="pad").std() > 10
+
+
+def test_dicom_files_cut_at_every_tenth_byte(path):
+    for whole in WHOLE_DICOM:
+        for length in range(0, len(whole), 10):
+            try_dicom(path, whole[:length])
 
 
 @cases(0.15)
@@ -265,6 +291,7 @@ def test_damaged_config_files(path, changes):
 @cases(0.1)
 @given(st.dictionaries(st.sampled_from(NAMES) | st.text(), json_values, max_size=4))
 @example({"lr": 10**400})
+@example({"isize": 64 * 10**400})
 @example({"xp_path": "a\0b"})
 @example({"xp_path": "\ud800"})
 @example({"resize": "squash\nError: none"})
@@ -362,6 +389,17 @@ def npz(save) -> bytes:
 WHOLE_NPZ = [npz(np.savez), npz(np.savez_compressed)]
 
 
+def test_arrays_and_tables_cut_at_every_tenth_byte(path):
+    for whole, name in [*((one, "pneumoniamnist.npz") for one in WHOLE_NPZ), (CSV, "a.csv"), (JSON_LINES, "a.jsonl")]:
+        file = path.with_name(name)
+        for length in range(0, len(whole), 10):
+            file.write_bytes(whole[:length])
+            try_reader("MedMNIST" if name.endswith(".npz") else "Table", file)
+            if name.endswith(".npz"):
+                with pytest.raises(InputError):
+                    read_split("MedMNIST", file, "train")
+
+
 @cases(0.1)
 @given(st.sampled_from(WHOLE_NPZ), edits)
 def test_damaged_arrays(path, whole, changes):
@@ -389,6 +427,11 @@ def checkpoint_content() -> dict:
         "row_labels": torch.zeros(5, dtype=torch.long),
         "svdd": {"centre": torch.ones(4), "radius": torch.zeros(())},
         "progress": {"round": 0, "epoch": 1},
+        "mean_image": torch.zeros(1, 1, SIDE, SIDE),
+        "local_memories": {"local": {"rows": torch.ones(4, 5, 3), "mean": torch.zeros(3), "std": torch.ones(3)}},
+        "standards": {"local": (0.0, 1.0)},
+        "val_normal_scores": torch.ones(3),
+        "val_auc": 0.5,
     }
 
 
@@ -417,7 +460,10 @@ odd_values = (
 def try_checkpoint(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        load_checkpoint(path).known()
+        found = load_checkpoint(path)
+        found.known()
+        if (scores := found.training.get("val_normal_scores")) is not None and len(scores):
+            Calibration.of(scores.numpy())
     except InputError as error:
         assert_refused_well(error)
 

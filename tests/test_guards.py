@@ -2,10 +2,12 @@ import functools
 import logging
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
-from running import CPU, SHORT, TINY, invoke, read_lines, read_tar, stopped, train, validated
+from running import CPU, REPOSITORY, SHORT, TINY, invoke, read_lines, read_tar, stopped, train, validated
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad import cli, model_score
@@ -238,6 +240,15 @@ def test_a_validation_auc_below_half_is_said(data, tmp_path, monkeypatch):
     assert "on the validation images the AUC is 0.3000" in result.stderr
 
 
+def test_scores_of_a_collapsed_model_are_said_to_be_the_same(data, tmp_path):
+    train(tmp_path, data)
+    content = read_tar(tmp_path / "model.tar")
+    content["model_state_dict"]["feat.weight"] *= 0
+    torch.save(content, tmp_path / "model.tar")
+    result = invoke(cli.test, "CXR_author", "unet", tmp_path, data, *TINY)
+    assert result.exit_code == 0 and "all 4 scores are the same" in result.stderr
+
+
 # Exit status ----------------------------------------------------------------------------------------------------
 
 
@@ -253,3 +264,36 @@ def test_an_internal_error_is_one_line_and_debug_shows_the_traceback(data, tmp_p
     assert "Traceback" not in result.stderr and "Traceback" in (tmp_path / "log.txt").read_text()
     result = invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, "--overwrite", "--debug")
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize(("number", "named"), [(28, "No space left on device"), (30, "Read-only file system")])
+def test_a_full_disk_is_no_fault_of_the_program(data, tmp_path, monkeypatch, number, named):
+    def full(*_):
+        raise OSError(number, os.strerror(number), "a\nfile")
+
+    monkeypatch.setattr(Trainer, "run", full)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT), status=1)
+    assert line == f"Error: a\\nfile: cannot be written ({named})"
+
+
+def test_whoever_reads_the_results_may_close_the_pipe(data, tmp_path):
+    train(tmp_path, data)
+    command = [sys.executable, "-m", "salad", "curves", tmp_path]
+    process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_there_is_a_run_a_signal_ends_the_program_at_once(number):
+    """With the status of the signal, whether the program or the shell that waits for it works it out."""
+    script = (
+        "import os, signal\nfrom salad import archive\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
+        f"archive.fetch = lambda *_, **__: os.kill(os.getpid(), {int(number)})\narchive.main([])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode in (128 + number, -number)
+    assert done.stdout == "" and done.stderr == ""

@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -488,6 +489,21 @@ def test_file_without_permission(tmp_path, monkeypatch):
     path = write_kind(tmp_path, "L.png")
     monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, who may read everything
     assert "Permission denied" in assert_refused(path)
+
+
+def test_file_that_belongs_to_somebody_else():
+    """With real permissions: the tests may run as root, so as nobody for a moment."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_kind(Path(folder), "L.png")
+        Path(folder).chmod(0o755)
+        path.chmod(0)
+        user = os.geteuid()
+        if user == 0:
+            os.seteuid(65534)
+        try:
+            assert "Permission denied" in assert_refused(path)
+        finally:
+            os.seteuid(user)
 
 
 def test_file_too_large_to_be_read(tmp_path):

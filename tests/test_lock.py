@@ -10,7 +10,7 @@ import pytest
 from running import REPOSITORY, SHORT, invoke, stopped
 
 from salad import cli
-from salad.errors import InputError
+from salad.errors import InputError, StorageError
 from salad.lock import STALE_SECONDS, only_one
 
 HOLD = (
@@ -64,6 +64,45 @@ def test_a_holder_on_another_machine_counts_as_long_as_its_heart_beats(tmp_path,
     else:
         with pytest.raises(InputError, match="process 7 on elsewhere.*delete"), only_one(lock):
             pass
+
+
+@pytest.fixture
+def _no_locks(monkeypatch):
+    """As on a parallel file system that is mounted without locks."""
+
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("salad.lock.fcntl.flock", refuse)
+
+
+@pytest.mark.usefixtures("_no_locks")
+def test_without_locks_a_process_of_this_machine_counts_while_it_runs(holder, tmp_path):
+    with pytest.raises(InputError, match=f"process {holder.pid} on"), only_one(tmp_path / "lock"):
+        pass
+    holder.kill()
+    holder.wait()
+    with only_one(tmp_path / "lock"):
+        assert json.loads((tmp_path / "lock").read_text())["pid"] == os.getpid()
+    assert not (tmp_path / "lock").exists()
+
+
+@pytest.mark.usefixtures("_no_locks")
+@pytest.mark.parametrize("pid", [-(10**30), 10**30, "one", None, os.getpid()])
+def test_without_locks_a_holder_that_cannot_run_is_no_obstacle(tmp_path, pid):
+    (tmp_path / "lock").write_text(json.dumps({"pid": pid, "host": socket.gethostname()}))
+    with only_one(tmp_path / "lock"):
+        pass
+
+
+def test_a_full_disk_is_said_and_leaves_no_lock(small_disk, fill):
+    fill()
+    with (
+        pytest.raises(StorageError, match=r"lock: could not be written \(No space left"),
+        only_one(small_disk / "lock"),
+    ):
+        pass
+    assert not (small_disk / "lock").exists()
 
 
 def test_the_heart_beats(tmp_path, monkeypatch):

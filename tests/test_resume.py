@@ -35,6 +35,8 @@ from salad.trainer import Trainer
 # pre-training, three rounds of two epochs of two batches, soft boundary, two views
 OPTIONS = ["--pre_training_epochs", 1, "--n_epochs", 2, "--ans_select_rate", 0.5, "--deterministic", "--n_views", 2]
 NUM_EPOCHS = 7
+# what lies in a checkpoint beside all that: a mean image, a local memory, the head of the synthetic anomalies
+NEWER = ["--align", "--crop", 0.8, "--w_syn", 1, "--score", "local"]
 # main.py as typed, with a network of a few channels
 TINY_MAIN = (
     "from salad.networks import unet; unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)\n"
@@ -54,6 +56,15 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was never interrupted."""
     xp = tmp_path_factory.mktemp("whole") / "xp"
     train(xp, data, *OPTIONS)
+    return xp
+
+
+@pytest.fixture(scope="module")
+def whole_newer(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the newer options."""
+    xp = tmp_path_factory.mktemp("whole_newer") / "xp"
+    train(xp, data, *OPTIONS, *NEWER)
+    assert {"local"} == read_tar(xp / "last.tar")["local_memories"].keys()
     return xp
 
 
@@ -125,6 +136,29 @@ def test_in_fp16_the_loss_scale_goes_on_too(data, tmp_path):
     assert_same_end(tmp_path / "xp", tmp_path / "whole")
 
 
+def test_a_full_disk_loses_the_epoch_under_way_and_nothing_more(data, whole, tmp_path, small_disk, fill):
+    xp, step, count = small_disk / "xp", Trainer.step, 0
+    words = ["CXR_author", "unet", xp, data, "--resume", "auto", *SHORT, *OPTIONS]
+
+    def filling(self, batch):
+        nonlocal count
+        count += 1
+        if count == 6:  # the end of the third epoch
+            fill()
+        return step(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", filling)
+        line = stopped(invoke(cli.train, *words), status=1)
+    assert line.startswith(f"Error: {xp}/") and "No space left on device" in line
+    assert read_tar(xp / "last.tar")["epoch"] == 2
+    line = stopped(invoke(cli.train, *words), status=1)  # trying again before there is room does no harm
+    assert line.startswith(f"Error: {xp}/") and "No space left on device" in line
+    (small_disk / "filler").unlink()
+    resume(xp, data)
+    assert_same_end(xp, whole)
+
+
 @pytest.mark.parametrize("name", ["append_metrics", "keep_newest_rounds"])
 @pytest.mark.parametrize("num_calls", [1, 2, 3, 5, 7])
 def test_dying_before_or_after_an_epoch_is_saved_loses_at_most_that_epoch(data, whole, tmp_path, name, num_calls):
@@ -192,6 +226,21 @@ def test_other_images_are_refused(data, whole, tmp_path):
     assert "11 images" in line and "12 images" in line
 
 
+def test_other_validation_images_are_refused(data, whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "val" / "1.abnormal" / "0000.png").unlink()
+    line = stopped(invoke(cli.train, "CXR_author", "unet", whole, other, "--resume"))
+    assert "validates on 6 images" in line and "5 images" in line
+    shutil.rmtree(other / "val")
+    assert "holds no images" in stopped(invoke(cli.train, "CXR_author", "unet", whole, other, "--resume"))
+
+
+def test_another_data_set_is_refused(data, whole):
+    line = stopped(invoke(cli.train, "CXR_phantom", "unet", whole, data, "--resume"))
+    assert "DATASET_NAME is CXR_phantom" in line and "CXR_author" in line
+
+
 def test_another_network_is_refused(data, whole):
     assert "unet" in stopped(invoke(cli.train, "CXR_author", "CXR_resnet18", whole, data, "--resume"))
 
@@ -230,6 +279,42 @@ def test_a_damaged_last_checkpoint_is_named(data, whole, tmp_path):
     assert "damaged" in line and "last.tar" in line
 
 
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 1000)], ids=["gone", "cut"])
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "auto", *SHORT, *OPTIONS]], ids=["must", "auto"])
+def test_where_the_last_checkpoint_is_lost_the_rounds_stand_and_one_of_them_goes_on(data, whole, tmp_path, harm, words):
+    xp = tmp_path / "xp"
+    shutil.copytree(whole, xp)
+    harm(xp / "last.tar")
+    os.truncate(xp / "model_round2.tar", 1000)  # it was the same file
+    before = sorted(xp.iterdir())
+    line = stopped(invoke(cli.train, "CXR_author", "unet", xp, data, *words))
+    command = shlex.split(line.partition("end of a round:  ")[2])
+    assert command == ["cp", str(xp / "model_round1.tar"), str(xp / "last.tar")]
+    assert sorted(xp.iterdir()) == before
+    subprocess.run(command, check=True)
+    resume(xp, data)
+    assert_same_end(xp, whole)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_told_a_way_on(data, whole, tmp_path):
+    shutil.copy(whole / "config.json", tmp_path)
+    words = ["CXR_author", "unet", tmp_path, data, *SHORT]
+    assert "--overwrite" in stopped(invoke(cli.train, *words))
+    assert "last.tar is missing); --overwrite starts anew" in stopped(invoke(cli.train, *words, "--resume"))
+    train(tmp_path, data, "--resume", "auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("optimizer", {}), ("rng", 3), ("round", "a"), ("tally", 5), ("head", None), ("schedule", None)],
+)
+def test_a_checkpoint_without_a_whole_state_is_refused(data, whole_newer, tmp_path, name, value):
+    shutil.copytree(whole_newer, tmp_path / "xp")
+    torch.save({**read_tar(whole_newer / "last.tar"), name: value}, tmp_path / "xp/last.tar")
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume", "--n_epochs", 3))
+    assert "last.tar: holds no state that a run can go on from" in line
+
+
 def test_only_the_newest_rounds_are_kept(data, tmp_path):
     train(tmp_path, data, "--n_epochs", 1, "--ans_select_rate", 0.34, "--keep", 2)
     assert sorted(path.name for path in tmp_path.glob("model_round*")) == ["model_round1.tar", "model_round2.tar"]
@@ -245,10 +330,12 @@ def start(xp: Path, data: Path, *options: object) -> subprocess.Popen:
     return subprocess.Popen(command, cwd=REPOSITORY, env=ONE_THREAD, stdout=pipe, stderr=pipe, text=True)
 
 
-def wait_for_epochs(is_running: Callable[[], bool], xp: Path, num_epochs: int) -> None:
+def wait_for_epochs(is_running: Callable[[], bool], xp: Path, num_epochs: int, *, since: float = 0) -> None:
+    """Until metrics.jsonl has so many lines, written after a time: an earlier process may have left one more."""
     metrics, deadline = xp / "metrics.jsonl", time.monotonic() + 120
     while is_running() and time.monotonic() < deadline:
-        if metrics.exists() and len(metrics.read_text().splitlines()) >= num_epochs:
+        is_new = metrics.exists() and metrics.stat().st_mtime > since
+        if is_new and len(metrics.read_text().splitlines()) >= num_epochs:
             return
         time.sleep(0.005)
 
@@ -273,32 +360,43 @@ def test_a_signal_ends_a_real_process_with_its_status_and_the_resume_command(dat
     assert_same_end(xp, whole)
 
 
-def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, whole, tmp_path):
-    """SIGKILL, 25 times by default; SALAD_KILLS asks for more."""
-    xp, draw, kills, epochs_before = tmp_path / "xp", random.Random(0), 0, 0
-    wanted = int(os.environ.get("SALAD_KILLS", "25"))
+@pytest.mark.parametrize(("kind", "kills"), [("whole", 25), ("whole_newer", 10)])
+def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, tmp_path, request, kind, kills):
+    """SIGKILL, from before the first checkpoint to the end; SALAD_KILLS asks for another number of blows."""
+    whole, xp, draw = request.getfixturevalue(kind), tmp_path / "xp", random.Random(0)
+    wanted = int(os.environ.get("SALAD_KILLS", kills))
     context = multiprocessing.get_context("forkserver")  # processes of their own, with the imports done
     context.set_forkserver_preload(["salad.training", "salad.networks.unet"])
-    words = ["CXR_author", "unet", xp, data, *SHORT, *OPTIONS, "--n_jobs_dataloader", 0, "--resume", "auto"]
-    while kills < wanted:
+    words = ["CXR_author", "unet", xp, data, *SHORT, *OPTIONS, *(NEWER if kind == "whole_newer" else [])]
+    words += ["--n_jobs_dataloader", 0, "--resume", "auto"]
+    num_kills = epochs_before = 0
+    rounds = set()
+    while num_kills < wanted:
         process = context.Process(target=run_main, args=([str(word) for word in words],))
+        since = time.time()
         process.start()
-        wait_for_epochs(process.is_alive, xp, epochs_before + 1)
+        if draw.random() < 0.7:  # else while it starts
+            wait_for_epochs(process.is_alive, xp, epochs_before + draw.choice([1, 2]), since=since)
         time.sleep(draw.uniform(0, 0.25))
         process.kill()
         process.join()
         if process.exitcode != -signal.SIGKILL:  # it was done before the blow
             assert process.exitcode == 0
-            for file in xp.iterdir():
-                file.unlink()
+            assert_same_end(xp, whole)
+            shutil.rmtree(xp)
             epochs_before = 0
             continue
-        kills += 1
-        epochs = read_tar(xp / "last.tar")["epoch"]  # readable, and
+        num_kills += 1
+        saved = [*xp.glob("*.tar")]
+        epochs = max((read_tar(path)["epoch"] for path in saved), default=0)  # all readable, and
         lines = len((xp / "metrics.jsonl").read_text().splitlines()) if (xp / "metrics.jsonl").exists() else 0
         assert epochs >= max(epochs_before, lines - 1)  # nothing but the current epoch is lost
+        assert not epochs_before or read_tar(xp / "last.tar")["epoch"] >= epochs_before
         epochs_before = epochs
-    resume(xp, data)
+        rounds.update(read_tar(path)["round"] for path in saved)
+    assert len(rounds) >= (3 if wanted >= 25 else 2)  # of 4, pre-training included: they were met everywhere
+    result = invoke(cli.train, *words)
+    assert result.exit_code == 0, result.stderr
     assert_same_end(xp, whole)
 
 

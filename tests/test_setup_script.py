@@ -384,6 +384,12 @@ def test_conda_failure(checkout):
     assert not [line for line in checkout.calls() if "pip" in line]
 
 
+def test_a_download_that_is_interrupted_ends_with_that_status(checkout):
+    result = checkout.run(FAKE_ARCHIVE="130")
+    assert result.returncode == 130
+    assert "the data is not" not in result.stderr
+
+
 def is_complete(python, extra, here):
     """Ask the function `complete` of setup.sh, with a real Python."""
     script = f'source "{ROOT}/setup.sh"; PY=$1 HERE=$2; complete "$3"'

@@ -1,10 +1,15 @@
+import multiprocessing
 import os
 import shutil
+import signal
+import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
 
+from salad import storage
 from salad.errors import InputError, StorageError
 from salad.storage import SEAL_BYTES, read_sealed, remove_leftovers, write_sealed
 
@@ -75,6 +80,68 @@ def test_files_without_a_seal_are_read(tmp_path):
     assert read_sealed(tmp_path / "published.tar")["name"] == "x"
 
 
+def test_what_is_moved_into_place_is_on_the_disk_and_stays_there(tmp_path, monkeypatch):
+    """Also when the machine stops: the content is synced before the first name, the names after the last."""
+    events, sync, move = [], os.fsync, Path.replace
+
+    def synced(handle):
+        events.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else f"{os.fstat(handle).st_size} bytes")
+        sync(handle)
+
+    def moved(path, target):
+        events.append(target.name)
+        return move(path, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr("pathlib.Path.replace", moved)
+    write_sealed([tmp_path / "model.tar", tmp_path / "last.tar"], CONTENT)
+    size = (tmp_path / "last.tar").stat().st_size
+    assert events == [f"{size} bytes", "model.tar", "last.tar", "folder"]
+
+
+def die_at(step: int, folder: Path) -> None:
+    """Write two names anew and be killed, as by kill -9, at a step: halfway through a block, or before a call."""
+    count = 0
+
+    def counted(real, *, halfway=None):
+        def call(*words, **options):
+            nonlocal count
+            count += 1
+            if count == step:
+                if halfway:
+                    halfway(*words)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*words, **options)
+
+        return call
+
+    hashing = storage._Hashing
+    hashing.write = counted(hashing.write, halfway=lambda self, data: self.file.write(data[: len(data) // 2]))
+    Path.replace, Path.hardlink_to = counted(Path.replace), counted(Path.hardlink_to)
+    os.fsync = counted(os.fsync)
+    write_sealed([folder / "model.tar", folder / "last.tar"], {**CONTENT, "name": "new"})
+
+
+def test_killed_at_any_step_of_a_write_every_name_shows_an_old_or_a_new_file(tmp_path):
+    model, last = tmp_path / "model.tar", tmp_path / "last.tar"
+    context, step, seen = multiprocessing.get_context("fork"), 0, []
+    while True:
+        step += 1
+        write_sealed([model, last], {**CONTENT, "name": "old"})
+        process = context.Process(target=die_at, args=(step, tmp_path))
+        process.start()
+        process.join()
+        found = [read_sealed(path) for path in (model, last)]
+        assert all(torch.equal(one["weights"], CONTENT["weights"]) for one in found)
+        seen.append("".join(one["name"][0] for one in found))
+        remove_leftovers(tmp_path)
+        assert names(tmp_path) == ["last.tar", "model.tar"]
+        if process.exitcode == 0:
+            break
+        assert process.exitcode == -signal.SIGKILL
+    assert step > 10 and sorted(set(seen)) == ["nn", "no", "oo"] and seen == sorted(seen, key=["oo", "no", "nn"].index)
+
+
 def test_leftovers_of_killed_processes_go(tmp_path):
     for name in (".writing.123", ".linking.9", "model.tar"):
         (tmp_path / name).write_bytes(b"x")
@@ -82,25 +149,11 @@ def test_leftovers_of_killed_processes_go(tmp_path):
     assert names(tmp_path) == ["model.tar"]
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 1 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("a file system can be mounted by root alone")
-    yield folder
-    subprocess.run(["umount", "-l", folder], check=True)
-
-
 def test_a_full_disk_leaves_the_former_file(small_disk):
     path = small_disk / "last.tar"
     write_sealed([path], {"number": 1})
     with pytest.raises(StorageError, match="No space left on device.*--resume"):
-        write_sealed([path], {"number": 2, "big": torch.zeros(2**19)})
+        write_sealed([path], {"number": 2, "big": torch.zeros(2**21)})
     assert read_sealed(path)["number"] == 1
     assert names(small_disk) == ["last.tar"]
 

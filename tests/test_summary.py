@@ -2,7 +2,7 @@ import shutil
 
 import numpy as np
 import pytest
-from running import invoke, read_csv, read_json, read_tar, score, train
+from running import TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
 
 from salad import cli
 from salad.calibration import Calibration
@@ -113,3 +113,14 @@ def test_calibration_scores_are_those_of_the_saved_weights(run, data, tmp_path):
         value for value, row in zip(again, read_csv(tmp_path / "xp/scores.csv"), strict=True) if row["label"] == "0"
     ]
     assert held["val_normal_scores"].tolist() == pytest.approx(normal, rel=1e-5)
+
+
+def test_a_full_disk_leaves_the_former_scores(run, data, small_disk, fill):
+    xp = small_disk / "xp"
+    shutil.copytree(run, xp)
+    score(xp, data)
+    before = {path.name: path.read_bytes() for path in xp.iterdir() if path.name != "log.txt"}
+    fill()
+    words = ["CXR_author", "unet", xp, data, *TINY, "--score", "svdd"]
+    assert "scores.csv: cannot be written (No space left" in stopped(invoke(cli.test, *words), status=1)
+    assert {path.name: path.read_bytes() for path in xp.iterdir() if path.name != "log.txt"} == before

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from salad.aside import written_aside
 from salad.datasets.arrays import forget
 from salad.datasets.cache import CachedImages, cached_images
 from salad.datasets.decoder import Decoder
@@ -137,7 +138,7 @@ def write_skipped(xp_path: Path, skipped: tuple[Skipped, ...], *, scanned: tuple
     if not lines:
         path.unlink(missing_ok=True)
         return
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with written_aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason", "split"])
         writer.writerows((line.name, line.reason, line.split) for line in lines)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from salad.aside import written_aside
 from salad.datasets.sample import NORMAL, printable
 from salad.errors import InputError, StorageError
 from salad.prepare import make_preprocessing
@@ -78,11 +79,12 @@ def write_report(
         command=command,
         folder=folder,
     )
-    path = folder.path / REPORT_FILE
+    path, figures = folder.path / REPORT_FILE, folder.path / FIGURES_FOLDER
+    with written_aside(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     try:
-        path.write_text(page, encoding="utf-8")
         write_figures(
-            folder.path / FIGURES_FOLDER,
+            figures,
             result,
             threshold=threshold,
             seed=config.seed,
@@ -90,7 +92,7 @@ def write_report(
             details=details,
         )
     except OSError as error:
-        raise StorageError(f"{error.filename or path}: could not be written ({error.strerror})") from None
+        raise StorageError(f"{error.filename or figures}: could not be written ({error.strerror})") from None
     logger.info("report: %s", path)
 
 
