@@ -227,6 +227,7 @@ def _check_facts(checkpoint: Checkpoint, rep_dim: int) -> None:
     scores, standards = training.get("val_normal_scores"), training.get("standards") or {}
     facts = {
         "val_normal_scores": scores is None or (scores.dim() == 1 and bool(scores.double().isfinite().all())),
+        "parts": all(isinstance(one, str) for one in training.get("parts", ())),
         "val_auc": training.get("val_auc") is None or 0 <= training["val_auc"] <= 1,
         "standards": all(std > 0 and math.isfinite(mean) for mean, std in standards.values()),
         "svdd": svdd is None or (svdd["centre"].shape == (rep_dim,) and svdd["radius"].shape == ()),
