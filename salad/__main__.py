@@ -132,9 +132,10 @@ EXPORT_OPTIONS = (
 def export(given: dict[str, Any], _: Team) -> None:
     """Write a checkpoint for programs that do not have this one.
 
-    onnx and torch (a file of torch.export) take a batch of resized grey images, (B, 1, S, S) uint8, and give their
-    embeddings and kNN scores; normalisation and memory are inside. safetensors holds the weights and memory rows.
-    All carry the options as metadata. The options here are for files of the authors, which do not know them.
+    onnx and torch (a file of torch.export) take a batch of resized grey images, (B, 1, S, S) uint8, and give the score
+    that the model is kept with: knn, with the embeddings, local, backbone, or what is fused of these. Framing,
+    normalisation and memory are inside. safetensors holds the weights and memories. All carry the options as metadata.
+    The options here are for files of the authors, which do not know them.
     """
     from salad.export import export
 

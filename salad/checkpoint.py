@@ -81,6 +81,20 @@ class Checkpoint:
             known |= {name: self.config.get(name, default) for name, default in NEWER.items()}
         return known
 
+    @property
+    def reconstructs(self) -> bool:
+        """Whether a loss has trained the network to reconstruct; of a published file it is taken for granted."""
+        return self._is_weighted("w_rec")
+
+    @property
+    def embeds(self) -> bool:
+        """Whether a loss has trained the embeddings; of a published file it is taken for granted."""
+        reaches_z = self.reconstructs and NETWORKS[self.net_name].decodes_embedding
+        return reaches_z or self._is_weighted("w_svdd") or self._is_weighted("w_contrast")
+
+    def _is_weighted(self, loss: str) -> bool:
+        return float((self.config or {}).get(loss, 1)) > 0
+
     def has_parts(self, parts: Iterable[str]) -> bool:
         """Whether what the file holds of validation images is of the score that is made of these parts."""
         return set(parts) == set(self.training.get("parts", ("knn",)))

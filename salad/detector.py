@@ -30,7 +30,7 @@ from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-    from salad.explain import Explanation
+    from salad.explanation import Explanation
 
 logger = logging.getLogger(__name__)
 
@@ -74,10 +74,8 @@ class Detector:
 
     def __init__(self, **parameters: Any) -> None:
         _check_names(parameters)
-        self._parameters = {
-            **DEFAULTS,
-            **_with_recipe(parameters),
-        }  # no attributes of their own: one is called as the method score
+        # no attributes of their own: one is called as the method score
+        self._parameters = {**DEFAULTS, **_with_recipe(parameters)}
 
     @classmethod
     def load(
@@ -191,6 +189,9 @@ class Detector:
 
     def explain(self, image: object) -> Explanation:
         """What the model sees in one image: reconstruction, heatmaps, and the normal images that it is nearest to.
+
+        Of the scores local, backbone and fused the heatmap is `score_map`, and the nearest images are so by the score.
+        What no loss has trained, the reconstruction say, is None.
 
         The first call takes longer: it looks at training and validation images where they lie as in training.
 

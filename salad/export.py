@@ -18,11 +18,11 @@ import salad
 from salad.aside import written_aside
 from salad.datasets.sample import printable
 from salad.errors import DivergedError, InputError
-from salad.portable import Portable
+from salad.portable import PARTS, Portable
 from salad.scorer import Scorer, load_scorer
 
-INPUT, OUTPUTS = "grey", ["embedding", "score"]
-MOST_DIFFERENCE = 1e-4  # between an ONNX file and torch
+INPUT = "grey"
+MOST_DIFFERENCE = 1e-4  # between a file and torch, of values above 1 as a share of them
 CHECKED_BATCHES = 1, 3  # sizes; the export itself sees another one
 INSTALL = 'pip install "salad[export]"'
 
@@ -44,7 +44,13 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
         DivergedError: the file does not compute what the checkpoint does.
         StorageError: it cannot be written.
     """
-    scorer = load_scorer(path, {**given, "device": "cpu", "score": "knn"})
+    scorer = load_scorer(path, {**given, "device": "cpu"})
+    if other := set(scorer.config.parts) - PARTS:
+        raise InputError(
+            f"{printable(path)}: its score {scorer.config.score} is made of {', '.join(sorted(other))}, but only "
+            f"{', '.join(sorted(PARTS))} and fused ones of these can be exported: save it with another one first, "
+            'Detector.load(PATH, score="knn").save(FILE)'
+        )
     with written_aside(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own
         note = FORMATS[form](scorer, temporary)
@@ -52,7 +58,7 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
 
 
 def facts(scorer: Scorer) -> dict[str, str]:
-    """What a user of a file has to know: how an image becomes a square, k, the threshold, and all options."""
+    """What a user of a file has to know: how an image becomes a square, the score, its threshold, and all options."""
     config, checkpoint, calibration = scorer.config, scorer.checkpoint, scorer.calibration
     values = {
         "salad": salad.__version__,
@@ -63,7 +69,11 @@ def facts(scorer: Scorer) -> dict[str, str]:
         "crop": config.crop,
         "align": config.align,
         "decoded_size": config.decoded_size,
-        "k": scorer.k,
+        "score": config.score,
+        "parts": config.parts,
+        "k": scorer.k or None,
+        "local_grid": config.local_grid,
+        "backbone": config.backbone,
         "threshold": calibration and calibration.threshold(config.specificity),
         "specificity": config.specificity,
         "normal_class": checkpoint.normal_class,
@@ -78,7 +88,7 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
     portable, program = _program(scorer)
     with _quiet():
         onnx = torch.onnx.export(
-            program, dynamo=True, input_names=[INPUT], output_names=OUTPUTS, verbose=False, external_data=False
+            program, dynamo=True, input_names=[INPUT], output_names=_outputs(scorer), verbose=False, external_data=False
         )
     assert onnx is not None, "the new exporter returns a program"
     onnx.model.metadata_props.update(facts(scorer))
@@ -88,7 +98,7 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
     except ImportError:
         return f"{_signature(scorer)}; not compared with torch, for which onnxruntime is needed: {INSTALL}"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    difference = compare(portable, lambda grey: session.run(OUTPUTS, {INPUT: grey}), size=scorer.config.decoded_size)
+    difference = compare(portable, lambda grey: session.run(None, {INPUT: grey}), size=scorer.config.decoded_size)
     return f"{_signature(scorer)}; differs from torch by {difference:.1e} at most"
 
 
@@ -108,7 +118,7 @@ def _to_program(scorer: Scorer, path: Path) -> str:
 
 
 def _to_safetensors(scorer: Scorer, path: Path) -> str:
-    """Weights, memory rows and calibration as tensors, and `facts` as metadata."""
+    """Weights, memories, standards and calibration as tensors, and `facts` as metadata."""
     _need("--format safetensors", "safetensors")
     from safetensors.torch import save
 
@@ -117,12 +127,16 @@ def _to_safetensors(scorer: Scorer, path: Path) -> str:
     tensors["memory.rows"] = checkpoint.bank.rows
     if checkpoint.row_labels is not None:
         tensors["memory.row_labels"] = checkpoint.row_labels
+    for part, memory in checkpoint.memories.items():
+        tensors |= {f"memory.{part}.{name}": tensor for name, tensor in memory.state_dict().items()}
+    for part, pair in (scorer.standards.of if scorer.standards else {}).items():
+        tensors[f"standards.{part}"] = torch.tensor(pair, dtype=torch.float64)  # mean and standard deviation
     if scorer.preprocessing.mean_image is not None:
         tensors["mean_image"] = scorer.preprocessing.mean_image
     if scorer.calibration is not None:
         tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
-    return f"{len(tensors)} tensors: the network, the memory rows and what calibrates their score"
+    return f"{len(tensors)} tensors: the network, the memory of its score {scorer.config.score} and what calibrates it"
 
 
 FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
@@ -137,7 +151,7 @@ def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *
 
     Args:
         portable: the module.
-        run: from images (B, 1, S, S), uint8, to embeddings and scores by the file.
+        run: from images (B, 1, S, S), uint8, to what the file gives.
         size: S, of what they take.
 
     Raises:
@@ -150,24 +164,41 @@ def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *
         with torch.no_grad():
             expected: tuple[Tensor, ...] = portable(torch.from_numpy(grey))
         for one, other in zip(expected, run(grey), strict=True):
-            worst = float(np.maximum(worst, np.abs(one.numpy() - other).max()))  # of NaN NaN, unlike max
+            difference = np.abs(one.numpy() - other) / np.maximum(np.abs(one.numpy()), 1)
+            worst = float(np.maximum(worst, difference.max()))  # of NaN NaN, unlike max
     if not worst <= MOST_DIFFERENCE:
         raise DivergedError(f"the file differs from torch by {worst:.1e}, above {MOST_DIFFERENCE:.0e}: not written")
     return worst
 
 
 def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
-    network = scorer.network.to(memory_format=torch.contiguous_format)
-    portable = Portable(network, scorer.rows, k=scorer.k, preprocessing=scorer.preprocessing).eval()
+    portable = Portable(
+        scorer.network,
+        scorer.rows,
+        parts=scorer.config.parts,
+        k=scorer.k,
+        preprocessing=scorer.preprocessing,
+        memories=scorer.checkpoint.memories,
+        standards=scorer.standards,
+        backbone=scorer.backbone,
+    )
+    portable = portable.eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 1, scorer.config.decoded_size, scorer.config.decoded_size, dtype=torch.uint8)
     with torch.no_grad():
         shapes = {INPUT: {0: torch.export.Dim("batch")}}
         return portable, torch.export.export(portable, (example,), dynamic_shapes=shapes)
 
 
+def _outputs(scorer: Scorer) -> list[str]:
+    return ["embedding", "score"] if scorer.k else ["score"]
+
+
 def _signature(scorer: Scorer) -> str:
-    side, (_, dim) = scorer.config.decoded_size, scorer.rows.shape
-    return f"{INPUT} (B, 1, {side}, {side}) uint8 -> embedding (B, {dim}), score (B,) of the {scorer.k} nearest rows"
+    config, (_, dim) = scorer.config, scorer.rows.shape
+    which = f" {config.score} of {', '.join(config.parts)}" if config.is_fused else f" {' '.join(config.parts)}"
+    score = "score (B,)" + (f" of the {scorer.k} nearest rows" if config.parts == ("knn",) else which)
+    found = f"embedding (B, {dim}), {score}" if scorer.k else score
+    return f"{INPUT} (B, 1, {config.decoded_size}, {config.decoded_size}) uint8 -> {found}"
 
 
 def _need(what: str, *packages: str) -> None:

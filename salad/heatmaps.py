@@ -38,7 +38,7 @@ def error_maps(images: Tensor, recon: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ErrorLevels:
-    """How large the error of normal images is at each place, and how much it varies.
+    """How large the error of normal images, or another value, is at each place, and how much it varies.
 
     Attributes:
         mean: (S, S).
@@ -49,7 +49,7 @@ class ErrorLevels:
     std: Tensor
 
     def deviations(self, maps: Tensor) -> Tensor:
-        """Error maps (B, S, S) in standard deviations above the mean at the same place."""
+        """Maps (B, S, S) in standard deviations above the mean at the same place."""
         return (maps - self.mean) / self.std
 
 
@@ -74,12 +74,12 @@ class Levels:
         self.squares = self.squares.to(maps) + squares
         self.count = total
 
-    def measured(self) -> ErrorLevels | None:
-        """The levels; None of fewer than `MIN_NORMALS` maps.
+    def measured(self, *, least: int = MIN_NORMALS) -> ErrorLevels | None:
+        """The levels; None of fewer maps than `least`, which is 2 at least.
 
         A standard deviation that is far below that of most places is raised to a tenth of their mean.
         """
-        if self.count < MIN_NORMALS:
+        if self.count < least:
             return None
         std = (self.squares / (self.count - 1)).sqrt()
         return ErrorLevels(self.mean, std.clamp(min=max(LEAST_STD * float(std.mean()), 1e-6)))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 BLOCK = 2**24  # distances that are held at a time
+EXACT = "donot_use_mm_for_euclid_dist"  # for distances that are shown
 LEAST_STD = 0.01  # of a channel, in means over channels: one that hardly varies must not outweigh all others
 LEAST_SHARE = 1e-6  # of it in the largest mean: less is rounding
 
@@ -94,7 +95,7 @@ class LocalMemory:
         Returns:
             (B, G, G), at least 0.
         """
-        queries = (pool_cells(features, self.grid) - self.mean) / self.std
+        queries = self._standardized(features)
         size = max(1, BLOCK // self.rows.shape[1])
         found = []
         for place, half in zip(queries.transpose(0, 1), self.rows, strict=True):
@@ -106,6 +107,37 @@ class LocalMemory:
     def scores(self, features: Tensor) -> Tensor:
         """Mean distance over all places, (B,); larger is more anomalous."""
         return self.distances(features).mean(dim=(1, 2))
+
+    @torch.no_grad()
+    def image_distances(self, features: Tensor) -> Tensor:
+        """Mean distance over all places to each normal image, (B, M): the score, were that one the only normal image.
+
+        Where there were more images than rows, the rows at a place are of other images than those at the next.
+        """
+        pairs = zip(self._standardized(features).transpose(0, 1), self.rows, strict=True)
+        distances = [torch.cdist(place, half.float(), compute_mode=EXACT) for place, half in pairs]
+        return torch.stack(distances).mean(dim=0)
+
+    @torch.no_grad()
+    def own_distances(self, *, most: int) -> Tensor:
+        """At each place, of some rows the distance to the nearest other one; there must be two at least.
+
+        Args:
+            most: rows to take, evenly.
+
+        Returns:
+            (n, G, G).
+        """
+        num_rows = self.rows.shape[1]
+        some = torch.linspace(0, num_rows - 1, min(most, num_rows), device=self.rows.device).round().long()
+        found = []
+        for half in self.rows:
+            distances = torch.cdist(half[some].float(), half.float(), compute_mode=EXACT)
+            found.append(distances.scatter(1, some[:, None], torch.inf).amin(dim=1))
+        return torch.stack(found, dim=1).view(-1, self.grid, self.grid)
+
+    def _standardized(self, features: Tensor) -> Tensor:
+        return (pool_cells(features, self.grid) - self.mean) / self.std
 
     @staticmethod
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:

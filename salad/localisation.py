@@ -41,7 +41,7 @@ class Localisation:
     """What the maps of all marked images are worth.
 
     Attributes:
-        maps: by name, ``error`` or ``memory``.
+        maps: by name, ``error``, ``memory`` or ``score``.
         chance: hit rate of a pixel drawn anywhere, the mean share of an image that is marked.
         num_images: with something marked.
     """

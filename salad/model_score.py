@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,12 +17,15 @@ from salad.config import Config
 from salad.distributed import SOLO, Team
 from salad.local_memory import LocalMemory
 from salad.local_parts import find_memories, has_settings, needed_backbone
+from salad.networks.backbones import Backbone
 from salad.prepare import find_k
 from salad.scores import Score, Standards, choose_score
 from salad.search import nearest
 
 if TYPE_CHECKING:
     from salad.networks import Network
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,12 +35,14 @@ class ModelScore:
     Attributes:
         parts: the score by its name or, where it is fused, those that it is made of.
         memories: of local features, which the parts look into.
+        backbone: that the parts look through.
         standards: of the parts of a fused score, as the checkpoint holds them; None where it does not.
         calibration: the scores of validation normals, as the checkpoint holds them; None where it does not.
     """
 
     parts: dict[str, Score]
     memories: dict[str, LocalMemory]
+    backbone: Backbone | None
     standards: Standards | None
     calibration: Calibration | None
 
@@ -66,6 +73,7 @@ def load_score(
     Raises:
         InputError: the checkpoint lacks what the score is made of, and it cannot be made.
     """
+    warn_of_untrained(config.parts, checkpoint)
     backbone = needed_backbone(config, device, team=team)
     memories = find_memories(config, checkpoint, network, backbone=backbone, device=device, team=team)
     parts = {
@@ -88,7 +96,16 @@ def load_score(
         calibration = Calibration.of(held.numpy()) if held is not None and len(held) else None
         held = checkpoint.training.get("standards")
         standards = Standards({part: tuple(held[part]) for part in config.parts}) if held and config.is_fused else None
-    return ModelScore(parts=parts, memories=memories, standards=standards, calibration=calibration)
+    return ModelScore(parts=parts, memories=memories, backbone=backbone, standards=standards, calibration=calibration)
+
+
+def warn_of_untrained(parts: Iterable[str], checkpoint: Checkpoint) -> None:
+    """Say where a score is made of what no loss has trained."""
+    for part in parts:
+        if part == "reconstruction" and not checkpoint.reconstructs:
+            logger.warning("the score reconstruction tells nothing: %s was trained with --w_rec 0", checkpoint.path)
+        elif part in scoring.NEEDS_ROWS and not checkpoint.embeds:
+            logger.warning("the score %s tells nothing: no loss trained the embeddings of %s", part, checkpoint.path)
 
 
 def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:

@@ -19,7 +19,8 @@ from salad.datasets.sample import ABNORMAL, Sample
 from salad.device import choose_device
 from salad.distributed import SOLO, Team
 from salad.errors import InputError, StorageError
-from salad.explain import Explanation, make_explainer
+from salad.explain import make_explainer
+from salad.explanation import Explanation
 from salad.heatmaps import colours
 from salad.localisation import Localisation, Marks
 from salad.prepare import make_decoder, make_loader, start_network
@@ -54,7 +55,9 @@ def draw_heatmaps(
         StorageError: a picture cannot be written.
     """
     device = choose_device(config.device, team=team)
-    explainer = make_explainer(config, checkpoint, start_network(config, checkpoint, device), device)
+    network = start_network(config, checkpoint, device)
+    explainer = make_explainer(config, checkpoint, network, device, standards=result.standards)
+    is_whole = explainer.views is not None and explainer.views.is_whole
     samples = result.split.samples
     names = file_names([sample.name for sample in samples])
     loader = make_loader(config, result.split, device, mean_image=checkpoint.mean_image, team=team)
@@ -64,8 +67,8 @@ def draw_heatmaps(
             mask = None
             if is_marked(samples[i]):
                 mask = read_mask(samples[i], decoder)
-                mask = mask if mask is None else batch.preprocessing.mark(mask, grey)
-                marks.add(mask, {"error": found.error_map, "memory": found.memory_map})
+                mask = mask if mask is None else batch.preprocessing.mark(mask, grey, is_whole=is_whole)
+                marks.add(mask, maps_of(found))
             percentile = None if result.percentiles is None else float(result.percentiles[i])
             picture = draw(found, score=float(result.scores[i]), percentile=percentile, mask=mask)
             save(picture, folder / names[i])
@@ -115,6 +118,29 @@ def file_names(names: Iterable[str]) -> list[str]:
     return found
 
 
+def maps_of(found: Explanation) -> dict[str, NDArray[np.float32] | None]:
+    """The maps in the frame in which the image was scored, by name."""
+    maps = {"error": found.error_map, "memory": found.memory_map}
+    if found.score_map is not None:
+        maps["score"] = found.score_map.values
+    return {name: one for name, one in maps.items() if one is None or one.shape == found.scored_pixels.shape}
+
+
+def panels_of(found: Explanation) -> list[tuple[np.ndarray, str, tuple[float, float]]]:
+    """The maps over the image, what each shows, and between which values its colours go."""
+    panels = []
+    if (errors := found.error_overlay) is not None:
+        unit = "SD above normal images" if found.is_standardized else "of at most 2"
+        panels.append((errors, f"reconstruction error, {unit}", found.error_range))
+    if found.score_map is not None:
+        title = f"unlike normal images, SD above {found.score_map.normals} normals"
+        panels.append((found.score_map.overlay, title, found.score_map.between))
+    if (distances := found.memory_overlay) is not None:
+        title = f"unlike its {len(found.neighbours)} nearest normal images, 1 - cosine"
+        panels.append((distances, title, found.memory_range))
+    return panels
+
+
 def draw(
     found: Explanation, *, score: float, percentile: float | None, mask: NDArray[np.bool_] | None = None
 ) -> Image.Image:
@@ -124,25 +150,19 @@ def draw(
         found: in the image.
         score: of it.
         percentile: of the score among validation normals; None without these.
-        mask: what experts marked, (S, S), outlined in all panels; None without.
+        mask: what experts marked in the image as it was scored, (S, S), outlined in that and in its maps; None without.
     """
     rank = "" if percentile is None else f", above {percentile:.0f} % of normal images"
-    unit = "SD above normal images" if found.is_standardized else "of at most 2"
-    panels: list[tuple[np.ndarray, str, tuple[float, float] | None]] = [
-        (found.pixels, f"score {score:.4g}{rank}", None),
-        (found.error_overlay, f"reconstruction error, {unit}", found.error_range),
-    ]
-    if found.memory_overlay is not None:
-        title = f"unlike its {len(found.neighbours)} nearest normal images, 1 - cosine"
-        panels.append((found.memory_overlay, title, found.memory_range))
-    factor = -(-PANEL // len(found.pixels))
-    side = factor * len(found.pixels)
+    panels: list[tuple[np.ndarray, str, tuple[float, float] | None]]
+    panels = [(found.scored_pixels, f"score {score:.4g}{rank}", None), *panels_of(found)]
+    factor = -(-PANEL // len(found.scored_pixels))
+    side = factor * len(found.scored_pixels)
     canvas = Image.new("RGB", (len(panels) * (side + MARGIN) + MARGIN, side + STRIP + 2 * MARGIN), BACKGROUND)
     edges = None if mask is None else Image.fromarray(outline(np.kron(mask, np.ones((factor, factor), bool))))
     for number, (pixels, title, between) in enumerate(panels):
         left = MARGIN + number * (side + MARGIN)
         panel = Image.fromarray(pixels).convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
-        if edges is not None:
+        if edges is not None and len(pixels) == len(found.scored_pixels):
             panel.paste(MARK, mask=edges)
         canvas.paste(panel, (left, MARGIN))
         write_legend(canvas, (left, MARGIN + side), title=title, between=between)

@@ -1,4 +1,4 @@
-"""A checkpoint as one module that needs nothing of this program: from grey images to embeddings and scores."""
+"""A checkpoint as one module that needs nothing of this program: from grey images to scores."""
 
 from __future__ import annotations
 
@@ -7,12 +7,64 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from salad.datasets.augment import to_network
 from salad.datasets.preprocess import Preprocessing
+from salad.local_memory import LocalMemory, pool_cells
+from salad.scores import LOCAL, Inputs, local_features
 from salad.scoring import mean_angle
 
 if TYPE_CHECKING:
     from salad.networks import Network
+    from salad.networks.backbones import Backbone
+    from salad.scores import Standards
+
+PARTS = {"knn", *LOCAL}  # the scores that can be written as one module
+
+
+class LocalDistances(nn.Module):
+    """What `LocalMemory.scores` gives, for all places at once: without a loop, or blocks of images.
+
+    Args:
+        memory: of normal images.
+    """
+
+    rows: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, memory: LocalMemory) -> None:
+        super().__init__()
+        self.grid = memory.grid
+        for name, tensor in memory.state_dict().items():
+            self.register_buffer(name, tensor)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mean distance over all places, (B,), of local features (B, C, H, W)."""
+        queries = ((pool_cells(features, self.grid) - self.mean) / self.std).transpose(0, 1)
+        rows = self.rows.float()
+        nearest = (rows.square().sum(dim=2)[:, None] - 2 * torch.bmm(queries, rows.mT)).argmin(dim=2)
+        index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
+        distances: Tensor = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
+        return distances.mean(dim=0)
+
+
+class Angles(nn.Module):
+    """The score ``knn``.
+
+    Args:
+        rows: memory rows of normal images, (N, D).
+        k: nearest rows behind a score, in 1..N.
+    """
+
+    rows: Tensor
+
+    def __init__(self, rows: Tensor, *, k: int) -> None:
+        super().__init__()
+        self.register_buffer("rows", rows)
+        self.k = k
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Mean angle to the nearest rows, (B,), of unit embeddings (B, D)."""
+        return mean_angle(torch.mm(z, self.rows.T).topk(self.k, dim=1).values)
 
 
 class Portable(nn.Module):
@@ -21,21 +73,47 @@ class Portable(nn.Module):
     Args:
         network: in eval mode.
         rows: memory rows of normal images, (N, D).
-        k: nearest rows behind a score, in 1..N.
+        parts: the scores that are fused, or the only one; of `PARTS`.
+        k: nearest rows behind the part ``knn``, in 1..N.
         preprocessing: of the images.
+        memories: of the local parts.
+        standards: of the parts where they are fused.
+        backbone: for the part ``backbone``.
     """
 
-    rows: Tensor
-
-    def __init__(self, network: Network, rows: Tensor, *, k: int, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        network: Network,
+        rows: Tensor,
+        *,
+        parts: tuple[str, ...],
+        k: int,
+        preprocessing: Preprocessing,
+        memories: dict[str, LocalMemory],
+        standards: Standards | None = None,
+        backbone: Backbone | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("rows", rows)
-        self.k = k
+        self.backbone = backbone
         self.preprocessing = preprocessing
+        self.parts = nn.ModuleDict(
+            {part: LocalDistances(memories[part]) if part in LOCAL else Angles(rows, k=k) for part in parts}
+        )
+        self.standards = standards
 
-    def forward(self, grey: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit embeddings (B, D) and kNN scores (B,) of images (B, 1, S0, S0), uint8, as they are after resizing."""
-        images = to_network(self.preprocessing(grey) / 255)
-        z = self.network.encode(images)
-        return z, mean_angle(torch.mm(z, self.rows.T).topk(self.k, dim=1).values)
+    def forward(self, grey: Tensor) -> tuple[Tensor, ...]:
+        """Scores (B,) of images (B, 1, S0, S0), uint8, as they are after resizing; before them, what ``knn`` is of.
+
+        That is the unit embeddings (B, D), where it is a part of the score.
+        """
+        inputs = Inputs(self.network, grey, self.preprocessing)
+        found = {
+            part: module(local_features(part, inputs, self.backbone) if part in LOCAL else inputs.z)
+            for part, module in self.parts.items()
+        }
+        if self.standards is not None:
+            scores = torch.stack([(found[part] - mean) / std for part, (mean, std) in self.standards.of.items()])
+        else:
+            scores = torch.stack([*found.values()])
+        return (*((inputs.z,) if "knn" in found else ()), scores.mean(dim=0))

@@ -30,7 +30,9 @@ from salad.scores import Inputs, Standards, combine
 from salad.scoring import NEEDS_ROWS
 
 if TYPE_CHECKING:
-    from salad.explain import Explainer, Explanation
+    from salad.explain import Explainer
+    from salad.explanation import Explanation
+    from salad.networks.backbones import Backbone
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +139,11 @@ class Scorer:
         """Of the parts of a fused score; None for other scores."""
         return self._score.standards
 
+    @property
+    def backbone(self) -> Backbone | None:
+        """The frozen network that the score looks through; None where it does not."""
+        return self._score.backbone
+
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
         return type(self), (self.config, self.checkpoint, self.calibration)
 
@@ -193,7 +200,7 @@ class Scorer:
         """Made once: it looks at training and validation images, where they are as they were in training."""
         from salad.explain import make_explainer
 
-        return make_explainer(self.config, self.checkpoint, self.network, self.device)
+        return make_explainer(self.config, self.checkpoint, self.network, self.device, standards=self.standards)
 
     def explain(self, source: Source) -> Explanation:
         """What the model sees in an image.

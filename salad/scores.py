@@ -40,9 +40,24 @@ class Inputs:
         self.preprocessing = preprocessing
 
     @cached_property
+    def params(self) -> Tensor | None:
+        """How the images are framed, (B, 4); None where they are left as they are."""
+        return self.preprocessing.fit(self.grey)
+
+    @cached_property
+    def framed(self) -> Tensor:
+        """What the network sees, (B, 1, S, S), uint8."""
+        return self.preprocessing.view(self.grey, self.params)
+
+    @cached_property
+    def whole(self) -> Tensor:
+        """The same with nothing cut off, as a frozen backbone sees it, (B, 1, S0, S0), uint8."""
+        return self.preprocessing.view(self.grey, self.params, is_whole=True)
+
+    @cached_property
     def images(self) -> Tensor:
         """What the network sees, (B, 3, S, S) in [-1, 1]."""
-        return to_images(self.preprocessing(self.grey))
+        return to_images(self.framed)
 
     @cached_property
     def z(self) -> Tensor:
@@ -58,7 +73,7 @@ class Inputs:
     @cached_property
     def for_backbone(self) -> Tensor:
         """What a frozen backbone sees, with nothing cut off, (B, 3, S0, S0) in [-1, 1]."""
-        return to_images(self.preprocessing.frame(self.grey))
+        return to_images(self.whole)
 
 
 def to_images(grey: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from running import ONE_THREAD, invoke, read_tar, stopped, tiny_unet, train
 from safetensors import safe_open
+from tiny_backbone import tiny_networks
 
 from salad import Detector
 from salad import export as exporting
@@ -102,9 +103,14 @@ def expected(checkpoint: Path, **options: object) -> tuple[np.ndarray, np.ndarra
     return grey, detector.score(films)
 
 
-def infer(path: Path, grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def infer(path: Path, grey: np.ndarray) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return session.run(["embedding", "score"], {"grey": grey})
+    return session.run(None, {"grey": grey})
+
+
+def infer_torch(path: Path, grey: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [found.numpy() for found in torch.export.load(path).module()(torch.from_numpy(grey))]
 
 
 def test_an_onnx_file_gives_the_scores_of_the_checkpoint(run, tmp_path):
@@ -182,6 +188,80 @@ def test_the_other_network_is_exported_too(resnet, tmp_path):
     with torch.no_grad():
         module = torch.export.load(tmp_path / "model.pt2").module()
     assert module(torch.from_numpy(grey))[1].detach().numpy() == pytest.approx(scores, abs=1e-6)
+
+
+LOCAL_SCORES = {
+    "local": ["--score", "local"],
+    "backbone": ["--score", "backbone"],
+    "fused": ["--score", "fused", "--fuse", "local", "--fuse", "backbone", "--fuse", "knn", "--k", 5],
+}
+
+
+# until images differ by more than rounding, which standardised parts of a score enlarge
+LONGER = ["--backbone", "efficientnet_lite0", "--n_epochs", 5, "--lr", 0.01]
+
+
+@pytest.mark.parametrize("name", LOCAL_SCORES)
+def test_a_local_score_is_exported_where_the_model_is_kept_with_it(data, tmp_path, name):
+    xp, embedding = tmp_path / "xp", "embedding (B, 8), " if name == "fused" else ""
+    which = "fused of local, backbone, knn" if name == "fused" else name
+    with tiny_networks():
+        train(xp, data, *LOCAL_SCORES[name], *LONGER, "--crop", 0.8)
+        said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
+        write(xp / "model.tar", "torch", tmp_path / "model.pt2")
+        detector = Detector.load(xp / "model.tar", device="cpu")
+    films = sorted((data / "test").rglob("*.png"))
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    scores = detector.score(films)
+
+    assert f"grey (B, 1, 80, 80) uint8 -> {embedding}score (B,) {which}; differs" in said
+    least = 1e-4 if name == "fused" else 1e-7  # standard deviations, which may be near 0
+    assert np.ptp(scores) > 1e-2
+    for found in (infer(tmp_path / "model.onnx", grey), infer_torch(tmp_path / "model.pt2", grey)):
+        assert len(found) == (2 if embedding else 1)
+        assert found[-1] == pytest.approx(scores, rel=1e-4, abs=least)
+    assert infer(tmp_path / "model.onnx", grey[:1])[-1] == pytest.approx(scores[:1], rel=1e-4, abs=least)
+    facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert facts["score"] == name and facts["threshold"] == str(detector.threshold)
+    assert json.loads(facts["parts"]) == (["local", "backbone", "knn"] if name == "fused" else [name])
+
+
+def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(align, "NUM_STEPS", 2)
+    xp = tmp_path / "xp"
+    options = ["--score", "fused", *LONGER, "--align", "--crop", 0.7]
+    with tiny_networks():
+        train(xp, data, *options, "--normalize", "standardize")
+        write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
+        write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
+        detector = Detector.load(xp / "model.tar", device="cpu")
+    films = sorted((data / "test").rglob("*.png"))
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+
+    (found,) = infer(tmp_path / "model.onnx", grey)
+
+    # of a standard deviation, that of four films; a grey level may be rounded the other way
+    assert found == pytest.approx(detector.score(films), rel=1e-4, abs=5e-3)
+    assert np.ptp(found) > 1
+    had = read_tar(xp / "model.tar")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        for part in ("local", "backbone"):
+            for key in ("rows", "mean", "std"):
+                assert torch.equal(file.get_tensor(f"memory.{part}.{key}"), had["local_memories"][part][key])
+            assert file.get_tensor(f"standards.{part}").tolist() == list(had["standards"][part])
+        assert torch.equal(file.get_tensor("mean_image"), had["mean_image"])
+        assert file.metadata()["score"] == "fused" and file.metadata()["backbone"] == "efficientnet_lite0"
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "safetensors"])
+def test_other_scores_are_refused(run, tmp_path, form):
+    with tiny_unet():
+        Detector.load(run / "model.tar", score="weighted", device="cpu").save(tmp_path / "weighted.tar")
+
+    result = invoke(main, "export", tmp_path / "weighted.tar", "--format", form, "--out", tmp_path / "model")
+
+    assert "its score weighted is made of weighted, but only backbone, knn, local and fused ones" in stopped(result)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_torch_file_needs_nothing_of_this_program(run, tmp_path):

@@ -53,6 +53,19 @@ def test_scores_are_those_of_a_loop():
     assert_close(memory.std, std.float())
 
 
+def test_distances_to_whole_images_and_between_remembered_ones_are_those_of_loops():
+    memory, new = memory_of(maps(20)), maps(4, seed=1)
+    rows = memory.rows.float()
+    queries = ((pool_cells(new, GRID) - memory.mean) / memory.std).transpose(0, 1)
+    to_images = [[sum(math.dist(queries[p, b], rows[p, m]) for p in range(9)) / 9 for m in range(20)] for b in range(4)]
+    own = [[min(math.dist(rows[p, m], rows[p, n]) for n in range(20) if n != m) for p in range(9)] for m in range(20)]
+
+    assert_close(memory.image_distances(new), torch.tensor(to_images))
+    assert (memory.image_distances(new).amin(dim=1) >= memory.scores(new) - 1e-5).all()  # of one for all places
+    assert_close(memory.own_distances(most=100).flatten(1), torch.tensor(own))
+    assert_close(memory.own_distances(most=3).flatten(1), torch.tensor([own[0], own[10], own[19]]))
+
+
 def test_channels_are_standardised_over_images_and_places():
     rows = memory_of(maps(50)).rows.float()
 

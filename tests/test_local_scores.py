@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from ranks import fork_test, fork_train
-from running import CPU, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, tiny_unet, train
+from running import CPU, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
 from test_resume import interrupt_after, same
+from tiny_backbone import TinyBackbone, tiny_networks
 
 from salad import Detector, cli
 from salad.__main__ import main
@@ -28,28 +29,10 @@ SCORES = {
 }
 
 
-class TinyBackbone(torch.nn.Module):
-    """In place of the package's network, which is not installed everywhere."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.register_buffer("kernels", torch.randn(6, 3, 16, 16, generator=generator) / 10)
-
-    def local_features(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.conv2d(images, self.kernels, stride=16).relu()
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _tiny():
-    num_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with tiny_unet(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("salad.networks.efficientnet_lite0.load_efficientnet_lite0", TinyBackbone)
-        patch.setattr(backbones, "check_backbone", lambda name: None)
-        patch.setattr("salad.training.check_backbone", lambda name: None)
+    with tiny_networks():
         yield
-    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture(scope="module")

@@ -307,6 +307,8 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         bank=MemoryBank(5000, 8, temperature=0.1, momentum=0.5),
         row_labels=None,
         training={},
+        reconstructs=True,
+        embeds=True,
     )
     config = Config(
         dataset_name="CXR_author", net_name="unet", xp_path=tmp_path, data_path=tmp_path, n_jobs_dataloader=2

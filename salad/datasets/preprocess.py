@@ -32,31 +32,51 @@ class Preprocessing:
 
     def __call__(self, grey: Tensor) -> Tensor:
         """What a network sees of decoded images (B, 1, S0, S0), uint8: (B, 1, S, S), uint8, S = S0 - 2 * margin."""
-        return normalize(self._window(grey, of=grey, margin=self.margin), self.kind)
+        return self.view(grey, self.fit(grey))
 
     def frame(self, grey: Tensor) -> Tensor:
         """The same with nothing cut off: (B, 1, S0, S0), uint8."""
-        return normalize(self._window(grey, of=grey, margin=0), self.kind)
+        return self.view(grey, self.fit(grey), is_whole=True)
 
-    def mark(self, mask: NDArray[np.bool_], grey: Tensor) -> NDArray[np.bool_]:
+    def fit(self, grey: Tensor) -> Tensor | None:
+        """How decoded images (B, 1, S0, S0), uint8, have to be framed, (B, 4); None where they are left as they are."""
+        if self.mean_image is None:
+            return None
+        return fit_to(self.mean_image.to(grey.device, non_blocking=True), grey)
+
+    def view(self, grey: Tensor, params: Tensor | None, *, is_whole: bool = False) -> Tensor:
+        """Decoded images (B, 1, S0, S0), uint8, in a framing.
+
+        Args:
+            grey: the images.
+            params: of `fit`.
+            is_whole: whether nothing is cut off.
+
+        Returns:
+            (B, 1, S, S), uint8, or as large as they were.
+        """
+        return normalize(self._window(grey, params, margin=0 if is_whole else self.margin), self.kind)
+
+    def mark(self, mask: NDArray[np.bool_], grey: Tensor, *, is_whole: bool = False) -> NDArray[np.bool_]:
         """What was marked in an image, in what a network sees of it.
 
         Args:
             mask: (S0, S0).
             grey: the decoded image, (1, S0, S0), uint8.
+            is_whole: whether nothing is cut off.
 
         Returns:
-            (S, S).
+            (S, S), or as large as it was.
         """
         levels = torch.from_numpy(mask.astype(np.uint8) * 255)[None, None].to(grey.device)
-        found: NDArray[np.uint8] = self._window(levels, of=grey[None], margin=self.margin)[0, 0].cpu().numpy()
+        window = self._window(levels, self.fit(grey[None]), margin=0 if is_whole else self.margin)
+        found: NDArray[np.uint8] = window[0, 0].cpu().numpy()
         marked: NDArray[np.bool_] = found >= 128
         return marked if marked.any() else found > 0  # as `read_mask` does
 
-    def _window(self, pixels: Tensor, *, of: Tensor, margin: int) -> Tensor:
-        """The part of `pixels` (B, 1, S0, S0), uint8, that shows what is to be seen of the images `of`."""
-        if self.mean_image is None:
+    def _window(self, pixels: Tensor, params: Tensor | None, *, margin: int) -> Tensor:
+        """The part of `pixels` (B, 1, S0, S0), uint8, that is left in a framing."""
+        if params is None:
             inner = slice(margin, pixels.shape[-1] - margin)
             return pixels[:, :, inner, inner]
-        params = fit_to(self.mean_image.to(of.device, non_blocking=True), of)
         return reframe(pixels.float(), params, margin=margin).round().to(torch.uint8)

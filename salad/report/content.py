@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from salad.config import Config
 from salad.datasets.sample import Sample, printable
 from salad.report import curves
-from salad.report.details import Detail
-from salad.report.history import History
+from salad.report.details import HEATS, Detail
+from salad.report.history import TITLES, History
 from salad.report.plane import Plane
 from salad.result import Result
 from salad.summary import Summary
@@ -74,14 +73,14 @@ def curve_data(result: Result, *, seed: int) -> dict[str, Any] | None:
     }
 
 
-def history_data(history: History | None, *, scored_epoch: int | None) -> dict[str, Any] | None:
-    """The course of the training, and the epoch whose model was scored."""
+def history_data(history: History | None, *, scored_epoch: int | None, embeds: bool) -> dict[str, Any] | None:
+    """The course of the training, without embeddings that no loss has trained, and the epoch that was scored."""
     if history is None:
         return None
     return {
         "epochs": history.epochs,
         "rounds": history.rounds,
-        "series": history.series,
+        "series": {title: one for title, one in history.series.items() if embeds or title != TITLES["spread"]},
         "scored": scored_epoch,
     }
 
@@ -122,13 +121,13 @@ def detail_data(details: Sequence[Detail]) -> tuple[list[dict[str, Any]], list[s
     pictures: dict[str, str] = {}
     shown = []
     for detail in details:
-        for name, _, picture in detail.neighbours:
+        for name, _far, picture in detail.neighbours:
             if picture is not None:
                 pictures.setdefault(name, picture)
         order = list(pictures)
         neighbours = [
-            {"name": shown_name(name), "angle": angle, "picture": order.index(name) if name in pictures else None}
-            for name, angle, _ in detail.neighbours
+            {"name": shown_name(name), "far": far, "picture": order.index(name) if name in pictures else None}
+            for name, far, _picture in detail.neighbours
         ]
         shown.append({"pictures": detail.pictures, "neighbours": neighbours})
     return shown, list(pictures.values())
@@ -142,23 +141,9 @@ def without_card_pictures(item: dict[str, Any]) -> dict[str, Any]:
     return {**item, "pictures": {name: one for name, one in item["pictures"].items() if name not in on_card}}
 
 
-def heat_kind(pictures: dict[str, str]) -> str:
-    """Which of the two maps a card shows."""
-    return "memory" if "memory" in pictures else "error"
-
-
-def words(config: Config, *, details: Sequence[Detail], k: int | None) -> dict[str, str]:
-    """Sentences of the detail view."""
-    angle = "Angles between embeddings, as shares of π: 0 is the same direction, 0.5 unrelated."
-    if config.score == "knn":
-        angle += f" The score is the mean angle to the {k} nearest memory rows."
-    scales = details[0].scales if details else {}
-    return {
-        "angle": angle,
-        "error": f"Reconstruction error; {scales.get('error', '')}",
-        "memory": f"Unlike the nearest normal images, place by place; {scales.get('memory', '')}",
-        "no_neighbours": "No explanation: the model's maps and neighbours could not be made; the log says why.",
-    }
+def heat_kind(pictures: dict[str, str]) -> str | None:
+    """Which of the maps a card shows."""
+    return next((kind for kind in HEATS if kind in pictures), None)
 
 
 def map_caption(plane: Plane, *, num_images: int) -> str:
@@ -166,19 +151,6 @@ def map_caption(plane: Plane, *, num_images: int) -> str:
     drawn = f"{len(plane.z):,} test images" + (f", drawn from {num_images:,}" if len(plane.z) < num_images else "")
     rows = f", with {len(plane.rows):,} memory rows of normal training images in grey" if len(plane.rows) else ""
     return f"The two principal axes of {drawn}{rows}. Round: normal; triangles: abnormal; large: in the gallery."
-
-
-def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) -> str:
-    """How its images were picked, and what the cards show."""
-    how = (
-        f"{num_cases} of {num_images:,} images: both ends of the scores, and the worst mistakes of the threshold "
-        "that the slider starts at."
-    )
-    if not details:
-        return how
-    memory = "where its local features are unlike those of the nearest normal images"
-    which = memory if "memory" in details[0].pictures else "where the reconstruction errs"
-    return f"{how} Right of each image: {which}. A click opens its details."
 
 
 def _rounded(values: np.ndarray) -> list[Any]:

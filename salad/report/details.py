@@ -13,10 +13,12 @@ from salad.report.pictures import data_uri, read_pixels, smaller
 
 if TYPE_CHECKING:
     from salad.datasets.sample import Images
-    from salad.explain import Explainer, Explanation
+    from salad.explain import Explainer
+    from salad.explanation import Explanation, Neighbour
 
 MAX_SIDE = 224  # of a picture, in pixels
 NEIGHBOUR_SIDE = 96
+HEATS = ("score", "memory", "error")  # the maps, the one that tells most first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +26,17 @@ class Detail:
     """What explains the score of one image.
 
     Attributes:
-        input: the image as the network sees it, (T, T) uint8, T at most `MAX_SIDE`.
-        heat: the map over it that tells most, (T, T, 3) uint8: of the memory, or else of the error.
-        pictures: ``input``, ``recon``, ``error`` and, where there is one, ``memory``, as data URIs.
-        neighbours: name, angle as a fraction of pi, and picture or None, of the nearest normal images.
+        input: the image in the frame in which it was scored, (T, T) uint8, T at most `MAX_SIDE`.
+        heat: the map over it that tells most, (T, T, 3) uint8, the first of `HEATS` that there is; None without one.
+        pictures: ``input`` and, where there are such, ``recon``, ``error``, ``score`` and ``memory``, as data URIs.
+        neighbours: name, how far it is, and picture or None, of the nearest normal images.
         scales: what the colours of each map begin and end at; the same for all images.
     """
 
     input: np.ndarray
-    heat: np.ndarray
+    heat: np.ndarray | None
     pictures: dict[str, str]
-    neighbours: list[tuple[str, float, str | None]]
+    neighbours: list[tuple[str, str, str | None]]
     scales: dict[str, str]
 
 
@@ -52,28 +54,34 @@ def explain_cases(
 
 
 def _detail(found: Explanation) -> Detail:
-    error, memory = found.error_overlay, found.memory_overlay
+    score = found.score_map
+    every: dict[str, np.ndarray | None] = {
+        "input": found.scored_pixels,
+        "recon": found.recon,
+        "error": found.error_overlay,
+        "score": None if score is None else score.overlay,
+        "memory": found.memory_overlay,
+    }
+    pictures = {name: pixels for name, pixels in every.items() if pixels is not None}
+    heat = next((pictures[name] for name in HEATS if name in pictures), None)
     unit = "standard deviations above validation normals" if found.is_standardized else "of 2, black for white"
-    pictures = {"input": found.pixels, "recon": found.recon, "error": error}
-    if memory is not None:
-        pictures["memory"] = memory
+    scales = {"error": _scale(found.error_range, unit), "memory": _scale(found.memory_range, "of one minus a cosine")}
+    if score is not None:
+        scales["score"] = _scale(score.between, f"standard deviations above {score.normals} normals")
     return Detail(
-        input=smaller(found.pixels, most=MAX_SIDE),
-        heat=smaller(error if memory is None else memory, most=MAX_SIDE),
+        input=smaller(found.scored_pixels, most=MAX_SIDE),
+        heat=None if heat is None else smaller(heat, most=MAX_SIDE),
         pictures={name: data_uri(pixels, most=MAX_SIDE) for name, pixels in pictures.items()},
         neighbours=[
-            (
-                printable(one.name),
-                one.angle,
-                None if one.pixels is None else data_uri(one.pixels, most=NEIGHBOUR_SIDE),
-            )
+            (printable(one.name), _far(one), None if one.pixels is None else data_uri(one.pixels, most=NEIGHBOUR_SIDE))
             for one in found.neighbours
         ],
-        scales={
-            "error": _scale(found.error_range, unit),
-            "memory": _scale(found.memory_range, "of one minus a cosine"),
-        },
+        scales=scales,
     )
+
+
+def _far(one: Neighbour) -> str:
+    return f"{one.distance:.4g}" if one.angle is None else f"{one.angle:.4f} π"
 
 
 def _scale(ends: tuple[float, float], unit: str) -> str:

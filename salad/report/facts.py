@@ -14,6 +14,7 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.result import Result
 from salad.run_folder import CONFIG_FILE
+from salad.scores import LOCAL
 
 
 def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tuple[str, str]]:
@@ -21,14 +22,16 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     split, training = result.split, checkpoint.training
     num_images = len(split.samples)
     score = f"{config.score} of {', '.join(result.parts)}" if result.parts else config.score
-    score += "" if result.k is None else f", k = {result.k}"
+    score += "" if result.k is None else f", k = {result.k}; {len(checkpoint.bank.rows):,} memory rows"
+    score += "" if LOCAL.isdisjoint(config.parts) else f", {config.local_grid} x {config.local_grid} places"
+    size = f"{config.image_size} x {config.image_size} px"
     facts = [
         ("Data set", f"{config.dataset_name}, {config.data_path}"),
         ("Test images", f"{num_images:,}: {split}" + (f"; {len(split.skipped)} skipped" if split.skipped else "")),
         ("Checkpoint", str(checkpoint.path)),
-        ("Network", f"{config.net_name}, {config.image_size} x {config.image_size} px, embeddings of {config.rep_dim}"),
+        ("Network", f"{config.net_name}, {size}" + (f", embeddings of {config.rep_dim}" if checkpoint.embeds else "")),
         ("Grey levels", f"{config.normalize}, {config.resize}{_framing(config)}"),
-        ("Score", f"{score}; {len(checkpoint.bank.rows):,} memory rows"),
+        ("Score", score),
         ("Seed", str(config.seed)),
         ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
         ("Versions", f"salad {salad.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),

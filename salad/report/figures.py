@@ -118,7 +118,8 @@ def _gallery(result: Result, cases: dict[int, tuple[str, ...]], details: Sequenc
         for column, (place, one) in enumerate(zip(places, pictures, strict=True)):
             left = column * step
             sheet[:side, left : left + side] = one.input[..., None]
-            sheet[step : step + side, left : left + side] = one.heat
+            if one.heat is not None:
+                sheet[step : step + side, left : left + side] = one.heat
             axes.text(left + side / 2, -side / 20, f"{result.scores[place]:.4g}", ha="center", fontsize=7)
         axes.imshow(sheet)
         axes.set_title(GROUPS[name], loc="left", fontsize=9, pad=12)

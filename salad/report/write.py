@@ -16,7 +16,7 @@ from salad.errors import InputError, StorageError
 from salad.prepare import make_preprocessing
 from salad.report import content, curves
 from salad.report.cases import GROUPS, choose_cases, draw_others
-from salad.report.details import Detail, explain_cases
+from salad.report.details import HEATS, Detail, explain_cases
 from salad.report.facts import run_facts, training_command
 from salad.report.figures import write_figures
 from salad.report.history import read_history
@@ -24,6 +24,7 @@ from salad.report.page import render
 from salad.report.pictures import thumbnails
 from salad.report.plane import Plane, principal_plane
 from salad.report.verdicts import judge, metric_rows, tiles
+from salad.report.words import gallery_note, untrained_note, words
 from salad.run_folder import FIGURES_FOLDER, REPORT_FILE, RunFolder
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from salad.config import Config
     from salad.datasets.sample import Images
     from salad.result import Result
+    from salad.scores import Standards
     from salad.summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ def write_report(
     assert images is not None, "they have been scored"
     threshold, note = content.start_threshold(result, summary)
     cases = choose_cases(result.labels, result.scores, threshold=threshold)
-    details = explain(config, checkpoint, images, list(cases))
+    details = explain(config, checkpoint, images, list(cases), standards=result.standards)
     page = make_page(
         result,
         summary,
@@ -96,7 +98,9 @@ def write_report(
     logger.info("report: %s", path)
 
 
-def explain(config: Config, checkpoint: Checkpoint, images: Images, places: Sequence[int]) -> list[Detail]:
+def explain(
+    config: Config, checkpoint: Checkpoint, images: Images, places: Sequence[int], *, standards: Standards | None
+) -> list[Detail]:
     """A detail of each place; none at all where nothing can explain them, which is said."""
     from salad.device import choose_device
     from salad.explain import make_explainer
@@ -106,7 +110,7 @@ def explain(config: Config, checkpoint: Checkpoint, images: Images, places: Sequ
     network = start_network(dataclasses.replace(config, compile=False), checkpoint, device)  # a few batches only
     size = {"batch_size": config.batch_size, "num_threads": config.n_jobs_dataloader}
     try:
-        explainer = make_explainer(config, checkpoint, network, device)
+        explainer = make_explainer(config, checkpoint, network, device, standards=standards)
         return list(explain_cases(explainer, images, places, **size))
     except InputError as error:
         logger.warning("the report goes without explanations: %s", error)
@@ -141,7 +145,8 @@ def make_page(
         folder: where metrics.jsonl may lie besides the folder of the checkpoint.
     """
     assert result.split.images is not None, "write_report asks"
-    places = draw_others(len(result.scores), known=list(cases), most=MAX_POINTS, seed=config.seed)
+    most = MAX_POINTS if checkpoint.embeds else 0  # besides the gallery, only the map shows images
+    places = draw_others(len(result.scores), known=list(cases), most=most, seed=config.seed)
     thumbs = thumbnails(
         result.split.images,
         places,
@@ -152,7 +157,7 @@ def make_page(
     items = content.item_data(result, places, thumbs=thumbs, cases=cases)
     shown, neighbour_pictures = content.detail_data(details)
     cards = [{**item, **detail} for item, detail in zip(items, shown, strict=False)] or items[: len(cases)]
-    plane = _plane(result, checkpoint, places, seed=config.seed)
+    plane = _plane(result, checkpoint, places, seed=config.seed) if checkpoint.embeds else None
     history = read_history([checkpoint.path.parent, folder.path])
     of_curves = content.curve_data(result, seed=config.seed)
     data = {
@@ -160,9 +165,11 @@ def make_page(
         "pictures": neighbour_pictures,
         "threshold": content.threshold_data(result, start=threshold),
         "curves": of_curves,
-        "history": content.history_data(history, scored_epoch=checkpoint.training.get("epoch")),
-        "map": content.map_data(plane),
-        "words": content.words(config, details=details, k=result.k),
+        "history": content.history_data(
+            history, scored_epoch=checkpoint.training.get("epoch"), embeds=checkpoint.embeds
+        ),
+        "map": plane and content.map_data(plane),
+        "words": words(config, checkpoint, details=details, k=result.k),
     }
     return render(
         title=printable(f"{config.data_path.name or config.dataset_name}, scored by {config.net_name}"),
@@ -176,11 +183,13 @@ def make_page(
         seed=config.seed,
         has_history=history is not None,
         history_source=history and printable(history.source),
-        map_caption=content.map_caption(plane, num_images=len(result.scores)),
+        map_caption=plane and content.map_caption(plane, num_images=len(result.scores)),
         rep_dim=config.rep_dim,
         groups=GROUPS,
         findings=sorted({name for item in cards for name in item["findings"]}),
-        gallery_note=content.gallery_note(len(cases), num_images=len(result.scores), details=details),
+        untrained_note=untrained_note(checkpoint),
+        heats=HEATS,
+        gallery_note=gallery_note(len(cases), num_images=len(result.scores), details=details),
         cards=cards,
         facts=[(name, printable(value)) for name, value in run_facts(result, config, checkpoint)],
         command=printable(command),

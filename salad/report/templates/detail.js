@@ -1,6 +1,6 @@
 // The dialog with everything about one image.
 const dialog = byId("detail");
-const titles = { input: "Image, as the network sees it", recon: "Reconstruction", error: data.words.error, memory: data.words.memory };
+const titles = data.words.titles;
 let sequence = [], current = 0;
 
 // Pictures that stand in a card already are not in the data again.
@@ -17,10 +17,10 @@ function view(title, source, name, hasScale = false) {
 
 function neighbourList(item) {
   const list = element("ol", { className: "neighbours" });
-  for (const { name, angle, picture } of item.neighbours) {
+  for (const { name, far, picture } of item.neighbours) {
     const entry = element("li", {});
     if (picture !== null) entry.append(element("img", { src: data.pictures[picture], alt: "" }));
-    entry.append(element("p", {}, element("b", { textContent: `${angle.toFixed(4)} π` }), element("br"), name));
+    entry.append(element("p", {}, element("b", { textContent: far }), element("br"), name));
     list.append(entry);
   }
   return list;
@@ -35,12 +35,12 @@ function showDetail() {
   if (item.percentile !== null) facts.push(`percentile ${item.percentile} of validation normals`);
   const body = [element("p", {}, element("span", { className: `mark ${className(item.label)}` }), [...facts, ...item.facts, ...item.findings].join(" · "))];
   const views = element("div", { className: "views" });
-  for (const kind of Object.keys(titles)) if (pictures[kind]) views.append(view(titles[kind], pictures[kind], item.name, kind === "error" || kind === "memory"));
+  for (const kind of Object.keys(titles)) if (pictures[kind]) views.append(view(titles[kind], pictures[kind], item.name, kind !== "input" && kind !== "recon"));
   if (!views.children.length) views.append(view("Image, small", item.thumb, item.name));
   body.push(views);
   if (item.neighbours?.length) {
     body.push(element("h3", { textContent: "It looks most like these normal training images" }), neighbourList(item));
-    body.push(element("p", { className: "caption", textContent: data.words.angle }));
+    body.push(element("p", { className: "caption", textContent: data.words.far }));
   } else {
     body.push(element("p", { className: "caption", textContent: item.groups.length ? data.words.no_neighbours : "Only the images of the gallery are explained: this one is not among them." }));
   }

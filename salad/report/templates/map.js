@@ -4,10 +4,6 @@ const withRows = byId("with-rows");
 let chosen = -1, marks = [], places = [];
 
 const span = (points, i) => Math.max(...points.map((one) => one[i])) - Math.min(...points.map((one) => one[i]));
-// Where the rows lie so far off that the test images would be a blot, they are left out at first.
-const everyPoint = [...data.map.items, ...data.map.rows];
-withRows.checked = [0, 1].every((i) => span(data.map.items, i) > 0.3 * span(everyPoint, i));
-withRows.parentNode.hidden = data.map.rows.length === 0;
 
 function drawPlane() {
   const rows = withRows.checked ? data.map.rows : [];
@@ -68,19 +64,25 @@ function neighbour([dx, dy]) {
 }
 
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-plane.addEventListener("pointerover", (event) => { if (itemAt(event) >= 0) choose(itemAt(event)); });
-plane.addEventListener("pointerleave", () => choose(-1));
-plane.addEventListener("click", (event) => { if (itemAt(event) >= 0) openDetail(itemAt(event), byScore()); });
-plane.addEventListener("keydown", (event) => {
-  if (arrows[event.key]) {
-    choose(neighbour(arrows[event.key]));
-    byId("plane-said").textContent = tip.textContent;
-  } else if (event.key === "Enter" && chosen >= 0) {
-    openDetail(chosen, byScore());
-  } else {
-    return;
-  }
-  event.preventDefault();
-});
-withRows.addEventListener("change", drawPlane);
-keepDrawn(plane, drawPlane);
+if (data.map) { // no loss may have trained the embeddings
+  // Where the rows lie so far off that the test images would be a blot, they are left out at first.
+  const everyPoint = [...data.map.items, ...data.map.rows];
+  withRows.checked = [0, 1].every((i) => span(data.map.items, i) > 0.3 * span(everyPoint, i));
+  withRows.parentNode.hidden = data.map.rows.length === 0;
+  plane.addEventListener("pointerover", (event) => { if (itemAt(event) >= 0) choose(itemAt(event)); });
+  plane.addEventListener("pointerleave", () => choose(-1));
+  plane.addEventListener("click", (event) => { if (itemAt(event) >= 0) openDetail(itemAt(event), byScore()); });
+  plane.addEventListener("keydown", (event) => {
+    if (arrows[event.key]) {
+      choose(neighbour(arrows[event.key]));
+      byId("plane-said").textContent = tip.textContent;
+    } else if (event.key === "Enter" && chosen >= 0) {
+      openDetail(chosen, byScore());
+    } else {
+      return;
+    }
+    event.preventDefault();
+  });
+  withRows.addEventListener("change", drawPlane);
+  keepDrawn(plane, drawPlane);
+}

@@ -1,0 +1,36 @@
+"""A frozen network of a few channels, in place of one that is not installed everywhere."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from running import tiny_unet
+
+from salad.networks import backbones
+
+
+class TinyBackbone(torch.nn.Module):
+    """One convolution, with the same weights each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.register_buffer("kernels", torch.randn(6, 3, 16, 16, generator=generator) / 10)
+
+    def local_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Maps (B, 6, S/16, S/16) of images (B, 3, S, S)."""
+        return torch.nn.functional.conv2d(images, self.kernels, stride=16).relu()
+
+
+@contextmanager
+def tiny_networks() -> Iterator[None]:
+    """Both networks are tiny, and run on one thread."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with tiny_unet(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("salad.networks.efficientnet_lite0.load_efficientnet_lite0", TinyBackbone)
+        patch.setattr(backbones, "check_backbone", lambda name: None)
+        patch.setattr("salad.training.check_backbone", lambda name: None)
+        yield
+    torch.set_num_threads(num_threads)
