@@ -22,6 +22,7 @@ from salad.errors import InputError
 from salad.evaluate import find_row_labels
 from salad.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
 from salad.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
+from salad.local_memory import LocalMaps
 from salad.local_views import LocalViews, find_views
 from salad.prepare import make_loader, make_preprocessing, scan_images
 from salad.scores import Inputs, Standards, to_images
@@ -50,7 +51,7 @@ class Seen(NamedTuple):
     distances: Tensor | None  # of the memory map
     near: Near
     normal: dict[int, np.ndarray]  # pixels by place
-    features: dict[str, Tensor]  # of the local parts of a score
+    features: dict[str, LocalMaps]  # of the local parts of a score
     at_places: dict[str, Tensor]  # their distances, (B, G, G)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,56 +12,81 @@ from torch import Tensor
 
 BLOCK = 2**24  # distances that are held at a time
 EXACT = "donot_use_mm_for_euclid_dist"  # for distances that are shown
-LEAST_STD = 0.01  # of a channel, in means over channels: one that hardly varies must not outweigh all others
-LEAST_SHARE = 1e-6  # of it in the largest mean: less is rounding
+SHRINKAGE = 0.3  # added to variances before whitening, in their mean: directions that hardly vary are mostly noise
+LEAST_SHARE = 1e-6  # of a standard deviation in the largest mean: less is rounding
+LEAST_SEEN = 1e-6  # of a place: one of which nothing is seen counts as little, and not as 0 / 0
 
 
-def pool_cells(features: Tensor, grid: int) -> Tensor:
+class LocalMaps(NamedTuple):
+    """Local features of images, and where there is something to see.
+
+    Attributes:
+        features: (B, C, H, W).
+        seen: 1 where a pixel shows the image and 0 where it repeats its border, (B, 1, S, S); None where all show it.
+    """
+
+    features: Tensor
+    seen: Tensor | None = None
+
+
+class Cells(NamedTuple):
     """Local features averaged over the cells of a coarse grid.
 
-    Args:
-        features: (B, C, H, W); with fewer than `grid` rows or columns, cells share some.
-        grid: G, cells along a side.
-
-    Returns:
-        (B, G * G, C), float32.
+    Attributes:
+        features: over what there is to see, (B, G * G, C), float32.
+        seen: how much that is, (B, G * G), in (0, 1].
     """
-    return F.adaptive_avg_pool2d(features.float(), grid).flatten(2).mT
+
+    features: Tensor
+    seen: Tensor
+
+
+def pool_cells(maps: LocalMaps, grid: int) -> Cells:
+    """Average over G x G cells; of maps with fewer rows or columns, cells share some."""
+    features = maps.features.float()
+    if maps.seen is None:
+        cells = F.adaptive_avg_pool2d(features, grid).flatten(2).mT
+        return Cells(cells, torch.ones_like(cells[:, :, 0]))
+    seen = F.adaptive_avg_pool2d(maps.seen, (features.shape[-2], features.shape[-1])).clamp(min=LEAST_SEEN)
+    share = F.adaptive_avg_pool2d(seen, grid)
+    return Cells((F.adaptive_avg_pool2d(features * seen, grid) / share).flatten(2).mT, share.flatten(1))
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalMemory:
     """For each place of a coarse grid, what normal images look like there.
 
-    Features are averaged over the cells of the grid and each channel is standardised with its mean and standard
-    deviation over normal images and places (Defard et al., PaDiM, ICPR 2020, and Roth et al., PatchCore, CVPR 2022,
-    keep places apart, or rows without places, in their own ways).
+    Features are averaged over the cells of the grid and whitened: distances are Mahalanobis distances, by the
+    covariance of normal images about the mean of their place, which all places share (Defard et al., PaDiM, ICPR 2020,
+    and Roth et al., PatchCore, CVPR 2022, keep places apart, or rows without places, in their own ways).
 
     Attributes:
         rows: (G * G, M, C), float16.
-        mean: of each channel, (C,), float32.
-        std: its standard deviation, (C,), float32.
+        mean: of each place, (G * G, C), float32.
+        whitening: symmetric, (C, C), float32.
     """
 
     rows: Tensor
     mean: Tensor
-    std: Tensor
+    whitening: Tensor
 
     @classmethod
     def build(cls, cells: Tensor, *, max_rows: int) -> LocalMemory:
         """From the cells of normal images.
 
         Args:
-            cells: of `pool_cells`, (N, G * G, C); standardised in place.
+            cells: features of `pool_cells`, (N, G * G, C); centred in place.
             max_rows: M at most; of more images, those are kept at each place that cover all of them best.
         """
-        std, mean = torch.std_mean(cells, dim=(0, 1), correction=0)
-        least = max(LEAST_STD * float(std.mean()), LEAST_SHARE * float(mean.abs().max()), torch.finfo(std.dtype).tiny)
-        std = std.clamp(min=least)
-        rows = cells.sub_(mean).div_(std).half().transpose(0, 1)
+        mean = cells.mean(dim=0)
+        rounding = (LEAST_SHARE * float(mean.abs().max())) ** 2
+        places = cells.sub_(mean).transpose(0, 1)
+        covariance = torch.stack([place.T @ place for place in places]).sum(dim=0) / cells[:, :, 0].numel()
+        whitening = whiten(covariance, least=rounding)
+        rows = torch.stack([(place @ whitening).half() for place in places])
         if rows.shape[1] > max_rows:
             rows = torch.stack([place[choose_cover(place.float(), max_rows)] for place in rows])
-        return cls(rows=rows.contiguous(), mean=mean, std=std)
+        return cls(rows=rows, mean=mean, whitening=whitening)
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> LocalMemory:
@@ -69,11 +95,11 @@ class LocalMemory:
         Raises:
             ValueError: its tensors do not fit each other.
         """
-        rows, mean, std = state["rows"], state["mean"], state["std"]
-        shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == std.shape == rows.shape[2:]
-        if not shapes or math.isqrt(len(rows)) ** 2 != len(rows):
+        rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
+        shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
+        if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a local memory whose shapes fit each other")
-        return cls(rows=rows, mean=mean, std=std)
+        return cls(rows=rows, mean=mean, whitening=whitening)
 
     @property
     def grid(self) -> int:
@@ -83,40 +109,39 @@ class LocalMemory:
     @property
     def num_bytes(self) -> int:
         """Bytes that it takes."""
-        return sum(one.numel() * one.element_size() for one in (self.rows, self.mean, self.std))
+        return sum(one.numel() * one.element_size() for one in (self.rows, self.mean, self.whitening))
 
     @torch.no_grad()
-    def distances(self, features: Tensor) -> Tensor:
-        """Of each place of each image, the distance to the nearest normal image there.
+    def distances(self, maps: LocalMaps) -> Tensor:
+        """Of each place of each image, the distance to the nearest normal image there, (B, G, G), at least 0."""
+        return self._distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
-        Args:
-            features: (B, C, H, W).
+    def scores(self, maps: LocalMaps) -> Tensor:
+        """Mean distance over all places, by how much of each is seen, (B,); larger is more anomalous."""
+        cells = self._whitened(maps)
+        return weigh(self._distances(cells.features), cells.seen)
 
-        Returns:
-            (B, G, G), at least 0.
-        """
-        queries = self._standardized(features)
+    @torch.no_grad()
+    def _distances(self, queries: Tensor) -> Tensor:
+        """(B, G * G, C) to (B, G * G)."""
         size = max(1, BLOCK // self.rows.shape[1])
         found = []
         for place, half in zip(queries.transpose(0, 1), self.rows, strict=True):
             rows = half.float()
             nearest = torch.cat([torch.cdist(part, rows).argmin(dim=1) for part in place.split(size)])
             found.append((place - rows[nearest]).norm(dim=1))  # cdist itself is off by much where they are the same
-        return torch.stack(found, dim=1).view(-1, self.grid, self.grid)
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Mean distance over all places, (B,); larger is more anomalous."""
-        return self.distances(features).mean(dim=(1, 2))
+        return torch.stack(found, dim=1)
 
     @torch.no_grad()
-    def image_distances(self, features: Tensor) -> Tensor:
-        """Mean distance over all places to each normal image, (B, M): the score, were that one the only normal image.
+    def image_distances(self, maps: LocalMaps) -> Tensor:
+        """The score of each image, were one normal image the only one, for all M of these, (B, M).
 
         Where there were more images than rows, the rows at a place are of other images than those at the next.
         """
-        pairs = zip(self._standardized(features).transpose(0, 1), self.rows, strict=True)
+        cells = self._whitened(maps)
+        pairs = zip(cells.features.transpose(0, 1), self.rows, strict=True)
         distances = [torch.cdist(place, half.float(), compute_mode=EXACT) for place, half in pairs]
-        return torch.stack(distances).mean(dim=0)
+        return weigh(torch.stack(distances, dim=2), cells.seen[:, None])
 
     @torch.no_grad()
     def own_distances(self, *, most: int) -> Tensor:
@@ -136,21 +161,44 @@ class LocalMemory:
             found.append(distances.scatter(1, some[:, None], torch.inf).amin(dim=1))
         return torch.stack(found, dim=1).view(-1, self.grid, self.grid)
 
-    def _standardized(self, features: Tensor) -> Tensor:
-        return (pool_cells(features, self.grid) - self.mean) / self.std
+    def _whitened(self, maps: LocalMaps) -> Cells:
+        cells = pool_cells(maps, self.grid)
+        return Cells((cells.features - self.mean) @ self.whitening, cells.seen)
 
     @staticmethod
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
         """Bytes that one takes, before it is built."""
-        return 2 * grid**2 * min(num_images, max_rows) * num_channels + 8 * num_channels
+        return (2 * grid**2 * min(num_images, max_rows) + 4 * grid**2 + 4 * num_channels) * num_channels
 
     def to(self, device: torch.device) -> LocalMemory:
         """The same memory on a device."""
-        return LocalMemory(rows=self.rows.to(device), mean=self.mean.to(device), std=self.std.to(device))
+        return LocalMemory(**{name: one.to(device) for name, one in self.state_dict().items()})
 
     def state_dict(self) -> dict[str, Tensor]:
         """As a checkpoint keeps it."""
-        return {"rows": self.rows, "mean": self.mean, "std": self.std}
+        return {"rows": self.rows, "mean": self.mean, "whitening": self.whitening}
+
+
+def weigh(distances: Tensor, seen: Tensor) -> Tensor:
+    """The mean of distances (..., G * G) by how much of each place is seen, (..., G * G): (...)."""
+    return (distances * seen).sum(dim=-1) / seen.sum(dim=-1)
+
+
+def whiten(covariance: Tensor, *, least: float) -> Tensor:
+    """The symmetric matrix that makes variances about 1 and covariances 0, with shrinkage.
+
+    Args:
+        covariance: (C, C).
+        least: a variance that is rounding.
+
+    Returns:
+        (C, C), of the same type.
+    """
+    variances, directions = torch.linalg.eigh(covariance.double())
+    floor = max(SHRINKAGE * float(variances.mean()), least, torch.finfo(covariance.dtype).tiny)
+    scales = (variances.clamp(min=0) + floor).rsqrt()
+    whitening: Tensor = (directions * scales) @ directions.T
+    return whitening.to(covariance.dtype)
 
 
 def choose_cover(rows: Tensor, count: int) -> Tensor:

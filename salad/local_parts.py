@@ -19,7 +19,7 @@ from salad.local_memory import LocalMemory, pool_cells
 from salad.networks.backbones import Backbone, load_backbone
 from salad.options import value_from_json
 from salad.prepare import make_loader
-from salad.scores import LOCAL, Inputs, local_features
+from salad.scores import LOCAL, Inputs, local_maps
 from salad.training_images import find_training_images
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def build_memory(
 
     def cells_of(batch: Batch) -> Tensor:
         inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
-        return pool_cells(local_features(part, inputs, backbone), grid).cpu()
+        return pool_cells(local_maps(part, inputs, backbone), grid).features.cpu()
 
     def parts() -> Iterator[Tensor]:
         for number, batch in enumerate(loader.epoch(0)):

@@ -14,10 +14,10 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.explanation import ScoreMap
 from salad.heatmaps import ErrorLevels, Levels
-from salad.local_memory import LocalMemory
+from salad.local_memory import LocalMaps, LocalMemory
 from salad.local_parts import find_memories, needed_backbone
 from salad.networks.backbones import Backbone
-from salad.scores import LOCAL, Inputs, Standards, local_features
+from salad.scores import LOCAL, Inputs, Standards, local_maps
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -51,11 +51,11 @@ class LocalViews:
         """Whether images are shown with nothing cut off: where the backbone alone has scored them."""
         return "local" not in self.memories
 
-    def features(self, inputs: Inputs) -> dict[str, Tensor]:
-        """What the parts compare, (B, C, H, W) each, by name."""
-        return {part: local_features(part, inputs, self.backbone) for part in self.memories}
+    def features(self, inputs: Inputs) -> dict[str, LocalMaps]:
+        """What the parts compare, by name."""
+        return {part: local_maps(part, inputs, self.backbone) for part in self.memories}
 
-    def distances(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def distances(self, features: dict[str, LocalMaps]) -> dict[str, Tensor]:
         """Of each part, the distances at each place of its grid, (B, G, G)."""
         return {part: self.memories[part].distances(one) for part, one in features.items()}
 
@@ -81,10 +81,10 @@ class LocalViews:
             ScoreMap(pixels=one, values=values, normals=self.normals) for one, values in zip(pixels, maps, strict=True)
         ]
 
-    def nearest(self, features: dict[str, Tensor], *, k: int) -> list[list[tuple[int, float]]]:
+    def nearest(self, features: dict[str, LocalMaps], *, k: int) -> list[list[tuple[int, float]]]:
         """Of each image, the normal images that it is nearest to: the place of each in `places`, and its distance."""
         if self.places is None:
-            return [[] for _ in next(iter(features.values()))]
+            return [[] for _ in next(iter(features.values())).features]
         parts = []
         for part, one in features.items():
             mean, std = self.standards.of[part] if self.standards else (0.0, 1.0)

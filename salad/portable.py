@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from salad.datasets.preprocess import Preprocessing
-from salad.local_memory import LocalMemory, pool_cells
-from salad.scores import LOCAL, Inputs, local_features
+from salad.local_memory import LocalMaps, LocalMemory, pool_cells, weigh
+from salad.scores import LOCAL, Inputs, local_maps
 from salad.scoring import mean_angle
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class LocalDistances(nn.Module):
 
     rows: Tensor
     mean: Tensor
-    std: Tensor
+    whitening: Tensor
 
     def __init__(self, memory: LocalMemory) -> None:
         super().__init__()
@@ -37,14 +37,15 @@ class LocalDistances(nn.Module):
         for name, tensor in memory.state_dict().items():
             self.register_buffer(name, tensor)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Mean distance over all places, (B,), of local features (B, C, H, W)."""
-        queries = ((pool_cells(features, self.grid) - self.mean) / self.std).transpose(0, 1)
+    def forward(self, maps: LocalMaps) -> Tensor:
+        """Mean distance over all places, by how much of each is seen, (B,)."""
+        cells = pool_cells(maps, self.grid)
+        queries = ((cells.features - self.mean) @ self.whitening).transpose(0, 1)
         rows = self.rows.float()
         nearest = (rows.square().sum(dim=2)[:, None] - 2 * torch.bmm(queries, rows.mT)).argmin(dim=2)
         index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
         distances: Tensor = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
-        return distances.mean(dim=0)
+        return weigh(distances.T, cells.seen)
 
 
 class Angles(nn.Module):
@@ -109,7 +110,7 @@ class Portable(nn.Module):
         """
         inputs = Inputs(self.network, grey, self.preprocessing)
         found = {
-            part: module(local_features(part, inputs, self.backbone) if part in LOCAL else inputs.z)
+            part: module(local_maps(part, inputs, self.backbone) if part in LOCAL else inputs.z)
             for part, module in self.parts.items()
         }
         if self.standards is not None:

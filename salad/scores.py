@@ -15,10 +15,10 @@ from salad import losses, scoring
 from salad.datasets.augment import to_network
 from salad.datasets.preprocess import Preprocessing
 from salad.errors import InputError
+from salad.local_memory import LocalMaps, LocalMemory
 from salad.search import nearest
 
 if TYPE_CHECKING:
-    from salad.local_memory import LocalMemory
     from salad.networks import Network
     from salad.networks.backbones import Backbone
 
@@ -122,18 +122,21 @@ def choose_score(
     if name in LOCAL:
         assert memories is not None
         memory = memories[name]
-        return lambda inputs: memory.scores(local_features(name, inputs, backbone))
+        return lambda inputs: memory.scores(local_maps(name, inputs, backbone))
     if name == "weighted":
         return lambda inputs: scoring.weighted_prototype(inputs.z, rows, k=k, temperature=temperature, search=search)
     return lambda inputs: scoring.knn_angle(inputs.z, rows, k=k, search=search)
 
 
-def local_features(name: str, inputs: Inputs, backbone: Backbone | None) -> Tensor:
-    """The maps that a local score compares: of the network for ``local``, else of the backbone, (B, C, H, W)."""
-    if name == "local":
-        return inputs.network.local_features(inputs.images)
-    assert backbone is not None
-    return backbone.local_features(inputs.for_backbone)
+def local_maps(name: str, inputs: Inputs, backbone: Backbone | None) -> LocalMaps:
+    """What a local score compares: maps of the network for ``local``, else of the backbone."""
+    is_whole = name == "backbone"
+    if is_whole:
+        assert backbone is not None
+        features = backbone.local_features(inputs.for_backbone)
+    else:
+        features = inputs.network.local_features(inputs.images)
+    return LocalMaps(features, inputs.preprocessing.find_seen(inputs.grey, inputs.params, is_whole=is_whole))
 
 
 def _reconstruction_error(inputs: Inputs, *, rec_loss: str) -> Tensor:

@@ -17,7 +17,7 @@ from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
 from salad.datasets import phantom
 from salad.datasets.images import read_image
-from salad.local_memory import LocalMemory, pool_cells
+from salad.local_memory import LocalMaps, LocalMemory, pool_cells
 from salad.networks import backbones
 from salad.scores import to_images
 
@@ -75,8 +75,8 @@ def images_of(data: Path, split: str) -> tuple[torch.Tensor, list[int]]:
 def local_scores(maps_of, data: Path, split: str) -> np.ndarray:
     normal, _ = images_of(data, "train")
     grey, _ = images_of(data, split)
-    memory = LocalMemory.build(pool_cells(maps_of(normal), 3), max_rows=100)
-    return memory.scores(maps_of(grey)).double().numpy()
+    memory = LocalMemory.build(pool_cells(LocalMaps(maps_of(normal)), 3).features, max_rows=100)
+    return memory.scores(LocalMaps(maps_of(grey))).double().numpy()
 
 
 @torch.no_grad()
@@ -204,7 +204,9 @@ CHECK_BACKBONE = backbones.check_backbone
 def test_the_size_of_a_memory_is_said_once_and_kept(runs):
     log, held = (runs["fused"] / "log.txt").read_text(), read_tar(runs["fused"] / "model.tar")["local_memories"]
 
-    assert log.count("memory of the score local: 3 x 3 places, 9 rows each, 1,360 bytes") == 1  # 9 * 9 * 8 halves + 64
+    assert (
+        log.count("memory of the score local: 3 x 3 places, 9 rows each, 1,840 bytes") == 1
+    )
     assert log.count("memory of the score backbone") == 1
     assert held["local"]["rows"].shape == (9, 9, 8) and held["local"]["rows"].dtype == torch.float16
     assert read_tar(runs["knn"] / "model.tar")["local_memories"] == {}

@@ -20,6 +20,7 @@ from salad.datasets import phantom
 from salad.datasets.images import read_image
 from salad.explanation import DEVIATIONS_RANGE
 from salad.heatmaps import Levels
+from salad.local_memory import LocalMaps
 from salad.report.words import words
 from salad.scores import to_images
 
@@ -79,8 +80,8 @@ def standardized(detector: Detector, part: str, data: Path, grey: torch.Tensor) 
     """The distances at the places of the grid, by the validation normals, upsampled: (N, S, S)."""
     memory, levels = detector.scorer_.checkpoint.memories[part], Levels()
     _, normals = whole(data, "val/0*/*.png")
-    levels.add(memory.distances(features_of(detector, part, normals)))
-    found = levels.measured().deviations(memory.distances(features_of(detector, part, grey)))
+    levels.add(memory.distances(LocalMaps(features_of(detector, part, normals))))
+    found = levels.measured().deviations(memory.distances(LocalMaps(features_of(detector, part, grey))))
     return F.interpolate(found[:, None], size=SIDES[part], mode="bilinear")[:, 0]
 
 
@@ -115,7 +116,7 @@ def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
             for one in (grey[:1], pixels)
         )
         mean, std = detector.scorer_.standards.of[part] if name == "fused" else (0, 1)
-        far[part] = (((query - rows) / memory.std).norm(dim=2).mean(dim=1) - mean) / std
+        far[part] = (((query - rows) @ memory.whitening).norm(dim=2).mean(dim=1) - mean) / std
     expected = torch.stack([*far.values()]).mean(dim=0)
 
     found = detector.explain(path).neighbours
@@ -180,7 +181,9 @@ def test_without_validation_images_the_scale_is_that_of_the_training_images(run,
     found = detector.explain(paths[0]).score_map
 
     levels.add(memory.own_distances(most=9))
-    expected = levels.measured(least=2).deviations(memory.distances(features_of(detector, "local", grey[:1])))
+    expected = levels.measured(least=2).deviations(
+        memory.distances(LocalMaps(features_of(detector, "local", grey[:1])))
+    )
     expected = F.interpolate(expected[:, None], size=64, mode="bilinear")[0, 0]
     assert found.normals == "training"
     assert found.values == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)

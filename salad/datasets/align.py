@@ -80,13 +80,28 @@ def reframe(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
     Returns:
         (B, C, S - 2 * margin, S - 2 * margin).
     """
-    side = images.shape[-1]
-    centres = (2 * torch.arange(margin, side - margin, device=images.device) + 1) / side - 1
-    logs, shifts = params[:, :, None].chunk(2, dim=1)
-    columns, rows = (logs.exp() * centres + shifts).unbind(1)  # (B, size) each
-    shape = images.shape[0], len(centres), len(centres)
+    columns, rows = _places(params, side=images.shape[-1], margin=margin)
+    shape = images.shape[0], rows.shape[1], columns.shape[1]
     grid = torch.stack([columns[:, None].expand(shape), rows[:, :, None].expand(shape)], dim=3)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+def find_inside(params: Tensor, *, side: int, margin: int = 0) -> Tensor:
+    """Where windows of `reframe` show their images, of `side` pixels: 1 inside, 0 where the border is repeated.
+
+    Returns:
+        (B, 1, side - 2 * margin, side - 2 * margin), float32.
+    """
+    columns, rows = (one.abs() < 1 for one in _places(params, side=side, margin=margin))
+    return (rows[:, None, :, None] & columns[:, None, None, :]).float()
+
+
+def _places(params: Tensor, *, side: int, margin: int) -> tuple[Tensor, Tensor]:
+    """Columns and rows that a window takes its pixels from, (B, size) each; the image reaches from -1 to 1."""
+    centres = (2 * torch.arange(margin, side - margin, device=params.device) + 1) / side - 1
+    logs, shifts = params[:, :, None].chunk(2, dim=1)
+    columns, rows = (logs.exp() * centres + shifts).unbind(1)
+    return columns, rows
 
 
 @torch.no_grad()

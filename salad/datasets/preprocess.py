@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from salad.datasets.align import fit_to, reframe
+from salad.datasets.align import find_inside, fit_to, reframe
 from salad.datasets.normalize import normalize
 
 
@@ -56,6 +56,16 @@ class Preprocessing:
             (B, 1, S, S), uint8, or as large as they were.
         """
         return normalize(self._window(grey, params, margin=0 if is_whole else self.margin), self.kind)
+
+    def find_seen(self, grey: Tensor, params: Tensor | None, *, is_whole: bool = False) -> Tensor | None:
+        """Where a `view` shows the images, and not their repeated borders; arguments as there.
+
+        Returns:
+            1 or 0 at each pixel, (B, 1, S, S), float32; None where all of it does.
+        """
+        if params is None:
+            return None
+        return find_inside(params, side=grey.shape[-1], margin=0 if is_whole else self.margin)
 
     def mark(self, mask: NDArray[np.bool_], grey: Tensor, *, is_whole: bool = False) -> NDArray[np.bool_]:
         """What was marked in an image, in what a network sees of it.
