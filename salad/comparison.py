@@ -15,7 +15,7 @@ import numpy as np
 
 from salad.datasets.sample import printable
 from salad.errors import InputError
-from salad.metrics import BASELINES, Auc, auc, compare_aucs
+from salad.metrics import BASELINES, Auc, auc, compare_aucs, mean_auc
 from salad.run_folder import RESULT_FILE, SCORES_FILE
 
 
@@ -136,6 +136,13 @@ def read_run(place: str) -> Run:
     return Run(name=printable(name), method=printable(method), labels=labels, scores=scores, baselines=baselines)
 
 
+def group_auc(runs: Sequence[Run]) -> Auc:
+    """Mean AUC of runs on the same images, with its interval."""
+    found = mean_auc(list(runs[0].labels.values()), [list(run.scores.values()) for run in runs])
+    assert found is not None, "read_run has seen both classes"
+    return found
+
+
 def _compare_pairs(groups: dict[str, list[Run]]) -> list[Pair]:
     labels = list(next(iter(groups.values()))[0].labels.values())
     means = {name: float(np.mean([run.auc.value for run in runs])) for name, runs in groups.items()}
@@ -165,7 +172,7 @@ def holm(values: Sequence[float]) -> list[float]:
 
 
 RUN_HEADER = ["run", "method", "AUC", "low", "high", *(f"AUC of {name.replace('_', ' ')}" for name in BASELINES)]
-METHOD_HEADER = ["method", "runs", "mean AUC", "SD"]
+METHOD_HEADER = ["method", "runs", "mean AUC", "SD", "low", "high"]
 PAIR_HEADER = ["first", "second", "difference", "p", "p (Holm)"]
 
 
@@ -178,9 +185,10 @@ def tables(found: Comparison) -> list[tuple[list[str], list[list[str]]]]:
     ]
     methods = []
     for method, group in found.methods.items():
-        values = [run.auc.value for run in group]
+        values, mean = [run.auc.value for run in group], group_auc(group)
         spread = f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
-        methods.append([method or "all", str(len(group)), f"{np.mean(values):.4f}", spread])
+        ends = [f"{mean.value:.4f}", spread, f"{mean.low:.4f}", f"{mean.high:.4f}"]
+        methods.append([method or "all", str(len(group)), *ends])
     pairs = [
         [one.first, one.second, f"{one.difference:+.4f}", _shown(one.p), _shown(one.p_holm)] for one in found.pairs
     ]

@@ -10,17 +10,17 @@ from typing import Any
 from salad.datasets import check_dataset
 from salad.datasets.sample import Selection
 from salad.errors import InputError
-from salad.image_options import KNOWN_TO_FILES, SCORES_TOO, ImageOptions
+from salad.image_options import SCORES_TOO
 from salad.networks import check_isize, network_spec
-from salad.options import EXPORT, PREDICT, TEST, TRAIN, check, option, value_from_json
+from salad.options import TEST, TRAIN, check, option, value_from_json
 from salad.recipes import RECIPES
+from salad.score_options import ScoreOptions
 
-SCORES = ("knn", "weighted", "svdd", "reconstruction", "local", "backbone", "fused")
 MAX_DECODED = 8192  # pixels a side, as of files
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(ImageOptions):
+class Config(ScoreOptions):
     """One run. Field names are the option names; `None` stands for a default that depends on other things."""
 
     recipe: str | None = option(
@@ -113,60 +113,7 @@ class Config(ImageOptions):
     )
     pre_training_epochs: int = option(0, "Epochs of reconstruction alone before round 0.", low=0, commands=(TRAIN,))
 
-    # scoring
-    k: int | None = option(
-        None,
-        "Nearest normal memory rows that a score is made of  [default: 100, or all where there are fewer]",
-        low=1,
-        commands=KNOWN_TO_FILES,
-    )
-    score: str = option(
-        "knn",
-        "knn (mean angle), weighted (prototype), svdd (distance to the centre), reconstruction (error), local (maps of "
-        "the encoder, place by place), backbone (those of --backbone) or fused (see --fuse). Validation is scored by "
-        "it and, where no other is asked for, new images.",
-        choices=SCORES,
-        commands=SCORES_TOO,
-    )
-    backbone: str | None = option(
-        None,
-        "Frozen network with ImageNet weights for the score backbone: efficientnet_lite0 (extra pretrained) or "
-        "resnet18 (weights of torchvision, fetched once)  [default: none]",
-        choices=("efficientnet_lite0", "resnet18"),
-        commands=SCORES_TOO,
-    )
-    fuse: tuple[str, ...] | None = option(
-        None,
-        "A score that fused is the mean of, each standardised by validation normals; repeatable  [default: local and, "
-        "with --backbone, backbone]",
-        choices=SCORES[:-1],
-        commands=SCORES_TOO,
-    )
-    local_grid: int = option(
-        3, "Places along a side at which local features are compared.", low=1, high=32, commands=SCORES_TOO
-    )
-    local_rows: int = option(
-        10_000,
-        "Normal images kept at each of these places, at most; of more, those that cover all of them best.",
-        low=1,
-        commands=SCORES_TOO,
-    )
-    knn: str = option(
-        "exact",
-        "How the nearest rows are found: exact, or faiss (by an approximate index from 1,000,000 rows on, with its "
-        "recall measured; fewer rows exactly).",
-        choices=("exact", "faiss"),
-        commands=(TEST,),
-    )
-    specificity: float = option(
-        0.95,
-        "Share of normal validation images that the threshold calls normal.",
-        low=0,
-        high=1,
-        open_low=True,
-        commands=(TEST, PREDICT, EXPORT),
-    )
-
+    # what test.py writes
     heatmaps: Path | None = option(
         None,
         "Folder for a picture of each test image with its heatmaps; where a data set has boxes or masks, these are "
@@ -251,25 +198,6 @@ class Config(ImageOptions):
     def selection(self) -> Selection:
         """What to take of the data set."""
         return Selection(**{one.name: getattr(self, one.name) for one in dataclasses.fields(Selection)})
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """The scores that `score` is made of: itself, or those to fuse.
-
-        Raises:
-            InputError: one of them needs a --backbone.
-        """
-        parts: tuple[str, ...] = (self.score,)
-        if self.score == "fused":
-            parts = tuple(dict.fromkeys(self.fuse or (("local", "backbone") if self.backbone else ("local",))))
-        if "backbone" in parts and self.backbone is None:
-            raise InputError(f"--score {self.score} needs a --backbone: give --backbone efficientnet_lite0, say")
-        return parts
-
-    @property
-    def is_fused(self) -> bool:
-        """Whether the score is made of several, which have to be standardised."""
-        return len(self.parts) > 1
 
     @property
     def loss_weights(self) -> dict[str, float]:

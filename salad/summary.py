@@ -97,7 +97,7 @@ class Summary:
             return rows
         assert self.bootstrap is not None, "as the AUC"
         rows += [
-            ("  of images as sharp", _shown(self.within_sharpness)),
+            ("  beyond sharpness", _shown(self.within_sharpness)),
             ("  its bootstrap interval", f"{self.bootstrap.low:.4f} to {self.bootstrap.high:.4f}"),
             ("average precision", f"{self.average_precision:.4f} (by chance {self.prevalence:.4f})"),
             *((name.replace("_", " "), _shown(rate)) for name, rate in self.operating_points.items()),

@@ -135,6 +135,9 @@ def metric_rows(summary: Summary) -> list[Row]:
     rows = [_auc_row(AUC_ROW, summary.auc, note="DeLong", kind="model")]
     if summary.bootstrap:
         rows.append(_auc_row("the same", summary.bootstrap, note="stratified bootstrap", kind="model"))
+    if summary.within_sharpness:
+        note = "pairs of images of like sharpness only"
+        rows.append(_auc_row("AUC beyond sharpness", summary.within_sharpness, note=note, kind="model"))
     rows += [
         _auc_row(
             f"AUC of the {NAMES.get(name, name)}",
