@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -278,35 +276,3 @@ def _anchors_from(state: dict[str, Tensor]) -> Anchors | None:
         return None
     order = state["anchor_indexes"].sort()
     return Anchors(anchors=order.values, neighbours=state["neighbours"][order.indices], entropy=state["entropy"])
-
-
-def rng_state() -> Mapping[str, Any]:
-    """The state of every random generator, in types that a weights-only load accepts."""
-    return {
-        "python": random.getstate(),
-        "numpy": _numpy_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
-    }
-
-
-def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Put every random generator back to a state of `rng_state`."""
-    random.setstate(_tuples(state["python"]))
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.is_available():
-        number = torch.cuda.current_device() if len(state["cuda"]) > 1 else 0  # older files hold one for every GPU
-        torch.cuda.set_rng_state(state["cuda"][min(number, len(state["cuda"]) - 1)])
-
-
-def _tuples(value: Any) -> Any:
-    """Lists as tuples, at every depth, as `random.setstate` wants them."""
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
-
-
-def _numpy_state() -> list[Any]:
-    state = np.random.get_state(legacy=False)
-    keys = torch.from_numpy(state["state"]["key"].astype(np.int64))
-    return ["MT19937", keys, state["state"]["pos"], state["has_gauss"], state["gauss"]]

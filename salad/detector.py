@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import difflib
-import inspect
 import itertools
 import logging
 import tempfile
@@ -19,11 +16,11 @@ from numpy.typing import ArrayLike
 from salad.checkpoint import load_checkpoint, save_for_scoring
 from salad.config import Config
 from salad.datasets.pixels import images_of, shown_name
+from salad.detector_parameters import DEFAULTS, OF_A_MACHINE, check_names, make_signature, with_recipe
 from salad.errors import InputError
 from salad.fitting import fit_images
 from salad.options import value_from_json
 from salad.prepare import SCORED_BY
-from salad.recipes import recipe_values
 from salad.run_folder import RunFolder
 from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
 
@@ -33,23 +30,6 @@ if TYPE_CHECKING:
     from salad.explanation import Explanation
 
 logger = logging.getLogger(__name__)
-
-OF_THE_PROGRAMS = {
-    "dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "cache",
-    "on_bad_image", "strict", "knn", "resume", "tensorboard", "mlflow", "heatmaps",
-}  # fmt: skip
-OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model", "overwrite", "keep"}
-# The parameters of a detector and their defaults: options of both programs, but for those of their data and files.
-DEFAULTS: dict[str, Any] = {
-    "net_name": "unet",
-    "xp_path": None,
-    "val_share": 0.1,
-    **{
-        one.name: one.default
-        for one in dataclasses.fields(Config)
-        if one.name not in OF_THE_PROGRAMS and one.default is not dataclasses.MISSING
-    },
-}
 
 
 class Detector:
@@ -73,9 +53,9 @@ class Detector:
     scorer_: Scorer
 
     def __init__(self, **parameters: Any) -> None:
-        _check_names(parameters)
+        check_names(parameters)
         # no attributes of their own: one is called as the method score
-        self._parameters = {**DEFAULTS, **_with_recipe(parameters)}
+        self._parameters = {**DEFAULTS, **with_recipe(parameters)}
 
     @classmethod
     def load(
@@ -103,7 +83,7 @@ class Detector:
             InputError: the file is no checkpoint, or a parameter contradicts it.
             InputError: there is no parameter of this name.
         """
-        _check_names(parameters)
+        check_names(parameters)
         checkpoint = load_checkpoint(Path(path))
         given = {"score": score, "k": k}
         asked = {"device": device, "specificity": specificity, **parameters}
@@ -251,8 +231,8 @@ class Detector:
         Raises:
             InputError: there is no parameter of this name.
         """
-        _check_names(parameters)
-        self._parameters.update(_with_recipe(parameters))
+        check_names(parameters)
+        self._parameters.update(with_recipe(parameters))
         return self
 
     def __repr__(self) -> str:
@@ -285,25 +265,4 @@ class Detector:
         return threshold
 
 
-def _check_names(parameters: dict[str, Any]) -> None:
-    for name in parameters:
-        if name not in DEFAULTS:
-            close = difflib.get_close_matches(name, DEFAULTS, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise InputError(f"Detector has no parameter '{name}'{hint}")
-
-
-def _with_recipe(parameters: dict[str, Any]) -> dict[str, Any]:
-    """What was given, and what the recipe that was given sets beside it, but for data and files."""
-    recipe = recipe_values(parameters.get("recipe"))
-    return {**{name: value for name, value in recipe.items() if name in DEFAULTS}, **parameters}
-
-
-def _signature() -> inspect.Signature:
-    kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-    own = [inspect.Parameter(name, kinds[1], default=default) for name, default in DEFAULTS.items()]
-    return inspect.Signature([inspect.Parameter("self", kinds[0]), *own])
-
-
-# what help() and scikit-learn see of it
-Detector.__init__.__signature__ = _signature()  # type: ignore[attr-defined]
+Detector.__init__.__signature__ = make_signature()  # type: ignore[attr-defined]

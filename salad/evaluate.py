@@ -53,6 +53,7 @@ def score_split(
     *,
     standards: Standards | None = None,
     measures_standards: bool = False,
+    keeps_z: bool = False,
     team: Team = SOLO,
 ) -> Result:
     """Score every image of a split.
@@ -65,6 +66,7 @@ def score_split(
         device: where the network lies.
         standards: to fuse these with; None where there is one that is not.
         measures_standards: whether they are measured on the normal images of this split: for validation alone.
+        keeps_z: whether embeddings are kept, which a score need not be made of.
         team: the processes that share the images; each gets the scores of all.
 
     Raises:
@@ -77,7 +79,7 @@ def score_split(
         inputs = Inputs(network, batch.grey.to(device, non_blocking=True), batch.preprocessing)
         levels = map(torch.from_numpy, measure_grey_levels(batch.grey[:, 0].numpy()))
         values.append(torch.stack([*levels, *(part(inputs).cpu().double() for part in parts.values())]))
-        embeddings.append(inputs.z.cpu())
+        embeddings.append(inputs.z.cpu() if keeps_z else torch.empty(len(batch.grey), 0))
     means, deviations, sharpness, *found = torch.cat(team.joined(values), dim=1).numpy()
     if not np.isfinite(found).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
@@ -143,7 +145,9 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     check_same_for_all(split, team)
     loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
     logger.info("test: %s", split)
-    result = score_split(network, split, loader, score.parts, device, standards=standards, team=team)
+    result = score_split(
+        network, split, loader, score.parts, device, standards=standards, keeps_z=checkpoint.embeds, team=team
+    )
     _warn_of_useless_scores(result, checkpoint, parts=config.parts)
     found = ivf.describe_search(search) if k else {}
     if calibration is None:

@@ -39,8 +39,7 @@ MOST_NORMALS = 500  # of val/ that errors and distances are measured on
 
 TrainImages = Callable[[list[int]], np.ndarray]
 """From places among the rows to the pixels of their images as decoded, (n, S0, S0) uint8."""
-Near = list[list[tuple[int, float]]]
-"""Of each image of a batch, the places of its neighbours among the rows, and how far they are."""
+Near = list[list[tuple[int, float]]]  # of each image of a batch: places of neighbours among the rows, and how far
 
 
 class Seen(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from salad.checkpoint import Checkpoint, load_checkpoint, rng_state, set_rng_state
+from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.pixels import Source, images_of, read_source
 from salad.datasets.sample import NORMAL, Sample, Split, printable
@@ -21,6 +21,7 @@ from salad.errors import InputError
 from salad.mean_image import find_mean_image
 from salad.prepare import check_sizes, make_decoder
 from salad.recipes import describe_recipe
+from salad.rng import rng_state, set_rng_state
 from salad.run_folder import RunFolder
 from salad.trainer import Trainer
 from salad.training import write_start

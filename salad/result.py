@@ -23,7 +23,7 @@ class Result:
     Attributes:
         split: the images.
         scores: larger is more anomalous, (N,).
-        z: embeddings, (N, D).
+        z: embeddings, (N, D); (N, 0) where they are not kept.
         image_mean: mean grey level of each image before any normalisation, in [0, 255], (N,).
         image_std: its standard deviation, (N,).
         image_sharpness: that of its Laplacian, (N,).

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from salad.checkpoint import Checkpoint, rng_state, save_checkpoint, set_rng_state
+from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.datasets.sample import Split, printable
 from salad.errors import InputError
+from salad.rng import rng_state, set_rng_state
 from salad.tally import Tally
 
 if TYPE_CHECKING:
