@@ -23,11 +23,11 @@ from salad.datasets import phantom
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.images import read_image
 from salad.datasets.loader import Batch
-from salad.device import keep_freed_memory
 from salad.memory import MemoryBank
 from salad.networks import build_network
 from salad.prepare import read_training_data
-from salad.run_folder import RunFolder
+from salad.runs.device import keep_freed_memory
+from salad.runs.run_folder import RunFolder
 from salad.tally import Tally
 from salad.trainer import Trainer
 

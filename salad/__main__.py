@@ -11,8 +11,8 @@ import click
 
 from salad.cli import command_of, exit_status
 from salad.config import Config
-from salad.distributed import Team
 from salad.options import EXPORT, INSPECT, PREDICT
+from salad.runs.distributed import Team
 
 FOLDER = click.Path(path_type=Path)
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and nothing here depends on
@@ -29,9 +29,9 @@ def inspect(given: dict[str, Any], _: Team) -> None:
     """Say what a data set holds and what is wrong with it, without training; test/ is looked at, too."""
     as_json = given.pop("as_json")
     config = Config(**{**NO_RUN, **given})
-    from salad.inspection import inspect_data
-    from salad.leaks import refuse_leaks
-    from salad.screen import baseline_lines, fact_lines, warning_lines
+    from salad.checks.inspection import inspect_data
+    from salad.checks.leaks import refuse_leaks
+    from salad.checks.screen import baseline_lines, fact_lines, warning_lines
 
     found = inspect_data(config)
     if as_json:
@@ -52,7 +52,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, debug: bool) -> None:
     """Build the folders that the paper used from NIH ChestX-ray14 and lists of lines "<image> <0|1>"."""
-    from salad.author_tree import build_tree
+    from salad.checks.author_tree import build_tree
 
     with exit_status(debug=debug):
         for line in build_tree(nih, lists, out=out, allow_missing=allow_missing):
@@ -69,7 +69,7 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
     RUN is an XP_PATH, or METHOD=XP_PATH; then the runs of a method, its seeds, are averaged and methods compared.
     """
     with exit_status(debug=debug):
-        from salad.comparison import FORMATS, compare_runs
+        from salad.evaluation.comparison import FORMATS, compare_runs
 
         click.echo(FORMATS[form](compare_runs(runs)))
 
@@ -149,7 +149,7 @@ def export(given: dict[str, Any], _: Team) -> None:
 def curves(runs: tuple[Path, ...], out: Path | None, debug: bool) -> None:
     """Draw every term of the loss and the validation AUC of one or several runs; RUN is an XP_PATH."""
     with exit_status(debug=debug):
-        from salad.curves import as_text, draw, read_runs
+        from salad.runs.curves import as_text, draw, read_runs
 
         found = read_runs(runs)
         if out is not None:

@@ -18,7 +18,7 @@ from salad.errors import InputError
 from salad.local_memory import LocalMemory
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
-from salad.storage import read_sealed, write_sealed
+from salad.runs.storage import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from salad.networks import Network

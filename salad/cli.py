@@ -20,11 +20,11 @@ import click
 from salad.config import Config
 from salad.datasets import DATASETS
 from salad.datasets.sample import printable
-from salad.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 from salad.errors import RunInterruptedError, StoppedError
 from salad.networks import NETWORKS
 from salad.options import TEST, TRAIN, read_values, value_type
 from salad.recipes import recipe_values
+from salad.runs.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 
 logger = logging.getLogger(__name__)
 
@@ -147,8 +147,8 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
     config = Config(**given)  # cheap checks before anything heavy
-    from salad.follow import check_packages
-    from salad.run_folder import RunFolder, log_to
+    from salad.runs.follow import check_packages
+    from salad.runs.run_folder import RunFolder, log_to
 
     check_packages(config)
     from salad.training import run_training
@@ -175,11 +175,11 @@ def test(given: dict[str, Any], team: Team) -> None:
     """
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
-    from salad.device import draw_seed
     from salad.evaluate import run_test
+    from salad.evaluation.summary import summarise, write_result
     from salad.prepare import reconcile
-    from salad.run_folder import MODEL_FILE, RunFolder, log_to
-    from salad.summary import summarise, write_result
+    from salad.runs.device import draw_seed
+    from salad.runs.run_folder import MODEL_FILE, RunFolder, log_to
 
     path = given.get("load_model") or given["xp_path"] / MODEL_FILE
     checkpoint = load_checkpoint(path)
@@ -188,7 +188,7 @@ def test(given: dict[str, Any], team: Team) -> None:
     folder = RunFolder(config.xp_path, writes=team.is_first)
     log_to(folder)
     if config.heatmaps is not None:
-        from salad.overlays import draw_heatmaps, make_folder
+        from salad.explaining.overlays import draw_heatmaps, make_folder
 
         make_folder(config.heatmaps)  # now, not after the scoring
     result = run_test(config, checkpoint, team=team)

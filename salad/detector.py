@@ -21,13 +21,13 @@ from salad.errors import InputError
 from salad.fitting import fit_images
 from salad.options import value_from_json
 from salad.prepare import SCORED_BY
-from salad.run_folder import RunFolder
+from salad.runs.run_folder import RunFolder
 from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
-    from salad.explanation import Explanation
+    from salad.explaining.explanation import Explanation
 
 logger = logging.getLogger(__name__)
 

@@ -14,19 +14,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from salad import ivf
-from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
-from salad.device import choose_device, keep_freed_memory, seed_everything
-from salad.distributed import SOLO, Team
 from salad.errors import InputError
-from salad.grey_levels import measure_grey_levels
+from salad.evaluation.calibration import Calibration
+from salad.evaluation.grey_levels import measure_grey_levels
+from salad.evaluation.result import Result
 from salad.model_score import choose_rows_k, load_score
 from salad.prepare import check_same_for_all, compare_with_training, make_loader, scan_images, start_network
-from salad.result import Result
+from salad.runs.device import choose_device, keep_freed_memory, seed_everything
+from salad.runs.distributed import SOLO, Team
 from salad.scores import Inputs, Score, Standards, combine, no_standards, to_images
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 import salad
-from salad.aside import written_aside
 from salad.datasets.sample import printable
 from salad.errors import DivergedError, InputError
 from salad.portable import PARTS, Portable
+from salad.runs.aside import written_aside
 from salad.scorer import Scorer, load_scorer
 
 INPUT = "grey"

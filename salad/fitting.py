@@ -16,13 +16,13 @@ from salad.config import Config
 from salad.datasets.pixels import Source, images_of, read_source
 from salad.datasets.sample import NORMAL, Sample, Split, printable
 from salad.datasets.threads import map_in_order
-from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.errors import InputError
 from salad.mean_image import find_mean_image
 from salad.prepare import check_sizes, make_decoder
 from salad.recipes import describe_recipe
-from salad.rng import rng_state, set_rng_state
-from salad.run_folder import RunFolder
+from salad.runs.device import choose_device, draw_seed, keep_freed_memory, seed_everything
+from salad.runs.rng import rng_state, set_rng_state
+from salad.runs.run_folder import RunFolder
 from salad.trainer import Trainer
 from salad.training import write_start
 

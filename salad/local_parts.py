@@ -13,12 +13,12 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets.loader import Batch, Loader
 from salad.datasets.sample import NORMAL, Split
-from salad.distributed import SOLO, Team
 from salad.errors import InputError
 from salad.local_memory import LocalMemory, pool_cells
 from salad.networks.backbones import Backbone, load_backbone
 from salad.options import value_from_json
 from salad.prepare import make_loader
+from salad.runs.distributed import SOLO, Team
 from salad.scores import LOCAL, Inputs, local_maps
 from salad.training_images import find_training_images
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from salad.config import Config
 from salad.datasets.align import find_mean, shrink
 from salad.datasets.sample import NORMAL, Split
-from salad.distributed import SOLO, Team
 from salad.prepare import make_loader
+from salad.runs.distributed import SOLO, Team
 
 logger = logging.getLogger(__name__)
 

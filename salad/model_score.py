@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from salad import scoring
-from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.distributed import SOLO, Team
+from salad.evaluation.calibration import Calibration
 from salad.local_memory import LocalMemory
 from salad.local_parts import find_memories, has_settings, needed_backbone
 from salad.networks.backbones import Backbone
 from salad.prepare import find_k
+from salad.runs.distributed import SOLO, Team
 from salad.scores import Score, Standards, choose_score
 from salad.search import nearest
 

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import click
 
 from salad.datasets.sample import printable
-from salad.device import keep_freed_memory
 from salad.errors import InputError, StorageError
+from salad.runs.device import keep_freed_memory
 from salad.scorer import NOT_CALIBRATED, Scorer, load_scorer
 from salad.sources import images_below, list_images, watch
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from salad.baselines import measure_baselines
 from salad.checkpoint import Checkpoint
+from salad.checks.baselines import measure_baselines
+from salad.checks.inspection import inspect_splits
+from salad.checks.leaks import compare_splits, refuse_leaks
+from salad.checks.screen import baseline_lines, fact_lines, warning_lines
 from salad.config import Config
 from salad.datasets import read_split
 from salad.datasets.cache import find_cached
@@ -21,15 +24,12 @@ from salad.datasets.loader import DecodedImages, Loader
 from salad.datasets.preprocess import Preprocessing
 from salad.datasets.sample import Images, Selection, Split
 from salad.datasets.scan import scan
-from salad.distributed import SOLO, Team
 from salad.errors import InputError
-from salad.inspection import inspect_splits
-from salad.leaks import compare_splits, refuse_leaks
 from salad.networks import build_network, network_spec
 from salad.networks.compiled import compile_network
 from salad.options import value_from_json
+from salad.runs.distributed import SOLO, Team
 from salad.scoring import DEFAULT_K, choose_k
-from salad.screen import baseline_lines, fact_lines, warning_lines
 
 if TYPE_CHECKING:
     from salad.networks import Network

@@ -12,7 +12,7 @@ import torch
 from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.datasets.sample import Split, printable
 from salad.errors import InputError
-from salad.rng import rng_state, set_rng_state
+from salad.runs.rng import rng_state, set_rng_state
 from salad.tally import Tally
 
 if TYPE_CHECKING:

@@ -16,22 +16,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from salad.calibration import Calibration
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.images import GreyImage
 from salad.datasets.pixels import Source, read_source, shown_name
 from salad.datasets.sample import NORMAL, printable
-from salad.device import choose_device
 from salad.errors import InputError
+from salad.evaluation.calibration import Calibration
 from salad.model_score import choose_rows_k, load_score
 from salad.prepare import make_decoder, make_preprocessing, reconcile, start_network
+from salad.runs.device import choose_device
 from salad.scores import Inputs, Standards, combine
 from salad.scoring import NEEDS_ROWS
 
 if TYPE_CHECKING:
-    from salad.explain import Explainer
-    from salad.explanation import Explanation
+    from salad.explaining.explain import Explainer
+    from salad.explaining.explanation import Explanation
     from salad.networks.backbones import Backbone
 
 logger = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class Scorer:
     @cached_property
     def explainer(self) -> Explainer:
         """Made once: it looks at training and validation images, where they are as they were in training."""
-        from salad.explain import make_explainer
+        from salad.explaining.explain import make_explainer
 
         return make_explainer(self.config, self.checkpoint, self.network, self.device, standards=self.standards)
 

@@ -18,19 +18,19 @@ from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.sample import NORMAL, Split
 from salad.datasets.synthetic import spoil_views
-from salad.device import amp_dtype
-from salad.distributed import SOLO, Team
 from salad.errors import RunInterruptedError
 from salad.evaluate import embed
+from salad.evaluation.metrics import Auc
+from salad.evaluation.result import Result
 from salad.guards import FiniteGuard, check_loss_scale, check_spread, check_weights
-from salad.interrupt import Interrupts
 from salad.memory import MemoryBank
-from salad.metrics import Auc
 from salad.prepare import make_loader, make_optimizer, start_network
-from salad.replica import make_trained, replicate
-from salad.result import Result
-from salad.run_folder import RunFolder
 from salad.run_state import save
+from salad.runs.device import amp_dtype
+from salad.runs.distributed import SOLO, Team
+from salad.runs.interrupt import Interrupts
+from salad.runs.replica import make_trained, replicate
+from salad.runs.run_folder import RunFolder
 from salad.tally import Tally
 from salad.validation import Validation
 

@@ -14,18 +14,18 @@ from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.datasets.sample import Split
 from salad.datasets.scan import write_skipped
-from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
-from salad.distributed import SOLO, Team
 from salad.errors import InputError
-from salad.follow import check_packages, following
-from salad.interrupt import Interrupts
 from salad.mean_image import find_mean_image
 from salad.networks.backbones import check_backbone
 from salad.prepare import check_enough, check_same_for_all, read_training_data
 from salad.recipes import describe_recipe
-from salad.run_folder import RunFolder
 from salad.run_state import fingerprints, restore, save
-from salad.storage import remove_leftovers
+from salad.runs.device import choose_device, draw_seed, keep_freed_memory, seed_everything
+from salad.runs.distributed import SOLO, Team
+from salad.runs.follow import check_packages, following
+from salad.runs.interrupt import Interrupts
+from salad.runs.run_folder import RunFolder
+from salad.runs.storage import remove_leftovers
 from salad.trainer import Trainer
 
 logger = logging.getLogger(__name__)

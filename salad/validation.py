@@ -10,13 +10,13 @@ from torch import Tensor
 from salad.config import Config
 from salad.datasets.loader import Loader
 from salad.datasets.sample import Split
-from salad.distributed import SOLO, Team
 from salad.evaluate import score_split
+from salad.evaluation.result import Result
 from salad.local_memory import LocalMemory
 from salad.local_parts import build_memory, needed_backbone
 from salad.model_score import choose_rows_k
 from salad.prepare import make_loader
-from salad.result import Result
+from salad.runs.distributed import SOLO, Team
 from salad.scores import LOCAL, choose_score, no_standards
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from salad.memory import MemoryBank
 from salad.networks import unet
 from salad.trainer import Trainer
 
-PRELOAD = ["salad.training", "salad.evaluate", "salad.networks.unet", "salad.replica", "ranks"]
+PRELOAD = ["salad.training", "salad.evaluate", "salad.networks.unet", "salad.runs.replica", "ranks"]
 
 
 # What is changed in a process before a command runs ---------------------------------------------------------------

@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from salad import cli
-from salad.metrics import Auc
+from salad.evaluation.metrics import Auc
 from salad.networks import unet
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -4,11 +4,11 @@ import stat
 
 import pytest
 
-from salad.aside import written_aside
 from salad.datasets.sample import Skipped
 from salad.datasets.scan import write_skipped
 from salad.errors import StorageError
-from salad.run_folder import RunFolder
+from salad.runs.aside import written_aside
+from salad.runs.run_folder import RunFolder
 
 
 def test_a_file_appears_once_it_is_whole(tmp_path):

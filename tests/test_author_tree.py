@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from salad import author_tree
 from salad.__main__ import main
-from salad.author_tree import build_tree
+from salad.checks import author_tree
+from salad.checks.author_tree import build_tree
 from salad.datasets import read_split
 from salad.errors import InputError, StorageError
 

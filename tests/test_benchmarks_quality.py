@@ -13,7 +13,7 @@ from benchmarks.jitter import jitter, write_jittered
 from salad import cli
 from salad.datasets import phantom, read_split
 from salad.datasets.sample import Selection
-from salad.metrics import auc, mean_auc
+from salad.evaluation.metrics import auc, mean_auc
 
 
 @pytest.fixture(scope="module")

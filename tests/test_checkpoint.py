@@ -12,10 +12,11 @@ from naming_rule import CHECKPOINT_KEYS, state_from_names
 from running import SHORT, TINY, invoke, read_tar, score, stopped, train
 
 from salad import checkpoint as checkpoints
-from salad import cli, storage
+from salad import cli
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.errors import InputError, StorageError
 from salad.networks import build_network
+from salad.runs import storage
 
 PUBLISHED_KEYS = {"model_state_dict", "memory_state_dict", "ans_discovery_state_dict"}
 ANCHOR_KEYS = {

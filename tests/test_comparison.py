@@ -6,9 +6,9 @@ import pytest
 from running import invoke
 
 from salad.__main__ import main
-from salad.comparison import as_text, compare_runs, holm
 from salad.errors import InputError
-from salad.metrics import auc, compare_aucs
+from salad.evaluation.comparison import as_text, compare_runs, holm
+from salad.evaluation.metrics import auc, compare_aucs
 
 LABELS = [0] * 20 + [1] * 20
 

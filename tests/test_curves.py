@@ -10,7 +10,7 @@ from PIL import Image
 from running import REPOSITORY, train
 
 from salad.__main__ import main
-from salad.curves import Curves, _plot, as_text
+from salad.runs.curves import Curves, _plot, as_text
 
 
 def write_run(folder: Path, *, epochs: int = 4, val: bool = True, slope: float = 1.0) -> Path:

@@ -17,12 +17,12 @@ from torch import nn
 from torch.testing import assert_close
 
 from salad.datasets import phantom
-from salad.device import choose_device
-from salad.distributed import SOLO, Team, is_lost_peer, join
 from salad.errors import InputError
 from salad.networks.layers import BatchNorm2d
 from salad.networks.sync_bn import SyncBatchNormOnCPU, synchronise
-from salad.replica import replicate
+from salad.runs.device import choose_device
+from salad.runs.distributed import SOLO, Team, is_lost_peer, join
+from salad.runs.replica import replicate
 
 # pre-training, rounds 0, 1 and 2 of two epochs, two views, soft boundary; 13 images in batches of 5 + 4 + 4
 CURVE = [

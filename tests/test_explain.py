@@ -12,8 +12,8 @@ from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import decoder, phantom, read_split
 from salad.datasets.preprocess import Preprocessing
-from salad.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
-from salad.heatmaps import ErrorLevels
+from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
+from salad.explaining.heatmaps import ErrorLevels
 from salad.prepare import make_loader, reconcile, scan_images, start_network
 
 

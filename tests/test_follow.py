@@ -8,8 +8,8 @@ from running import SHORT, invoke, read_lines, stopped, train
 
 from salad import cli
 from salad.errors import InputError
-from salad.follow import TensorBoard, numbers
-from salad.run_folder import METRICS_FILE, RunFolder, read_metrics
+from salad.runs.follow import TensorBoard, numbers
+from salad.runs.run_folder import METRICS_FILE, RunFolder, read_metrics
 
 
 def events(xp) -> dict[str, list[tuple[int, float]]]:

@@ -21,11 +21,11 @@ from salad.config import Config
 from salad.datasets import align, phantom, read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.sample import NORMAL, Sample
-from salad.distributed import Team
 from salad.errors import InputError
-from salad.explain import make_explainer
+from salad.explaining.explain import make_explainer
 from salad.mean_image import find_mean_image
 from salad.prepare import make_preprocessing, reconcile, scan_images, start_network
+from salad.runs.distributed import Team
 
 OPTIONS = [
     "--align",
@@ -245,13 +245,13 @@ def test_masks_are_framed_as_their_images(tmp_path):
     train(tmp_path / "xp", data, *OPTIONS[:5])
     compared = []
     with pytest.MonkeyPatch.context() as patch:
-        from salad.overlays import draw
+        from salad.explaining.overlays import draw
 
         def watch(found, **options):
             compared.append((found.pixels, options["mask"]))
             return draw(found, **options)
 
-        patch.setattr("salad.overlays.draw", watch)
+        patch.setattr("salad.explaining.overlays.draw", watch)
         score(tmp_path / "xp", data, "--heatmaps", tmp_path / "maps")
     marked = [(pixels > 230, mask) for pixels, mask in compared if mask is not None]
     assert len(marked) == 3

@@ -39,7 +39,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from salad import checkpoint
-from salad.calibration import Calibration
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import dicom, read_split
@@ -48,6 +47,7 @@ from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image
 from salad.datasets.sample import Sample, printable
 from salad.errors import InputError
+from salad.evaluation.calibration import Calibration
 from salad.options import read_values
 
 ASKED = os.environ.get("SALAD_FUZZ_CASES")

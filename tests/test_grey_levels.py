@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from salad.grey_levels import measure_grey_levels
+from salad.evaluation.grey_levels import measure_grey_levels
 
 
 def test_they_are_what_their_names_say():

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salad.datasets.sample import Sample
-from salad.groups import by_unit, parts_by_kind, whole
-from salad.metrics import auc
+from salad.evaluation.groups import by_unit, parts_by_kind, whole
+from salad.evaluation.metrics import auc
 
 images = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(-9, 9)), min_size=1, max_size=20)
 

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from salad import cli, model_score
 from salad.datasets import phantom
 from salad.errors import DivergedError
+from salad.evaluation.metrics import Auc
 from salad.guards import LOWEST_LOSS_SCALE, FiniteGuard, check_loss_scale, check_spread, check_weights
-from salad.metrics import Auc
 from salad.tally import Tally
 from salad.trainer import Trainer
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salad.heatmaps import COLOURS, ErrorLevels, Levels, colours, error_maps, memory_maps, overlay, smooth
+from salad.explaining.heatmaps import COLOURS, ErrorLevels, Levels, colours, error_maps, memory_maps, overlay, smooth
 
 
 @pytest.mark.parametrize("side", [16, 64])

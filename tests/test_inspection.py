@@ -16,15 +16,15 @@ from running import REPOSITORY, SHORT, TINY, invoke, read_csv, score, stopped, t
 
 from salad import cli
 from salad.__main__ import main
-from salad.baselines import measure_baselines
+from salad.checks.baselines import measure_baselines
+from salad.checks.inspection import Inspection, inspect_splits
+from salad.checks.labels import find_contradictions
+from salad.checks.leaks import Leak, compare_splits
+from salad.checks.screen import MAX_WARNINGS, baseline_lines, fact_lines, warning_lines
 from salad.datasets import headers, read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split
-from salad.inspection import Inspection, inspect_splits
-from salad.labels import find_contradictions
-from salad.leaks import Leak, compare_splits
-from salad.metrics import auc
-from salad.screen import MAX_WARNINGS, baseline_lines, fact_lines, warning_lines
+from salad.evaluation.metrics import auc
 
 DECODER = Decoder(isize=8, resize="squash")
 TREE = [f"{part}/{label}.png" for part in ("train/0.normal", "val/0.normal", "val/1.ill", "test/0.normal", "test/1.ill")
@@ -328,7 +328,7 @@ def test_the_worst_data_set_fits_one_screen():
 
 
 def look_like(counts):
-    from salad.inspection import SplitFacts
+    from salad.checks.inspection import SplitFacts
 
     return SplitFacts(
         num_normal=30, num_abnormal=0, num_left_out=0, classes={"n": 30}, normal_class="n", num_patients=0,
@@ -412,7 +412,7 @@ def test_inspect_writes_nothing(leaking):
 
 def test_commands_start_without_torch():
     code = "import sys; from salad.__main__ import main; main(['inspect', '--help'], standalone_mode=False); "
-    code += "import salad.inspection, salad.screen, salad.author_tree; "
+    code += "import salad.checks.inspection, salad.checks.screen, salad.checks.author_tree; "
     code += "assert not {'torch', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)
     shown = subprocess.run(

@@ -18,8 +18,8 @@ from salad import Detector
 from salad.__main__ import main
 from salad.datasets import phantom
 from salad.datasets.images import read_image
-from salad.explanation import DEVIATIONS_RANGE
-from salad.heatmaps import Levels
+from salad.explaining.explanation import DEVIATIONS_RANGE
+from salad.explaining.heatmaps import Levels
 from salad.local_memory import LocalMaps
 from salad.report.words import words
 from salad.scores import to_images

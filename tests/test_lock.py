@@ -11,10 +11,10 @@ from running import REPOSITORY, SHORT, invoke, stopped
 
 from salad import cli
 from salad.errors import InputError, StorageError
-from salad.lock import STALE_SECONDS, only_one
+from salad.runs.lock import STALE_SECONDS, only_one
 
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom salad.lock import only_one\n"
+    "import sys, time\nfrom pathlib import Path\nfrom salad.runs.lock import only_one\n"
     "with only_one(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)"
 )
 
@@ -73,7 +73,7 @@ def _no_locks(monkeypatch):
     def refuse(*_):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("salad.lock.fcntl.flock", refuse)
+    monkeypatch.setattr("salad.runs.lock.fcntl.flock", refuse)
 
 
 @pytest.mark.usefixtures("_no_locks")
@@ -106,7 +106,7 @@ def test_a_full_disk_is_said_and_leaves_no_lock(small_disk, fill):
 
 
 def test_the_heart_beats(tmp_path, monkeypatch):
-    monkeypatch.setattr("salad.lock.HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr("salad.runs.lock.HEARTBEAT_SECONDS", 0.05)
     with only_one(tmp_path / "lock"):
         os.utime(tmp_path / "lock", (0, 0))
         deadline = time.monotonic() + 5

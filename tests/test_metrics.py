@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from salad.metrics import auc, auc_within, average_precision, bootstrap_auc, compare_aucs, mean_auc
+from salad.evaluation.metrics import auc, auc_within, average_precision, bootstrap_auc, compare_aucs, mean_auc
 
 FEW_LEVELS = st.integers(-3, 3)  # so that ties are common
 groups = st.tuples(st.lists(FEW_LEVELS, min_size=1, max_size=15), st.lists(FEW_LEVELS, min_size=1, max_size=15))

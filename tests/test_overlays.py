@@ -18,8 +18,8 @@ from salad.datasets.boxes import read_mask
 from salad.datasets.decoder import Decoder
 from salad.datasets.rows import parse_box
 from salad.datasets.sample import Sample, Selection
-from salad.localisation import NUM_BINS, Marks
-from salad.overlays import file_names, outline
+from salad.evaluation.localisation import NUM_BINS, Marks
+from salad.explaining.overlays import file_names, outline
 
 
 def test_a_picture_of_every_image(data, tmp_path):

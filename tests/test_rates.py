@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 
-from salad.calibration import Calibration
 from salad.errors import InputError
-from salad.rates import Confusion, Rate, sensitivity_at, specificity_at
+from salad.evaluation.calibration import Calibration
+from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_at
 
 scored = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), min_size=1, max_size=30)
 

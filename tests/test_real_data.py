@@ -13,7 +13,7 @@ from running import SHORT, TINY, invoke, read_csv, read_json, read_lines
 
 from salad import cli
 from salad.__main__ import main
-from salad.author_tree import build_tree, check_counts, read_lists
+from salad.checks.author_tree import build_tree, check_counts, read_lists
 from salad.datasets import read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.images import read_image

@@ -17,21 +17,21 @@ from sklearn.metrics import auc as area
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from salad import cli
-from salad.calibration import Calibration
 from salad.config import Config
 from salad.datasets.sample import Sample, Split
+from salad.evaluation.calibration import Calibration
+from salad.evaluation.metrics import auc
+from salad.evaluation.rates import Confusion
+from salad.evaluation.result import Result
+from salad.evaluation.summary import Summary, summarise
 from salad.memory import MemoryBank
-from salad.metrics import auc
-from salad.rates import Confusion
 from salad.report import curves, details, history, write
 from salad.report.cases import choose_cases, draw_others, members
 from salad.report.details import Detail
 from salad.report.pictures import data_uri
 from salad.report.plane import principal_plane
 from salad.report.verdicts import judge, metric_rows, tiles
-from salad.result import Result
-from salad.run_folder import RunFolder
-from salad.summary import Summary, summarise
+from salad.runs.run_folder import RunFolder
 
 LABELS_AND_SCORES = st.lists(st.tuples(st.integers(0, 1), st.integers(-3, 3)), min_size=1, max_size=30)
 
@@ -399,9 +399,8 @@ def test_a_new_training_removes_the_report_of_the_old(run, tmp_path):
 
 
 def test_training_and_scoring_load_nothing_of_the_report():
-    code = (
-        "import sys, salad.training, salad.evaluate, salad.summary; print({'jinja2', 'matplotlib'} & set(sys.modules))"
-    )
+    loaded = "print({'jinja2', 'matplotlib'} & set(sys.modules))"
+    code = f"import sys, salad.training, salad.evaluate, salad.evaluation.summary; {loaded}"
     words = [sys.executable, "-c", code]
     result = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert result.stdout.strip() == "set()"

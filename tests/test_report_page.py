@@ -13,7 +13,7 @@ from running import TINY, invoke, read_csv, train
 from salad import cli
 from salad.datasets import phantom
 from salad.datasets.sample import printable
-from salad.rates import Confusion
+from salad.evaluation.rates import Confusion
 
 HOSTILE = (  # a file name holds no slash ...
     "<svg onload=alert(1)>{{ 7 * 7 }}.png",

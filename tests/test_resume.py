@@ -29,7 +29,7 @@ from running import (
 
 from salad import cli
 from salad.datasets import phantom
-from salad.interrupt import Interrupts
+from salad.runs.interrupt import Interrupts
 from salad.trainer import Trainer
 
 # pre-training, three rounds of two epochs of two batches, soft boundary, two views
@@ -162,7 +162,7 @@ def test_a_full_disk_loses_the_epoch_under_way_and_nothing_more(data, whole, tmp
 @pytest.mark.parametrize("name", ["append_metrics", "keep_newest_rounds"])
 @pytest.mark.parametrize("num_calls", [1, 2, 3, 5, 7])
 def test_dying_before_or_after_an_epoch_is_saved_loses_at_most_that_epoch(data, whole, tmp_path, name, num_calls):
-    from salad.run_folder import RunFolder
+    from salad.runs.run_folder import RunFolder
 
     with pytest.MonkeyPatch.context() as patch:
         real, count = getattr(RunFolder, name), 0
@@ -402,7 +402,7 @@ def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, tmp_pat
 
 def test_a_second_ctrl_c_ends_at_once():
     script = (
-        "import time\nfrom salad.interrupt import Interrupts\n"
+        "import time\nfrom salad.runs.interrupt import Interrupts\n"
         "with Interrupts():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)

@@ -18,7 +18,7 @@ from salad.datasets.sample import Sample, Skipped, Split
 from salad.datasets.scan import scan, write_skipped
 from salad.datasets.threads import ITEMS_AHEAD
 from salad.errors import InputError
-from salad.run_folder import RunFolder, log_to
+from salad.runs.run_folder import RunFolder, log_to
 
 DECODER = Decoder(isize=8, resize="squash")
 GOOD = {"a.png", "b.png", "c.png", "d.png"}

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from salad import storage
 from salad.errors import InputError, StorageError
-from salad.storage import SEAL_BYTES, read_sealed, remove_leftovers, write_sealed
+from salad.runs import storage
+from salad.runs.storage import SEAL_BYTES, read_sealed, remove_leftovers, write_sealed
 
 CONTENT = {"weights": torch.arange(20_000.0), "name": "x", "numbers": [1, 2.5, None]}
 
@@ -171,7 +171,7 @@ def test_a_write_error_of_torch_save_is_told_as_what_it_is(tmp_path, monkeypatch
     """torch.save raises a RuntimeError of its own where the file below it fails."""
     path = tmp_path / "last.tar"
     write_sealed([path], {"number": 1})
-    monkeypatch.setattr("salad.storage._Hashing.write", fail)
+    monkeypatch.setattr("salad.runs.storage._Hashing.write", fail)
     with pytest.raises(StorageError, match="No space left"):
         write_sealed([path], CONTENT)
     assert read_sealed(path)["number"] == 1

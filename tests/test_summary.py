@@ -5,9 +5,9 @@ import pytest
 from running import TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
 
 from salad import cli
-from salad.calibration import Calibration
 from salad.datasets import phantom
-from salad.rates import Confusion
+from salad.evaluation.calibration import Calibration
+from salad.evaluation.rates import Confusion
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ from salad.config import Config
 from salad.datasets import phantom, read_split
 from salad.datasets.images import read_image
 from salad.evaluate import embed
-from salad.metrics import Auc, auc_within
+from salad.evaluation.metrics import Auc, auc_within
 from salad.prepare import make_loader, scan_images, start_network
 
 

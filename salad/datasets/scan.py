@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from salad.aside import written_aside
 from salad.datasets.arrays import forget
 from salad.datasets.cache import CachedImages, cached_images
 from salad.datasets.decoder import Decoder
@@ -19,6 +18,7 @@ from salad.datasets.loader import DecodedImages
 from salad.datasets.sample import Sample, Skipped, Split, printable
 from salad.datasets.threads import map_in_order
 from salad.errors import InputError
+from salad.runs.aside import written_aside
 
 logger = logging.getLogger(__name__)
 

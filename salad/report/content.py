@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from salad.datasets.sample import Sample, printable
+from salad.evaluation.result import Result
+from salad.evaluation.summary import Summary
 from salad.report import curves
 from salad.report.details import HEATS, Detail
 from salad.report.history import TITLES, History
 from salad.report.plane import Plane
-from salad.result import Result
-from salad.summary import Summary
 
 MAX_NAME = 160  # characters that are shown of a name
 MAX_FINDINGS = 12  # of an image

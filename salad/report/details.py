@@ -13,8 +13,8 @@ from salad.report.pictures import data_uri, read_pixels, smaller
 
 if TYPE_CHECKING:
     from salad.datasets.sample import Images
-    from salad.explain import Explainer
-    from salad.explanation import Explanation, Neighbour
+    from salad.explaining.explain import Explainer
+    from salad.explaining.explanation import Explanation, Neighbour
 
 MAX_SIDE = 224  # of a picture, in pixels
 NEIGHBOUR_SIDE = 96

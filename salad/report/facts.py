@@ -12,8 +12,8 @@ import torch
 import salad
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.result import Result
-from salad.run_folder import CONFIG_FILE
+from salad.evaluation.result import Result
+from salad.runs.run_folder import CONFIG_FILE
 from salad.scores import LOCAL
 
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from salad.evaluation.result import Result
 from salad.report import curves
 from salad.report.cases import GROUPS, members
 from salad.report.details import Detail
-from salad.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from salad.groups import Part
-from salad.metrics import Auc
-from salad.rates import Rate
-from salad.summary import Summary
+from salad.evaluation.groups import Part
+from salad.evaluation.metrics import Auc
+from salad.evaluation.rates import Rate
+from salad.evaluation.summary import Summary
 
 MAX_PARTS = 40  # of a kind, in the table; metrics.json has all
 NAMES = {

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from salad.aside import written_aside
 from salad.datasets.sample import NORMAL, printable
 from salad.errors import InputError, StorageError
 from salad.prepare import make_preprocessing
@@ -25,15 +24,16 @@ from salad.report.pictures import thumbnails
 from salad.report.plane import Plane, principal_plane
 from salad.report.verdicts import judge, metric_rows, tiles
 from salad.report.words import gallery_note, untrained_note, words
-from salad.run_folder import FIGURES_FOLDER, REPORT_FILE, RunFolder
+from salad.runs.aside import written_aside
+from salad.runs.run_folder import FIGURES_FOLDER, REPORT_FILE, RunFolder
 
 if TYPE_CHECKING:
     from salad.checkpoint import Checkpoint
     from salad.config import Config
     from salad.datasets.sample import Images
-    from salad.result import Result
+    from salad.evaluation.result import Result
+    from salad.evaluation.summary import Summary
     from salad.scores import Standards
-    from salad.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,9 @@ def explain(
     config: Config, checkpoint: Checkpoint, images: Images, places: Sequence[int], *, standards: Standards | None
 ) -> list[Detail]:
     """A detail of each place; none at all where nothing can explain them, which is said."""
-    from salad.device import choose_device
-    from salad.explain import make_explainer
+    from salad.explaining.explain import make_explainer
     from salad.prepare import start_network
+    from salad.runs.device import choose_device
 
     device = choose_device(config.device)
     network = start_network(dataclasses.replace(config, compile=False), checkpoint, device)  # a few batches only

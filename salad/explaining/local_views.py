@@ -12,8 +12,8 @@ from torch import Tensor
 
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.explanation import ScoreMap
-from salad.heatmaps import ErrorLevels, Levels
+from salad.explaining.explanation import ScoreMap
+from salad.explaining.heatmaps import ErrorLevels, Levels
 from salad.local_memory import LocalMaps, LocalMemory
 from salad.local_parts import find_memories, needed_backbone
 from salad.networks.backbones import Backbone

@@ -7,8 +7,8 @@ import random
 import numpy as np
 import torch
 
-from salad.distributed import SOLO, Team
 from salad.errors import InputError
+from salad.runs.distributed import SOLO, Team
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 NO_LIMIT = -1

@@ -16,8 +16,8 @@ from salad.datasets.images import GreyImage
 from salad.datasets.sample import Split
 from salad.datasets.threads import map_in_chunks
 from salad.errors import InputError
-from salad.grey_levels import GreyLevels, measure_grey_levels
-from salad.metrics import Auc, auc
+from salad.evaluation.grey_levels import GreyLevels, measure_grey_levels
+from salad.evaluation.metrics import Auc, auc
 
 
 @dataclass(frozen=True, kw_only=True)

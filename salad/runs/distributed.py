@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from salad.alarm import Alarm
+from salad.runs.alarm import Alarm
 
 if TYPE_CHECKING:
     import torch

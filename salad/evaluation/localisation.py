@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from salad.rates import Rate
+from salad.evaluation.rates import Rate
 
 logger = logging.getLogger(__name__)
 

@@ -16,15 +16,15 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets.boxes import read_mask
 from salad.datasets.sample import ABNORMAL, Sample
-from salad.device import choose_device
-from salad.distributed import SOLO, Team
 from salad.errors import InputError, StorageError
-from salad.explain import make_explainer
-from salad.explanation import Explanation
-from salad.heatmaps import colours
-from salad.localisation import Localisation, Marks
+from salad.evaluation.localisation import Localisation, Marks
+from salad.evaluation.result import Result
+from salad.explaining.explain import make_explainer
+from salad.explaining.explanation import Explanation
+from salad.explaining.heatmaps import colours
 from salad.prepare import make_decoder, make_loader, start_network
-from salad.result import Result
+from salad.runs.device import choose_device
+from salad.runs.distributed import SOLO, Team
 
 logger = logging.getLogger(__name__)
 

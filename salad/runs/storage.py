@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import torch
 
-from salad.aside import sync_folder
 from salad.errors import InputError, StorageError
+from salad.runs.aside import sync_folder
 
 SEAL_MARK = b"salad-sha256-end"  # the file's last bytes; the digest of all before stands in front of it
 SEAL_BYTES = 32 + len(SEAL_MARK)

@@ -20,10 +20,10 @@ from salad.datasets.preprocess import Preprocessing
 from salad.datasets.sample import NORMAL, Split
 from salad.errors import InputError
 from salad.evaluate import find_row_labels
-from salad.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
-from salad.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
+from salad.explaining.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
+from salad.explaining.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
+from salad.explaining.local_views import LocalViews, find_views
 from salad.local_memory import LocalMaps
-from salad.local_views import LocalViews, find_views
 from salad.prepare import make_loader, make_preprocessing, scan_images
 from salad.scores import Inputs, Standards, to_images
 from salad.search import nearest

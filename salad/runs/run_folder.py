@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import salad
-from salad.aside import written_aside
 from salad.errors import InputError, StorageError
+from salad.runs.aside import written_aside
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
 LOG_FILE, LOCK_FILE = "log.txt", "lock"
@@ -80,7 +80,7 @@ class RunFolder:
         if not self.writes:
             yield
             return
-        from salad.lock import only_one
+        from salad.runs.lock import only_one
 
         with only_one(self.path / LOCK_FILE):
             yield

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salad.heatmaps import overlay
+from salad.explaining.heatmaps import overlay
 
 DEVIATIONS_RANGE = (1.0, 6.0)  # where colours begin and end, in standard deviations above the mean of normals
 RAW_RANGE = (0.1, 0.6)  # the same of errors where these are not known

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from salad.distributed import Team
 from salad.networks import network_spec
 from salad.networks.pretext import Head, Trained
 from salad.networks.sync_bn import synchronise
+from salad.runs.distributed import Team
 
 if TYPE_CHECKING:
     from salad.config import Config

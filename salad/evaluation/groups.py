@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from salad.datasets.sample import ABNORMAL, NORMAL, Sample
-from salad.metrics import Auc, auc
+from salad.evaluation.metrics import Auc, auc
 
 AGES = ((0, 17), (18, 39), (40, 64), (65, 200))  # years, both ends included
 

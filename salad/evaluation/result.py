@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from salad.calibration import Calibration
 from salad.datasets.sample import NORMAL, Split
-from salad.metrics import Auc, auc
+from salad.evaluation.calibration import Calibration
+from salad.evaluation.metrics import Auc, auc
 
 if TYPE_CHECKING:
     from salad.scores import Standards

@@ -15,8 +15,8 @@ import numpy as np
 
 from salad.datasets.sample import printable
 from salad.errors import InputError
-from salad.metrics import BASELINES, Auc, auc, compare_aucs, mean_auc
-from salad.run_folder import RESULT_FILE, SCORES_FILE
+from salad.evaluation.metrics import BASELINES, Auc, auc, compare_aucs, mean_auc
+from salad.runs.run_folder import RESULT_FILE, SCORES_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

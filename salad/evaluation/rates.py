@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from salad.calibration import Calibration
+from salad.evaluation.calibration import Calibration
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from salad.baselines import Baselines
-from salad.inspection import SPLITS, Inspection, SplitFacts
+from salad.checks.baselines import Baselines
+from salad.checks.inspection import SPLITS, Inspection, SplitFacts
 
 MAX_VALUES = 3  # of views, sizes, modes or classes that are named
 MAX_WARNINGS = 12

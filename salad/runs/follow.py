@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from salad.config import Config
 from salad.datasets.sample import printable
 from salad.errors import InputError
-from salad.run_folder import RunFolder
+from salad.runs.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from salad.datasets.sample import printable
 from salad.errors import InputError
-from salad.run_folder import METRICS_FILE, read_metrics
+from salad.runs.run_folder import METRICS_FILE, read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
