@@ -38,11 +38,16 @@ def plain() -> None:
 
 
 def double() -> None:
-    """All in float64, nothing drawn in a step, a radius after one epoch, and what each rank holds is kept."""
+    """As `keep`; all in float64, nothing drawn in a step, and a radius after one epoch."""
+    keep()
     torch.set_default_dtype(torch.float64)
     MemoryBank.__init__.__kwdefaults__["dtype"] = torch.float64
     AUGMENTATIONS["flip"] = Augmentation(v2.Identity(), lambda images: images.square())
     salad.trainer.RADIUS_WARM_UP_EPOCHS = 1
+
+
+def keep() -> None:
+    """What each rank holds after an epoch is kept."""
     finish_epoch = Trainer.finish_epoch
 
     def keeping(self: Trainer, metrics: dict) -> None:
@@ -90,6 +95,7 @@ def first_hangs() -> None:
 PATCHES: dict[str, Callable[[], None]] = {
     "plain": plain,
     "double": double,
+    "keep": keep,
     "input_error": lambda: in_step(4, 1, lambda: fail(InputError("x.png: turned bad"))),
     "runtime_error": lambda: in_step(4, 1, lambda: fail(RuntimeError("a fault of rank 1"))),
     "first_hangs": first_hangs,
