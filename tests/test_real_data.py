@@ -161,7 +161,7 @@ def test_two_epochs_on_real_radiographs(few, tmp_path):
     assert [row["label"] for row in rows] == ["0"] * 8 + ["1"] * 8
     metrics = read_json(tmp_path / "metrics.json")
     found = [metrics["auc"], *metrics["baseline_auc"].values()]
-    assert len(found) == 3 and all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in found)
+    assert len(found) == 4 and all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in found)
 
 
 # Inspection -----------------------------------------------------------------------------------------------------

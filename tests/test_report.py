@@ -269,7 +269,8 @@ def test_one_class_has_a_table_without_an_auc():
 
 def test_the_table_has_baselines_beside_the_model():
     rows = metric_rows(summary_of(shift=1.0, baseline=0.1, val=[0.0, 1.0]))
-    assert [row.kind for row in rows[:4]] == ["model", "model", "baseline", "baseline"]
+    assert [row.kind for row in rows[:6]] == ["model"] * 3 + ["baseline"] * 3
+    assert rows[2].name == "AUC beyond sharpness"
     assert {"Average precision", "Sensitivity at 95 % specificity", "F1 at the threshold"} <= {row.name for row in rows}
     assert all(0 <= low <= value <= high <= 1 for value, low, high in (row.place for row in rows if row.place))
 
@@ -298,6 +299,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         operating_points={},
         decision=None,
         baselines={},
+        within_sharpness=None,
         units={},
         parts={},
     )
