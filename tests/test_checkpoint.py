@@ -1,11 +1,9 @@
 """Checkpoints: what is in them, what is accepted, and what is refused."""
 
 import pickle
-import random
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from naming_rule import CHECKPOINT_KEYS, state_from_names
@@ -79,14 +77,6 @@ def test_the_anchors_of_the_round_are_in_the_file(content, run):
     first = read_tar(run / "model_round0.tar")["ans_discovery_state_dict"]
     assert first.keys() == ANCHOR_KEYS and len(first["anchor_indexes"]) == 0
     assert first["instance_indexes"].tolist() == list(range(8)) and first["position"].tolist() == [-1] * 8
-
-
-def test_random_states_are_those_of_the_moment():
-    random.seed(5), np.random.seed(5), torch.manual_seed(5)
-    state = checkpoints.rng_state()
-    expected = random.random(), np.random.rand(), torch.rand(()).item()
-    checkpoints.set_rng_state(state)
-    assert (random.random(), np.random.rand(), torch.rand(()).item()) == expected
 
 
 def test_tensor_names_and_shapes_are_the_published_ones():

@@ -246,7 +246,7 @@ def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
     had = read_tar(xp / "model.tar")
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         for part in ("local", "backbone"):
-            for key in ("rows", "mean", "std"):
+            for key in ("rows", "mean", "whitening"):
                 assert torch.equal(file.get_tensor(f"memory.{part}.{key}"), had["local_memories"][part][key])
             assert file.get_tensor(f"standards.{part}").tolist() == list(had["standards"][part])
         assert torch.equal(file.get_tensor("mean_image"), had["mean_image"])

@@ -428,7 +428,9 @@ def checkpoint_content() -> dict:
         "svdd": {"centre": torch.ones(4), "radius": torch.zeros(())},
         "progress": {"round": 0, "epoch": 1},
         "mean_image": torch.zeros(1, 1, SIDE, SIDE),
-        "local_memories": {"local": {"rows": torch.ones(4, 5, 3), "mean": torch.zeros(3), "std": torch.ones(3)}},
+        "local_memories": {
+            "local": {"rows": torch.ones(4, 5, 3), "mean": torch.zeros(4, 3), "whitening": torch.eye(3)}
+        },
         "standards": {"local": (0.0, 1.0)},
         "val_normal_scores": torch.ones(3),
         "val_auc": 0.5,
