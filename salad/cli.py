@@ -143,6 +143,14 @@ def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
     )
 
 
+def without_resume(words: list[str]) -> list[str]:
+    """A command line without --resume and its value, and without --overwrite."""
+    values = {i + 1 for i, word in enumerate(words[:-1]) if word == "--resume" and words[i + 1] in ("must", "auto")}
+    return [
+        word for i, word in enumerate(words) if i not in values and not word.startswith(("--resume", "--overwrite"))
+    ]
+
+
 @command_of(TRAIN)
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
@@ -159,8 +167,7 @@ def train(given: dict[str, Any], team: Team) -> None:
         try:
             run_training(given, folder, team=team)
         except RunInterruptedError as error:
-            command = [word for word in sys.argv if not word.startswith(("--resume", "--overwrite"))]
-            go_on = team.how_to(f"{shlex.join(command)} --resume")
+            go_on = team.how_to(f"{shlex.join(without_resume(sys.argv))} --resume")
             raise RunInterruptedError(error.received, f"go on with: {go_on}") from None
     name, net, xp, data = (str(given[one]) for one in ("dataset_name", "net_name", "xp_path", "data_path"))
     logger.info("done: score with  %s", shlex.join(["python", "test.py", name, net, xp, data]))

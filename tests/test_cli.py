@@ -540,3 +540,12 @@ def test_config_json_is_what_load_config_reads(run):
     assert "overwrite" not in values
     names = {one.name for one in dataclasses.fields(Config)}
     assert values.keys() - {"run"} == names - {"overwrite", "resume"}
+
+
+@pytest.mark.parametrize(
+    "typed", ["--resume auto", "--resume=auto", "--resume", "--overwrite", "--resume must --seed 3"]
+)
+def test_the_command_that_goes_on_is_the_same_run(typed):
+    words = cli.without_resume(["main.py", "CXR_author", "unet", "auto", "data", *typed.split(), "--lr", "0.1"])
+    seed = ["--seed", "3"] if "--seed" in typed else []
+    assert words == ["main.py", "CXR_author", "unet", "auto", "data", *seed, "--lr", "0.1"]
