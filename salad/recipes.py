@@ -24,7 +24,6 @@ _RELEASED = {
     "rec_loss": "l1",
     "augment": "flip",
     "train_on": "all",
-    "k": 100,
     "score": "knn",
 }
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
