@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
 from salad.datasets.align import reframe
-from salad.datasets.augment import uniform
+from salad.datasets.augment import expose, uniform
 from salad.datasets.decoder import Decoder
 from salad.datasets.sample import Split
+from salad.datasets.synthetic import sharpen_or_blur
 
 SIDE = 256  # pixels of the copies
 SCALE, SHIFT = 0.12, 0.08  # largest logarithm of a scale; largest shift, as a share of the side
@@ -56,9 +55,6 @@ def jitter(grey: Tensor) -> Tensor:
     images = grey / 255
     drawn = [uniform(images, -one, one).flatten() for one in (SCALE, SCALE, 2 * SHIFT, 2 * SHIFT)]
     images = reframe(images, torch.stack(drawn, dim=1))
-    images = images.clamp(min=1e-6) ** uniform(images, math.log(GAMMA[0]), math.log(GAMMA[1])).exp()
-    mean = images.mean(dim=(2, 3), keepdim=True)
-    images = (images - mean) * uniform(images, *CONTRAST) + mean + uniform(images, -BRIGHTNESS, BRIGHTNESS)
-    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    images = torch.lerp(images, blurred, uniform(images, -FOCUS, FOCUS))
+    images = expose(images, gamma=GAMMA, contrast=CONTRAST, brightness=BRIGHTNESS)
+    images = sharpen_or_blur(images, low=-FOCUS, high=FOCUS)
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)

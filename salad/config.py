@@ -205,11 +205,6 @@ class Config(ScoreOptions):
         return {"rec": self.w_rec, "aggregation": self.w_contrast, "svdd": self.w_svdd, "syn": self.w_syn}
 
     @property
-    def embeds(self) -> bool:
-        """Whether a loss trains embeddings; else there are none, and the memory rows mean nothing."""
-        return self.w_rec + self.w_svdd + self.w_contrast > 0
-
-    @property
     def image_size(self) -> int:
         """`isize`, resolved."""
         assert self.isize is not None

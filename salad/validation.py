@@ -114,16 +114,14 @@ class Validation:
         """The local memories that the score needs, by name."""
         found = dict(self.of_backbone)
         wanted = [part for part in self.config.parts if part in LOCAL and part not in found]
-        loader = self._loader(self.train) if wanted else None
         for part in wanted:
-            loader = make_loader(self.config, self.train, self.device, mean_image=self.mean_image, team=self.team)
             found[part] = build_memory(
                 part,
                 config=self.config,
                 network=network,
                 backbone=self.backbone,
                 train=self.train,
-                loader=loader,
+                loader=self._loader(self.train),
                 device=self.device,
                 team=self.team,
                 is_announced=self.announced,

@@ -67,15 +67,26 @@ class CropAndRotate(_PerImage):
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
+def expose(images: Tensor, *, gamma: tuple[float, float], contrast: tuple[float, float], brightness: float) -> Tensor:
+    """Images (B, 1, S, S) in [0, 1] as other exposures would have given them; what leaves [0, 1] is not cut off.
+
+    Args:
+        images: the images.
+        gamma: range of an exponent.
+        contrast: range of a factor, about the mean of each image.
+        brightness: the largest amount that is added or taken away.
+    """
+    images = images.clamp(min=1e-6) ** uniform(images, math.log(gamma[0]), math.log(gamma[1])).exp()
+    mean = images.mean(dim=(2, 3), keepdim=True)
+    return (images - mean) * uniform(images, *contrast) + mean + uniform(images, -brightness, brightness)
+
+
 class IntensityJitter(_PerImage):
     """Gamma, contrast and brightness, as another exposure would have given."""
 
     def change(self, images: Tensor) -> Tensor:
         """Draw gamma in [0.7, 1.4], contrast in [0.75, 1.25], brightness in [-0.1, 0.1]."""
-        images = images.clamp(min=1e-6) ** uniform(images, math.log(0.7), math.log(1.4)).exp()
-        mean = images.mean(dim=(2, 3), keepdim=True)
-        jittered = (images - mean) * uniform(images, 0.75, 1.25) + mean + uniform(images, -0.1, 0.1)
-        return jittered.clamp(0, 1)
+        return expose(images, gamma=(0.7, 1.4), contrast=(0.75, 1.25), brightness=0.1).clamp(0, 1)
 
 
 class Blur(_PerImage):

@@ -33,7 +33,7 @@ def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
     """
     changed, amount = add_anomalies(clean)
     is_drawn = uniform(clean, 0, 1) < 0.5
-    images = _sharpen_or_blur(torch.where(is_drawn, changed, clean))
+    images = sharpen_or_blur(torch.where(is_drawn, changed, clean), low=-1.2, high=1.0)
     images = images + torch.randn_like(images) * uniform(images, 0, 0.016)
     std, mean = torch.std_mean(clean, dim=(1, 2, 3), keepdim=True)
     own_std, own_mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
@@ -46,10 +46,10 @@ def spoil_views(clean: Tensor) -> tuple[Tensor, Tensor]:
     return to_network(images).contiguous(memory_format=torch.channels_last), amount
 
 
-def _sharpen_or_blur(images: Tensor) -> Tensor:
-    """Move each image towards its blurred self, or away from it."""
+def sharpen_or_blur(images: Tensor, *, low: float, high: float) -> Tensor:
+    """Move each image (B, 1, S, S) towards its blurred self, 1 being there, or away from it, by a drawn share."""
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    return torch.lerp(images, blurred, uniform(images, -1.2, 1.0))
+    return torch.lerp(images, blurred, uniform(images, low, high))
 
 
 def add_anomalies(images: Tensor) -> tuple[Tensor, Tensor]:

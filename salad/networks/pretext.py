@@ -43,7 +43,7 @@ class Trained(nn.Module):
     Args:
         network: the place of the weights.
         head: None where there is no loss that needs one.
-        embeds: whether a loss needs embeddings or reconstructions.
+        embeds: whether a loss needs embeddings; with reconstructions they are there anyway.
         decodes: whether a loss needs reconstructions.
         uses_all: whether every weight has a part in the loss of every step.
     """

@@ -44,7 +44,8 @@ def make_trained(network: Network, config: Config, device: torch.device) -> Trai
     """What a run trains: the network, with a head where --w_syn asks for one."""
     spec = network_spec(config.net_name)
     head = Head(network.num_local_channels).to(device) if config.w_syn > 0 else None
-    reaches_z = config.w_contrast + config.w_svdd > 0 and config.pre_training_epochs == 0
+    embeds = config.w_contrast + config.w_svdd > 0
+    reaches_z = embeds and config.pre_training_epochs == 0
     uses_all = config.w_rec > 0 and (reaches_z or spec.decodes_embedding)
     uses_all = uses_all and (head is None or config.pre_training_epochs == 0)
-    return Trained(network, head, embeds=config.embeds, decodes=config.w_rec > 0, uses_all=uses_all)
+    return Trained(network, head, embeds=embeds, decodes=config.w_rec > 0, uses_all=uses_all)
