@@ -21,7 +21,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.jitter import write_jittered
+from benchmarks.jitter import FOLDERS, write_jittered
 from salad.datasets import read_split
 from salad.datasets.sample import Selection
 from salad.evaluation.comparison import group_auc, read_run
@@ -100,7 +100,7 @@ class Run:
         seconds = {"train": trained - start, "test": time.perf_counter() - trained}
         if not was_begun:  # else what came before the interruption is missing
             (self.folder / TIMES).write_text(json.dumps(seconds), encoding="utf-8")
-        model = ["--load_model", str(self.folder / MODEL_FILE)]
+        model = ["--load_model", str(self.folder / MODEL_FILE), "--normal_class", FOLDERS[0]]
         shifted = [net_name, str(self.folder / JITTERED), str(jittered), *model, *seed, "--no_report"]
         return call("test.py", ["CXR_author", *shifted], log)
 
@@ -155,7 +155,7 @@ def measure(runs: list[Run]) -> dict[str, Any]:
         "aucs": aucs,
         "auc": group_auc(read).as_json(),
         "sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else None,
-        "within_sharpness": [one["auc_within_sharpness"]["value"] for one in found],
+        "within_sharpness": [one["value"] for run in found if (one := run["auc_within_sharpness"])],
         "jittered": shifted,
         "baselines": {name: found[0]["baseline_auc"][name]["value"] for name in BASELINES},
         "train_seconds": [one["train"] for one in times],
@@ -176,7 +176,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{auc['value']:.3f}",
             "" if row["sd"] is None else f"{row['sd']:.3f}",
             f"{auc['low']:.3f} to {auc['high']:.3f}",
-            f"{np.mean(row['within_sharpness']):.3f}",
+            f"{np.mean(row['within_sharpness']):.3f}" if row["within_sharpness"] else "",
             f"{np.mean(row['jittered']):.3f}",
             " / ".join(f"{value:.3f}" for value in row["baselines"].values()),
             ", ".join(f"{np.median(one):.0f} s" for one in seconds if one),

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import click
 import numpy as np
@@ -79,6 +80,20 @@ def test_what_is_done_is_not_repeated_and_what_failed_is_said(data, tmp_path, ca
     failing = run(data, tmp_path, "--method", "bad=unet --lr -1", "--method", "knn=unet", "--seed", "1")
     assert failing.exit_code == 1 and "1 of 2 runs failed" in failing.stderr
     assert "| small | knn | 1 |" in failing.stdout
+
+
+def test_any_class_names_and_a_test_set_without_like_sharpness_will_do(data, tmp_path, calls):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for folder in sorted(other.glob("*/*.*")):
+        folder.rename(folder.with_name(folder.name.replace(".", "_")))
+    for folder in (other / "test").iterdir():
+        for path in sorted(folder.iterdir())[1:]:  # one normal, one abnormal image: hardly of one fifth
+            path.unlink()
+    result = run(other, tmp_path / "out", "--method", "knn=unet", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    row = json.loads((tmp_path / "out/quality.json").read_text())[0]
+    assert row["within_sharpness"] == [] and len(row["jittered"]) == 1
 
 
 def test_methods_are_main_py_commands(data, tmp_path, calls):
