@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from salad.networks import NETWORKS
 from salad.options import TEST, TRAIN, read_values, value_type
 from salad.recipes import recipe_values
 from salad.runs.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
+
+if TYPE_CHECKING:
+    from salad.evaluation.result import Result
 
 logger = logging.getLogger(__name__)
 
@@ -207,15 +210,24 @@ def test(given: dict[str, Any], team: Team) -> None:
     summary = summarise(result, specificity=config.specificity, seed=config.seed)
     facts = {"heatmaps": located.as_json()} if located else {}
     write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed, **facts)
-    for name, value in [*summary.rows(), *(located.rows() if located else [])]:
+    say_result(result, [*summary.rows(), *(located.rows() if located else [])])
+    if config.report:
+        from salad.report.compose import Scoring
+        from salad.report.write import write_report
+
+        command = team.how_to(shlex.join(sys.argv))
+        scoring = Scoring(
+            result=result, summary=summary, config=config, checkpoint=checkpoint, folder=folder, command=command
+        )
+        write_report(scoring)
+
+
+def say_result(result: Result, rows: list[tuple[str, str]]) -> None:
+    """The table on stderr; the AUC, as the last line, on stdout."""
+    for name, value in rows:
         logger.info("%-30s %s", name, value)
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"
         click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
     else:
         click.echo(f"AUC score = {result.auc.value:.5f}")
-    if config.report:
-        from salad.report.write import write_report
-
-        command = team.how_to(shlex.join(sys.argv))
-        write_report(result, summary, config=config, checkpoint=checkpoint, folder=folder, command=command)

@@ -117,6 +117,41 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
     if device.type == "cpu":
         keep_freed_memory()
     network = start_network(config, checkpoint, device)
+    split = read_test(config, checkpoint, team=team)
+    rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
+    k = choose_rows_k(config, num_normal_rows=len(rows))
+    search = ivf.choose_search(
+        config.knn if k else "exact", rows, k=k, num_queries=len(split.samples), seed=config.seed
+    )
+    with team.first_alone("images"):
+        split = scan_images(config, {"test": split})["test"]
+    check_same_for_all(split, team)
+    score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
+    standards, calibration = score.standards, score.calibration
+    if calibration is None or (config.is_fused and standards is None):
+        normals = score_val_normals(
+            config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
+        )
+        calibration = Calibration.of(normals.scores) if normals else None
+        standards = normals.standards if normals else standards
+    if config.is_fused and standards is None:
+        raise no_standards(0)
+    loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
+    logger.info("test: %s", split)
+    result = score_split(
+        network, split, loader, score.parts, device, standards=standards, keeps_z=checkpoint.embeds, team=team
+    )
+    _warn_of_useless_scores(result, checkpoint, parts=config.parts)
+    found = ivf.describe_search(search) if k else {}
+    return dataclasses.replace(result, k=k or None, search=found, calibration=calibration)
+
+
+def read_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Split:
+    """The list of test images; what of it was trained on is warned of.
+
+    Raises:
+        InputError: it cannot be read, or another class is normal than in the training.
+    """
     with team.first_alone("folder"):  # a phantom is drawn
         split = read_split(config.dataset_name, config.data_path, "test", selection=config.selection)
     assert split is not None, "only val may be absent"
@@ -126,36 +161,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
             f"{checkpoint.normal_class}: leave it out"
         )
     compare_with_training(config, split, train_on=(checkpoint.config or {}).get("train_on", "all"))
-    rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
-    k = choose_rows_k(config, num_normal_rows=len(rows))
-    search = ivf.choose_search(
-        config.knn if k else "exact", rows, k=k, num_queries=len(split.samples), seed=config.seed
-    )
-    score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
-    standards, calibration = score.standards, score.calibration
-    if config.is_fused and standards is None:
-        normals = score_val_normals(
-            config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
-        )
-        if normals is None:
-            raise no_standards(0)
-        standards, calibration = normals.standards, Calibration.of(normals.scores)
-    with team.first_alone("images"):
-        split = scan_images(config, {"test": split})["test"]
-    check_same_for_all(split, team)
-    loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
-    logger.info("test: %s", split)
-    result = score_split(
-        network, split, loader, score.parts, device, standards=standards, keeps_z=checkpoint.embeds, team=team
-    )
-    _warn_of_useless_scores(result, checkpoint, parts=config.parts)
-    found = ivf.describe_search(search) if k else {}
-    if calibration is None:
-        normals = score_val_normals(
-            config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
-        )
-        calibration = Calibration.of(normals.scores) if normals else None
-    return dataclasses.replace(result, k=k or None, search=found, calibration=calibration)
+    return split
 
 
 def score_val_normals(

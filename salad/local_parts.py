@@ -80,22 +80,19 @@ def build_memory(
         for number, batch in enumerate(loader.epoch(0)):
             cells = cells_of(batch)
             if number == 0 and not is_announced:
-                size = LocalMemory.bytes_for(
-                    train.num_normal, grid=grid, num_channels=cells.shape[2], max_rows=max_rows
-                )
-                rows = min(train.num_normal, max_rows)
-                logger.info(
-                    "memory of the score %s: %d x %d places, %d rows each, %s bytes",
-                    part,
-                    grid,
-                    grid,
-                    rows,
-                    f"{size:,}",
-                )
+                _announce(part, config, num_images=train.num_normal, num_channels=cells.shape[2])
             yield cells[[train.samples[i].label == NORMAL for i in batch.index.tolist()]]
 
     cells = torch.cat(team.joined(list(parts()))).to(device)
     return LocalMemory.build(cells, max_rows=max_rows)
+
+
+def _announce(part: str, config: Config, *, num_images: int, num_channels: int) -> None:
+    """Say how large a memory will be."""
+    grid, max_rows = config.local_grid, config.local_rows
+    num_bytes = LocalMemory.bytes_for(num_images, grid=grid, num_channels=num_channels, max_rows=max_rows)
+    text = "memory of the score %s: %d x %d places, %d rows each, %s bytes"
+    logger.info(text, part, grid, grid, min(num_images, max_rows), f"{num_bytes:,}")
 
 
 def find_memories(

@@ -47,12 +47,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
         RunInterruptedError: a signal asked for an end; the state is saved.
         StorageError: a file could not be written.
     """
-    config = Config(**given)
-    stopped = find_stopped_run(config, folder)
-    if stopped is not None:
-        config = resume_config(given, stopped)
-    check_packages(config)
-    check_backbone(config.backbone if "backbone" in config.parts else None)
+    config, stopped = settle(given, folder)
     device = choose_device(config.device, team=team)
     check_enough(config.batch_size, "--batch_size is", team)
     team.connect(device)
@@ -63,13 +58,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     seed_everything(config.seed, deterministic=config.deterministic)
     if device.type == "cpu":
         keep_freed_memory()
-    with team.first_alone("images"):
-        train, val = read_training_data(config)
-    check_enough(len(train.samples), "the images to train on are", team)
-    for split in [train, val] if val else [train]:
-        check_same_for_all(split, team)
-    if stopped is not None:
-        check_same_images(train, val, stopped)
+    train, val = read_images(config, stopped, team=team)
     start = stopped or (load_checkpoint(config.load_model) if config.load_model else None)
     with Interrupts() as interrupts:
         trainer = Trainer(
@@ -83,17 +72,54 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
             interrupts=interrupts,
             team=team,
         )
-        if not team.is_first:  # the weights and the memory are those of all, what is drawn from here on is its own
-            seed_everything(config.seed + team.rank, deterministic=config.deterministic)
-        if stopped is not None:
-            restore(trainer, stopped)
-            logger.info("resumed after %d epochs", trainer.epochs_done)
-        if team.is_first:
-            write_start(trainer, resumed=stopped is not None)
-        if stopped is None:
-            save(trainer, [folder.last])
+        start_run(trainer, stopped)
         with logging_redirect_tqdm([logging.getLogger("salad")]), following(config, folder):
             trainer.run()
+
+
+def settle(given: dict[str, Any], folder: RunFolder) -> tuple[Config, Checkpoint | None]:
+    """The options of a run, and the state that it goes on from, if any; before anything is read or written.
+
+    Raises:
+        InputError: an option is at fault or contradicts the run to go on with, or a package is missing.
+    """
+    config = Config(**given)
+    stopped = find_stopped_run(config, folder)
+    if stopped is not None:
+        config = resume_config(given, stopped)
+    check_packages(config)
+    check_backbone(config.backbone if "backbone" in config.parts else None)
+    return config, stopped
+
+
+def read_images(config: Config, stopped: Checkpoint | None, *, team: Team) -> tuple[Split, Split | None]:
+    """Train and val: enough of them, the same ones in all processes, and those that a stopped run had.
+
+    Raises:
+        InputError: they are not.
+    """
+    with team.first_alone("images"):
+        train, val = read_training_data(config)
+    check_enough(len(train.samples), "the images to train on are", team)
+    for split in [train, val] if val else [train]:
+        check_same_for_all(split, team)
+    if stopped is not None:
+        check_same_images(train, val, stopped)
+    return train, val
+
+
+def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
+    """Before the first step: the state of a stopped run, and what a folder holds from its start."""
+    config, team = trainer.config, trainer.team
+    if not team.is_first:  # the weights and the memory are those of all, what is drawn from here on is its own
+        seed_everything(config.seed + team.rank, deterministic=config.deterministic)
+    if stopped is not None:
+        restore(trainer, stopped)
+        logger.info("resumed after %d epochs", trainer.epochs_done)
+    if team.is_first:
+        write_start(trainer, resumed=stopped is not None)
+    if stopped is None:
+        save(trainer, [trainer.folder.last])
 
 
 def write_start(trainer: Trainer, *, resumed: bool) -> None:

@@ -25,7 +25,7 @@ from salad.evaluation.rates import Confusion
 from salad.evaluation.result import Result
 from salad.evaluation.summary import Summary, summarise
 from salad.memory import MemoryBank
-from salad.report import curves, details, history, write
+from salad.report import compose, curves, details, history, write
 from salad.report.cases import choose_cases, draw_others, members
 from salad.report.details import Detail
 from salad.report.pictures import data_uri
@@ -316,18 +316,16 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         dataset_name="CXR_author", net_name="unet", xp_path=tmp_path, data_path=tmp_path, n_jobs_dataloader=2
     )
     cases = choose_cases(result.labels, result.scores, threshold=0.5)
-    return write.make_page(
-        result,
-        summary,
+    scoring = compose.Scoring(
+        result=result,
+        summary=summary,
         config=config,
         checkpoint=checkpoint,
-        cases=cases,
-        details=explained[: len(cases)],
-        threshold=0.5,
-        threshold_note="",
-        command="python test.py",
         folder=RunFolder(tmp_path),
+        command="python test.py",
     )
+    details = explained[: len(cases)]
+    return compose.make_page(scoring, compose.Gallery(cases=cases, details=details, threshold=0.5, threshold_note=""))
 
 
 def test_a_page_of_a_hundred_thousand_images_of_noise_is_bounded(tmp_path):

@@ -60,7 +60,23 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     classes = sorted(known.union(_class_names(folder)))
     normal = choose_normal_class(classes, selection.normal_class, where=data_path, ranked=sorted(known))
     own = sorted(_class_names(folder))
-    files = [(name, file) for name in own for file in files_below(folder / name)]
+    samples = _list_samples(folder, own, normal=normal)
+    if not samples and split == "val":
+        return None
+    if not samples:
+        raise InputError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return Split(
+        samples=annotate(samples, data_path),
+        normal_class=normal,
+        classes=tuple(own),
+        doubts=tuple(_find_doubts(folder, own, normal, is_asked=selection.normal_class is not None)),
+    )
+
+
+def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Sample]:
+    """The images in the class folders of a split; other files are counted and left out."""
+    data_path = folder.parent
+    files = [(name, file) for name in classes for file in files_below(folder / name)]
     masks = data_path / MASK_FOLDER if (data_path / MASK_FOLDER).is_dir() else None
     samples = [
         Sample(
@@ -77,16 +93,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         logger.warning(
             "%s: %d files are no images that can be read (%s)", folder, len(files) - len(samples), ", ".join(others)
         )
-    if not samples and split == "val":
-        return None
-    if not samples:
-        raise InputError(f"{folder}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return Split(
-        samples=annotate(samples, data_path),
-        normal_class=normal,
-        classes=tuple(own),
-        doubts=tuple(_find_doubts(folder, own, normal, is_asked=selection.normal_class is not None)),
-    )
+    return samples
 
 
 def find_mask(file: Path, masks: Path) -> Path | None:
