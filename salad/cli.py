@@ -37,6 +37,7 @@ ARGUMENT_NOTES = {
 }
 REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
 LOST_PEER = "Error: another process of this run has ended without a word (killed? out of memory?); torchrun says which"
+NO_MEMORY = "out of memory: choose a smaller --batch_size or --isize, or in training --amp bf16"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Run = Callable[[dict[str, Any], Team], None]
@@ -69,11 +70,18 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
             team.end(LOST_PEER, 1)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             team.end(f"Error: {printable(error.filename or 'a file')}: cannot be written ({error.strerror})", 1)
+        if is_out_of_memory(error):
+            team.end(f"Error: {NO_MEMORY} ({printable(error)[:200]})", 1)
         logger.debug("internal error", exc_info=True)
         if debug and team.size == 1:
             raise
         message = f"Internal error: {type(error).__name__}: {error}; {REPORT}"
         team.end(traceback.format_exc() if debug else message, 1)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: Python's, NumPy's or torch's, on a GPU or, where it has no type, on the CPU."""
+    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "CPUAllocator" in str(error)
 
 
 def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Callable[[Run], click.Command]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from running import CPU, REPOSITORY, SHORT, TINY, invoke, read_lines, read_tar, stopped, train, validated
@@ -264,6 +265,18 @@ def test_an_internal_error_is_one_line_and_debug_shows_the_traceback(data, tmp_p
     assert "Traceback" not in result.stderr and "Traceback" in (tmp_path / "log.txt").read_text()
     result = invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, "--overwrite", "--debug")
     assert isinstance(result.exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("too_large", [lambda: torch.empty(2**50), lambda: np.empty(2**50)], ids=["torch", "numpy"])
+def test_a_lack_of_memory_is_no_fault_of_the_program(data, tmp_path, monkeypatch, too_large):
+    monkeypatch.setattr(Trainer, "run", lambda _: too_large())
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT), status=1)
+    assert line.startswith("Error: out of memory: choose a smaller --batch_size") and "llocate" in line
+
+
+def test_a_lack_of_memory_on_a_gpu_is_told_by_its_type():
+    assert cli.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
+    assert not cli.is_out_of_memory(RuntimeError("a fault"))
 
 
 @pytest.mark.parametrize(("number", "named"), [(28, "No space left on device"), (30, "Read-only file system")])
