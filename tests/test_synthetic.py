@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from salad import losses
 from salad.datasets import phantom
-from salad.datasets.synthetic import add_anomalies, spoil
+from salad.datasets.synthetic import add_anomalies, coarsen, spoil
 from salad.networks import build_network
 from salad.networks.pretext import Head, Trained
 
@@ -37,6 +37,19 @@ def test_half_of_the_images_are_spoilt_and_grey_levels_tell_nothing(lungs):
     assert 8 <= is_spoilt.sum() <= 24
     assert_close(images.mean(dim=(1, 2, 3)), lungs.mean(dim=(1, 2, 3)), atol=0.01, rtol=0)
     assert_close(images.std(dim=(1, 2, 3)), lungs.std(dim=(1, 2, 3)), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("size", [64, 33, 1])
+def test_about_half_of_the_images_become_coarser_and_the_others_stay(size):
+    torch.manual_seed(0)
+    images = torch.rand(64, 1, size, size)
+    found = coarsen(images)
+    is_kept = (found == images).flatten(1).all(dim=1)
+    assert found.shape == images.shape
+    assert size == 1 or 16 <= is_kept.sum() <= 48
+    detail = [(one[..., 1:] - one[..., :-1]).abs().mean(dim=(1, 2, 3)) for one in (images, found)]
+    assert size == 1 or (detail[1] < detail[0])[~is_kept].all() and (detail[1] < 0.3 * detail[0]).any()
+    assert_close(found.mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)), atol=0.02, rtol=0)
 
 
 def test_the_loss_is_that_of_both_questions():

@@ -21,9 +21,10 @@ BRIGHT = (0.57, 0.72)  # grey level that an opacity tends to
 
 
 def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw an anomaly into half of the images, then change exposure and sharpness of all of them.
+    """Draw an anomaly into half of the images, then change resolution, sharpness and noise of all of them.
 
-    Mean and standard deviation of each image end as they were, so that what tells the halves apart has a place.
+    Mean and standard deviation of each image end as they were, so that what tells the halves apart has a place; and
+    what is drawn may end as coarse as a small radiograph that was enlarged, so that its sharp edges do not tell it.
 
     Args:
         clean: grey, (B, 1, S, S) in [0, 1].
@@ -33,7 +34,7 @@ def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
     """
     changed, amount = add_anomalies(clean)
     is_drawn = uniform(clean, 0, 1) < 0.5
-    images = sharpen_or_blur(torch.where(is_drawn, changed, clean), low=-1.2, high=1.0)
+    images = sharpen_or_blur(coarsen(torch.where(is_drawn, changed, clean)), low=-1.2, high=1.0)
     images = images + torch.randn_like(images) * uniform(images, 0, 0.016)
     std, mean = torch.std_mean(clean, dim=(1, 2, 3), keepdim=True)
     own_std, own_mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
@@ -44,6 +45,16 @@ def spoil_views(clean: Tensor) -> tuple[Tensor, Tensor]:
     """As `spoil`, of images as a network sees them, (B, 3, S, S) in [-1, 1]; the amounts are (B, 1, S, S)."""
     images, amount = spoil((clean[:, :1] + 1) / 2)
     return to_network(images).contiguous(memory_format=torch.channels_last), amount
+
+
+def coarsen(images: Tensor) -> Tensor:
+    """Give about half of the images (B, 1, S, S) the resolution of smaller ones, down to a quarter of their side."""
+    size, depth = images.shape[-1], uniform(images, -2, 2)  # 1: half the side, 2: a quarter
+    half, quarter = (
+        F.interpolate(F.adaptive_avg_pool2d(images, max(1, size // factor)), (size, size), mode="bilinear")
+        for factor in (2, 4)
+    )
+    return images.lerp(half, depth.clamp(0, 1)).lerp(quarter, (depth - 1).clamp(0, 1))
 
 
 def sharpen_or_blur(images: Tensor, *, low: float, high: float) -> Tensor:
