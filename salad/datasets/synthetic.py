@@ -49,12 +49,15 @@ def spoil_views(clean: Tensor) -> tuple[Tensor, Tensor]:
 
 def coarsen(images: Tensor) -> Tensor:
     """Give about half of the images (B, 1, S, S) the resolution of smaller ones, down to a quarter of their side."""
-    size, depth = images.shape[-1], uniform(images, -2, 2)  # 1: half the side, 2: a quarter
-    half, quarter = (
-        F.interpolate(F.adaptive_avg_pool2d(images, max(1, size // factor)), (size, size), mode="bilinear")
-        for factor in (2, 4)
-    )
-    return images.lerp(half, depth.clamp(0, 1)).lerp(quarter, (depth - 1).clamp(0, 1))
+    depth = uniform(images, -2, 2)  # 1: half the side, 2: a quarter
+    halved = images.lerp(_shrunk(images, 2), depth.clamp(0, 1))
+    return halved.lerp(_shrunk(images, 4), (depth - 1).clamp(0, 1))
+
+
+def _shrunk(images: Tensor, factor: int) -> Tensor:
+    """Images as they are after shrinking their side by a factor, and enlarging them again."""
+    size = images.shape[-1]
+    return F.interpolate(F.adaptive_avg_pool2d(images, max(1, size // factor)), (size, size), mode="bilinear")
 
 
 def sharpen_or_blur(images: Tensor, *, low: float, high: float) -> Tensor:
@@ -110,9 +113,7 @@ def _effusion(images: Tensor) -> Tensor:
 
 def _lung(images: Tensor) -> Tensor:
     """Less of an anomaly where the neighbourhood is bright already: mediastinum, abdomen, and the middle of ribs."""
-    size = images.shape[-1]
-    blurred = F.interpolate(F.adaptive_avg_pool2d(images, max(1, size // 4)), (size, size), mode="bilinear")
-    return torch.sigmoid((0.62 - blurred) / 0.06)
+    return torch.sigmoid((0.62 - _shrunk(images, 4)) / 0.06)
 
 
 def _noise(images: Tensor, cells: int) -> Tensor:
