@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from salad.datasets.loader import Loader
 from salad.datasets.sample import NORMAL, Split
 from salad.errors import InputError
 from salad.evaluation.calibration import Calibration
-from salad.evaluation.grey_levels import measure_grey_levels
+from salad.evaluation.grey_levels import GreyLevels, measure_grey_levels
 from salad.evaluation.result import Result
 from salad.model_score import choose_rows_k, load_score
 from salad.prepare import check_same_for_all, compare_with_training, make_loader, scan_images, start_network
@@ -43,7 +43,6 @@ def embed(network: Network, loader: Loader, device: torch.device, *, team: Team 
     return torch.cat(parts if team.size == 1 else team.joined([z.cpu() for z in parts])).to(device)
 
 
-@torch.no_grad()
 def score_split(
     network: Network,
     split: Split,
@@ -72,6 +71,47 @@ def score_split(
     Raises:
         InputError: a file cannot be read, a score is not finite, or there are too few normal images.
     """
+    seen = _see(network, loader, parts, device, keeps_z=keeps_z, team=team)
+    if measures_standards:
+        normal = np.asarray(split.labels) == NORMAL
+        standards = Standards.measure({name: one[normal] for name, one in seen.scores.items()})
+    return seen.as_result(split, standards)
+
+
+class _Seen(NamedTuple):
+    """What one pass over N images gives, in their order."""
+
+    levels: GreyLevels
+    scores: dict[str, np.ndarray]  # of each part, (N,)
+    z: np.ndarray  # (N, D); (N, 0) where they are not kept
+    seconds: float
+
+    def as_result(self, split: Split, standards: Standards | None) -> Result:
+        """With the scores fused, where there are standards."""
+        return Result(
+            split=split,
+            scores=combine(self.scores, standards),
+            z=self.z,
+            image_mean=self.levels.mean,
+            image_std=self.levels.std,
+            image_sharpness=self.levels.sharpness,
+            seconds=self.seconds,
+            parts=self.scores if standards else {},
+            standards=standards,
+        )
+
+
+@torch.no_grad()
+def _see(
+    network: Network,
+    loader: Loader,
+    parts: Mapping[str, Score],
+    device: torch.device,
+    *,
+    keeps_z: bool,
+    team: Team,
+) -> _Seen:
+    """The pass of `score_split`."""
     network.eval()
     start = time.perf_counter()
     values, embeddings = [], []
@@ -80,24 +120,12 @@ def score_split(
         levels = map(torch.from_numpy, measure_grey_levels(batch.grey[:, 0].numpy()))
         values.append(torch.stack([*levels, *(part(inputs).cpu().double() for part in parts.values())]))
         embeddings.append(inputs.z.cpu() if keeps_z else torch.empty(len(batch.grey), 0))
-    means, deviations, sharpness, *found = torch.cat(team.joined(values), dim=1).numpy()
+    mean, std, sharpness, *found = torch.cat(team.joined(values), dim=1).numpy()
     if not np.isfinite(found).all():
         raise InputError("a score is not a finite number: the weights of the model are damaged")
-    by_name = dict(zip(parts, found, strict=True))
-    if measures_standards:
-        normal = np.asarray(split.labels) == NORMAL
-        standards = Standards.measure({name: one[normal] for name, one in by_name.items()})
-    return Result(
-        split=split,
-        scores=combine(by_name, standards),
-        z=torch.cat(team.joined(embeddings)).numpy(),
-        image_mean=means,
-        image_std=deviations,
-        image_sharpness=sharpness,
-        seconds=time.perf_counter() - start,
-        parts=by_name if standards else {},
-        standards=standards,
-    )
+    scores = dict(zip(parts, found, strict=True))
+    z = torch.cat(team.joined(embeddings)).numpy()
+    return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
 
 
 def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Result:
@@ -133,7 +161,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
             config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
         )
         calibration = Calibration.of(normals.scores) if normals else None
-        standards = normals.standards if normals else standards
+        standards = standards or (normals.standards if normals else None)
     if config.is_fused and standards is None:
         raise no_standards(0)
     loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
