@@ -6,6 +6,8 @@ import itertools
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.compare import Timing, compare
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.decoder import Decoder
-from salad.datasets.loader import Loader
+from salad.datasets.loader import Batch, Loader
 from salad.datasets.sample import Sample, Split
 from salad.datasets.scan import scan
 from salad.image_options import num_cores
 
+Views = Callable[[Tensor], object]
 ISIZE, BATCH_SIZE, NUM_FILES = 256, 32, 512
 BASELINE = "every file decoded, resized and made a tensor by torch's DataLoader, a process for each core"
 
@@ -46,65 +49,71 @@ def run(*, turns: int) -> list[Timing]:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         samples, source = _files(root / "data")
-        theirs = DataLoader(
-            PlainImages([sample.path for sample in samples]),
-            batch_size=BATCH_SIZE,
-            shuffle=True,
-            num_workers=num_cores(),
-            persistent_workers=True,
-        )
-        ours = _loader(samples, root / "data/.cache")
-        epochs = itertools.count()
-        augment = AUGMENTATIONS["ssl"].views
-
-        def plain_epoch() -> None:
-            for _ in theirs:
-                pass
-
-        def plain_epoch_with_views() -> None:
-            for images in theirs:
-                augment(((images[:, :1] + 1) * 127.5).to(torch.uint8), num_views=1)
+        theirs = _plain_loader(samples)
+        ours, epochs = _loader(samples, root / "data/.cache"), itertools.count()
+        views = partial(AUGMENTATIONS["ssl"].views, num_views=1)
 
         def cached_epoch() -> None:
-            for batch in ours.epoch(next(epochs)):
-                batch.grey / 127.5 - 1
-
-        def cached_epoch_with_views() -> None:
-            for batch in ours.epoch(next(epochs)):
-                augment(batch.grey, num_views=1)
+            _read_cached(ours.epoch(next(epochs)))
 
         def first_epoch() -> None:
             shutil.rmtree(root / "new", ignore_errors=True)
-            for batch in _loader(samples, root / "new").epoch(0):
-                batch.grey / 127.5 - 1
+            _read_cached(_loader(samples, root / "new").epoch(0))
 
         task = f"{len(samples)} {source} at {ISIZE} px"
-        cached_epoch()
-        before = _resident_mib()
-        cached_epoch()
-        growth = _resident_mib() - before
+        timed = partial(compare, turns=turns)
+        plain = partial(_read_plain, theirs)
+        facts = _memory_facts(cached_epoch, num_images=len(samples))
         timings = [
-            compare(
-                f"second epoch: {task}",
-                cached_epoch,
-                plain_epoch,
-                baseline=BASELINE,
-                turns=turns,
-                **{"MiB that memory grew by in an epoch": growth, "MiB of pixels": len(samples) * ISIZE**2 / 2**20},
-            ),
-            compare(f"first epoch: {task}", first_epoch, plain_epoch, baseline=BASELINE, turns=turns),
-            compare(
+            timed(f"second epoch: {task}", cached_epoch, plain, baseline=BASELINE),
+            timed(f"first epoch: {task}", first_epoch, plain, baseline=BASELINE),
+            timed(
                 f"second epoch with ssl views: {task}",
-                cached_epoch_with_views,
-                plain_epoch_with_views,
+                lambda: _read_cached(ours.epoch(next(epochs)), views),
+                lambda: _read_plain(theirs, views),
                 baseline=f"{BASELINE}; the same views",
-                turns=turns,
             ),
         ]
+    timings[0].facts.update(facts)
     for one in timings:
         one.facts["images/s"] = len(samples) / float(np.median(one.ours))
         one.facts["baseline images/s"] = len(samples) / float(np.median(one.theirs))
     return timings
+
+
+def _read_plain(loader: DataLoader[Tensor], views: Views | None = None) -> None:
+    for images in loader:
+        if views is not None:
+            views(((images[:, :1] + 1) * 127.5).to(torch.uint8))
+
+
+def _read_cached(batches: Iterable[Batch], views: Views | None = None) -> None:
+    for batch in batches:
+        if views is None:
+            batch.grey / 127.5 - 1
+        else:
+            views(batch.grey)
+
+
+def _memory_facts(epoch: Callable[[], None], *, num_images: int) -> dict[str, float | str]:
+    """What an epoch adds to the memory of the process, after one that does not count."""
+    epoch()
+    before = _resident_mib()
+    epoch()
+    return {
+        "MiB that memory grew by in an epoch": _resident_mib() - before,
+        "MiB of pixels": num_images * ISIZE**2 / 2**20,
+    }
+
+
+def _plain_loader(samples: list[Sample]) -> DataLoader[Tensor]:
+    return DataLoader(
+        PlainImages([sample.path for sample in samples]),
+        batch_size=BATCH_SIZE,
+        shuffle=True,
+        num_workers=num_cores(),
+        persistent_workers=True,
+    )
 
 
 def _loader(samples: list[Sample], cache: Path) -> Loader:
