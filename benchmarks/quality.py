@@ -91,8 +91,8 @@ class Run:
         was_begun = self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         log, start = self.folder / "said.txt", time.perf_counter()
-        seed = ["--seed", str(self.seed)]
-        if not call("main.py", [self.data.dataset_name, *places, *options, *seed, "--resume", "auto"], log):
+        seed, keep = ["--seed", str(self.seed)], ["--keep", "1"]  # else the rounds of a recipe fill gigabytes
+        if not call("main.py", [self.data.dataset_name, *places, *keep, *options, *seed, "--resume", "auto"], log):
             return False
         trained = time.perf_counter()
         if not call("test.py", [self.data.dataset_name, *places, *seed, "--no_report"], log):

@@ -64,6 +64,7 @@ def test_the_table_is_of_what_the_programs_gave(data, tmp_path, calls):
         assert row["jittered"][0] == pytest.approx(shifted["auc"]["value"])
         assert f"| small | {method} | 2 | {np.mean(aucs):.3f} |" in result.stdout
         assert len(row["train_seconds"]) == 2 and row["model_bytes"] > 1e5
+        assert [path.name for path in folders[0].glob("model_round*.tar")] == ["model_round1.tar"]
 
 
 def test_what_is_done_is_not_repeated_and_what_failed_is_said(data, tmp_path, calls, monkeypatch):
