@@ -21,7 +21,8 @@ Usage: bash setup.sh [MODE]
   (no mode)            make the environment, then download the authors' images to data/author
   --archive FILE       the same, from a local copy of author.tar.xz
   --demo               make the environment, then train and test on made-up images
-  --test [ARGS...]     make the environment with the test tools, then run pytest ARGS
+  --test [ARGS...]     make the environment with the test tools, then run pytest ARGS (default: the whole suite,
+                       a process for each core)
   --env-only [EXTRA]   make the environment only, with extras of pyproject.toml (default: data,dicom)
   --help               print this
 
@@ -201,6 +202,10 @@ main() {
         --help | -h) usage ;;
         --test)
             make_env test
+            if [ $# -eq 0 ]; then # the whole suite, in several processes
+                set -- --numprocesses auto --maxprocesses 8 --dist loadfile
+                export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+            fi
             "$PY" -m pytest "$@"
             ;;
         --env-only)

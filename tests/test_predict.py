@@ -23,7 +23,8 @@ from salad.datasets import phantom
 COLUMNS = ["path", "score", "percentile", "abnormal", "seconds", "error"]
 # In a process of its own with the tiny network.
 PROGRAM = """
-import sys, torch
+import signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background commands ignore
 torch.set_num_threads(1)
 from salad.networks import unet
 unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)

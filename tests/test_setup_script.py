@@ -317,6 +317,8 @@ def test_test_mode_hands_arguments_and_status_to_pytest(checkout):
     assert pip_line("test") in calls
     assert calls[-1] == "python [-m] [pytest] [-k] [one or two]"
     assert not [line for line in calls if "salad.archive" in line]
+    assert checkout.run("--test").returncode == 0
+    assert checkout.calls()[-1].startswith("python [-m] [pytest] [--numprocesses] [auto]")
 
 
 def test_demo_is_repeatable_and_touches_only_its_folder(checkout):
