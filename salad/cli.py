@@ -209,10 +209,10 @@ def test(given: dict[str, Any], team: Team) -> None:
         from salad.explaining.overlays import draw_heatmaps, make_folder
 
         make_folder(config.heatmaps)  # now, not after the scoring
-    result = run_test(config, checkpoint, team=team)
+    result, score = run_test(config, checkpoint, team=team)
     located = None
     if config.heatmaps is not None:
-        located = draw_heatmaps(config, checkpoint, result, folder=config.heatmaps, team=team)
+        located = draw_heatmaps(config, checkpoint, score, result, folder=config.heatmaps, team=team)
     if not team.is_first:
         return
     summary = summarise(result, specificity=config.specificity, seed=config.seed)
@@ -227,7 +227,7 @@ def test(given: dict[str, Any], team: Team) -> None:
         scoring = Scoring(
             result=result, summary=summary, config=config, checkpoint=checkpoint, folder=folder, command=command
         )
-        write_report(scoring)
+        write_report(scoring, score)
 
 
 def say_result(result: Result, rows: list[tuple[str, str]]) -> None:

@@ -23,7 +23,7 @@ from salad.errors import InputError
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.grey_levels import GreyLevels, measure_grey_levels
 from salad.evaluation.result import Result
-from salad.model_score import choose_rows_k, load_score
+from salad.model_score import ModelScore, choose_rows_k, load_score
 from salad.prepare import check_same_for_all, compare_with_training, make_loader, scan_images, start_network
 from salad.runs.device import choose_device, keep_freed_memory, seed_everything
 from salad.runs.distributed import SOLO, Team
@@ -128,13 +128,16 @@ def _see(
     return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
 
 
-def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Result:
+def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tuple[Result, ModelScore]:
     """Score the test folder with a checkpoint.
 
     Args:
         config: agrees with what the checkpoint knows.
         checkpoint: ours or a published one.
         team: the processes that share the images.
+
+    Returns:
+        What came out, and the score that it is of.
 
     Raises:
         InputError: the data, the checkpoint or an option is at fault.
@@ -155,23 +158,23 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Re
         split = scan_images(config, {"test": split})["test"]
     check_same_for_all(split, team)
     score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
-    standards, calibration = score.standards, score.calibration
-    if calibration is None or (config.is_fused and standards is None):
-        normals = score_val_normals(
-            config, network, score.parts, mean_image=checkpoint.mean_image, device=device, team=team
+    if score.calibration is None or (config.is_fused and score.standards is None):
+        normals = score_val_normals(config, score, mean_image=checkpoint.mean_image, device=device, team=team)
+        score = dataclasses.replace(
+            score,
+            calibration=Calibration.of(normals.scores) if normals else None,
+            standards=score.standards or (normals.standards if normals else None),
         )
-        calibration = Calibration.of(normals.scores) if normals else None
-        standards = standards or (normals.standards if normals else None)
-    if config.is_fused and standards is None:
+    if config.is_fused and score.standards is None:
         raise no_standards(0)
     loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
     logger.info("test: %s", split)
     result = score_split(
-        network, split, loader, score.parts, device, standards=standards, keeps_z=checkpoint.embeds, team=team
+        network, split, loader, score.parts, device, standards=score.standards, keeps_z=checkpoint.embeds, team=team
     )
     _warn_of_useless_scores(result, checkpoint, parts=config.parts)
     found = ivf.describe_search(search) if k else {}
-    return dataclasses.replace(result, k=k or None, search=found, calibration=calibration)
+    return dataclasses.replace(result, k=k or None, search=found, calibration=score.calibration), score
 
 
 def read_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Split:
@@ -194,8 +197,7 @@ def read_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> S
 
 def score_val_normals(
     config: Config,
-    network: Network,
-    parts: Mapping[str, Score],
+    score: ModelScore,
     *,
     mean_image: Tensor | None,
     device: torch.device,
@@ -205,8 +207,7 @@ def score_val_normals(
 
     Args:
         config: of the scoring.
-        network: on the device.
-        parts: of the score of the test images.
+        score: of the test images.
         mean_image: of the checkpoint.
         device: to compute on.
         team: the processes that share the images.
@@ -225,7 +226,7 @@ def score_val_normals(
     with team.first_alone("val"):
         val = scan_images(config, {"val": val.only_normal()})["val"]
     loader = make_loader(config, val, device, mean_image=mean_image, team=team)
-    return score_split(network, val, loader, parts, device, measures_standards=config.is_fused, team=team)
+    return score_split(score.network, val, loader, score.parts, device, measures_standards=config.is_fused, team=team)
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, parts: tuple[str, ...]) -> None:

@@ -33,13 +33,15 @@ class ModelScore:
     """What `load_score` gives.
 
     Attributes:
+        network: with the weights of the checkpoint, on the device.
         parts: the score by its name or, where it is fused, those that it is made of.
         memories: of local features, which the parts look into.
         backbone: that the parts look through.
-        standards: of the parts of a fused score, as the checkpoint holds them; None where it does not.
-        calibration: the scores of validation normals, as the checkpoint holds them; None where it does not.
+        standards: of the parts of a fused score; None where the checkpoint does not hold them.
+        calibration: the scores of validation normals; None where the checkpoint does not hold them.
     """
 
+    network: Network
     parts: dict[str, Score]
     memories: dict[str, LocalMemory]
     backbone: Backbone | None
@@ -90,13 +92,24 @@ def load_score(
         )
         for part in config.parts
     }
-    standards = calibration = None
-    if is_known(config, checkpoint, k=k):
-        held = checkpoint.training.get("val_normal_scores")
-        calibration = Calibration.of(held.numpy()) if held is not None and len(held) else None
-        held = checkpoint.training.get("standards")
-        standards = Standards({part: tuple(held[part]) for part in config.parts}) if held and config.is_fused else None
-    return ModelScore(parts=parts, memories=memories, backbone=backbone, standards=standards, calibration=calibration)
+    standards, calibration = _held(config, checkpoint) if is_known(config, checkpoint, k=k) else (None, None)
+    return ModelScore(
+        network=network,
+        parts=parts,
+        memories=memories,
+        backbone=backbone,
+        standards=standards,
+        calibration=calibration,
+    )
+
+
+def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:
+    """What the checkpoint holds of validation normals, as far as it does."""
+    scores, standards = (checkpoint.training.get(name) for name in ("val_normal_scores", "standards"))
+    return (
+        Standards({part: tuple(standards[part]) for part in config.parts}) if standards and config.is_fused else None,
+        Calibration.of(scores.numpy()) if scores is not None and len(scores) else None,
+    )
 
 
 def warn_of_untrained(parts: Iterable[str], checkpoint: Checkpoint) -> None:

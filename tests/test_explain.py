@@ -12,9 +12,10 @@ from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import decoder, phantom, read_split
 from salad.datasets.preprocess import Preprocessing
-from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
+from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer
 from salad.explaining.heatmaps import ErrorLevels
-from salad.prepare import make_loader, reconcile, scan_images, start_network
+from salad.prepare import make_loader, reconcile, scan_images
+from salad.scorer import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,7 @@ def explained(run, *, xp=None, **given):
     given = {"dataset_name": "CXR_author", "net_name": "unet", "xp_path": run.xp, "data_path": run.data, **given}
     config = Config(**reconcile(given, checkpoint))
     with tiny_unet():
-        network = start_network(config, checkpoint, CPU)
-    explainer = make_explainer(config, checkpoint, network, CPU)
+        explainer = Scorer(config, checkpoint).explainer
     split = scan_images(config, {"test": read_split("CXR_author", run.data, "test", selection=config.selection)})[
         "test"
     ]

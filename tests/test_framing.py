@@ -22,10 +22,10 @@ from salad.datasets import align, phantom, read_split
 from salad.datasets.decoder import Decoder
 from salad.datasets.sample import NORMAL, Sample
 from salad.errors import InputError
-from salad.explaining.explain import make_explainer
 from salad.mean_image import find_mean_image
-from salad.prepare import make_preprocessing, reconcile, scan_images, start_network
+from salad.prepare import make_preprocessing, reconcile, scan_images
 from salad.runs.distributed import Team
+from salad.scorer import Scorer
 
 OPTIONS = [
     "--align",
@@ -207,7 +207,7 @@ def test_explanations_show_what_the_network_sees(run, data):
     config = Config(**reconcile(given, checkpoint))
     preprocess, decoder = make_preprocessing(config, checkpoint.mean_image), Decoder(isize=92, resize="squash")
     with tiny_unet():
-        explainer = make_explainer(config, checkpoint, start_network(config, checkpoint, CPU), CPU)
+        explainer = Scorer(config, checkpoint).explainer
         detector = Detector.load(run / "model.tar", device="cpu")
     sample = read_split("CXR_author", data, "test").samples[0]
     grey = torch.tensor(decoder.read(sample))[None, None]

@@ -302,6 +302,16 @@ def test_reports_and_heatmaps_are_written(runs, data, tmp_path):
     assert "fused of local, backbone, knn" in (tmp_path / "xp/report.html").read_text(encoding="utf-8")
 
 
+def test_a_missing_memory_is_built_once_for_scores_report_and_heatmaps(runs, data, tmp_path):
+    extras = ["--report", "--heatmaps", tmp_path / "maps"]
+    score(tmp_path, data, "--load_model", runs["knn"] / "model.tar", *SCORES["fused"], *extras)
+
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert log.count("memory of the score local") == log.count("memory of the score backbone") == 1
+    assert "fused of local, backbone, knn" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len([*(tmp_path / "maps").glob("*.png")]) == 6
+
+
 def test_the_backbone_sees_aligned_images_with_nothing_cut_off(data, tmp_path, monkeypatch):
     seen = set()
     local_features = TinyBackbone.local_features

@@ -22,10 +22,11 @@ from salad.errors import InputError
 from salad.evaluate import find_row_labels
 from salad.explaining.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
 from salad.explaining.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
-from salad.explaining.local_views import LocalViews, find_views
+from salad.explaining.local_views import LocalViews, make_views
 from salad.local_memory import LocalMaps
+from salad.model_score import ModelScore
 from salad.prepare import make_loader, make_preprocessing, scan_images
-from salad.scores import Inputs, Standards, to_images
+from salad.scores import Inputs, to_images
 from salad.search import nearest
 from salad.training_images import find_training_images
 
@@ -206,29 +207,25 @@ class Explainer:
 def make_explainer(
     config: Config,
     checkpoint: Checkpoint,
-    network: Network,
+    score: ModelScore,
     device: torch.device,
-    *,
-    standards: Standards | None = None,
 ) -> Explainer:
     """An explainer with what DATA_PATH gives: the training images, and what normal validation images look like.
 
     Args:
         config: of the scoring.
         checkpoint: what it scores with.
-        network: with the weights of the checkpoint, on the device.
+        score: that it explains.
         device: to compute on.
-        standards: of the parts of a fused score.
 
     Raises:
-        InputError: an image of val/ cannot be read and --on_bad_image is not skip, or what the score is made of is
-            missing.
+        InputError: an image of val/ cannot be read and --on_bad_image is not skip.
     """
     places = (find_row_labels(config, checkpoint) == NORMAL).nonzero().flatten().tolist()
     num_views = (checkpoint.config or {}).get("n_views", 1)
     image_of = [place // num_views for place in places]
     first = [number for number, image in enumerate(image_of) if number == 0 or image != image_of[number - 1]]
-    views = find_views(config, checkpoint, network, places=first, standards=standards, device=device)
+    views = make_views(score, places=first)
     train = _training_images(config, checkpoint, has_views=views is not None)
     images = train.images if train else None
 
@@ -239,7 +236,7 @@ def make_explainer(
         return pixels
 
     explainer = Explainer(
-        network,
+        score.network,
         rows=checkpoint.bank.rows[places],
         row_names=[train.samples[i].name if train else f"row {i * num_views}" for i in image_of],
         train_images=read if images else None,

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from salad.checkpoint import Checkpoint
-from salad.config import Config
 from salad.explaining.explanation import ScoreMap
 from salad.explaining.heatmaps import ErrorLevels, Levels
 from salad.local_memory import LocalMaps, LocalMemory
-from salad.local_parts import find_memories, needed_backbone
+from salad.model_score import ModelScore
 from salad.networks.backbones import Backbone
-from salad.scores import LOCAL, Inputs, Standards, local_maps
-
-if TYPE_CHECKING:
-    from salad.networks import Network
+from salad.scores import Inputs, Standards, local_maps
 
 MOST_OWN = 500  # rows of a memory whose distances to the others are measured
 
@@ -96,38 +90,21 @@ class LocalViews:
         ]
 
 
-def find_views(
-    config: Config,
-    checkpoint: Checkpoint,
-    network: Network,
-    *,
-    places: Sequence[int],
-    standards: Standards | None,
-    device: torch.device,
-) -> LocalViews | None:
-    """The views of the score that the options ask for; None where it has no local part.
+def make_views(score: ModelScore, *, places: Sequence[int]) -> LocalViews | None:
+    """The views of a score; None where it has no local part.
 
     Args:
-        config: of the scoring.
-        checkpoint: what it scores with.
-        network: with its weights, on the device.
+        score: of the images.
         places: of each normal training image, in their order.
-        standards: of the parts of a fused score.
-        device: to compute on.
-
-    Raises:
-        InputError: a memory or the backbone is missing and cannot be made.
     """
-    if LOCAL.isdisjoint(config.parts):
+    if not score.memories:
         return None
-    backbone = needed_backbone(config, device)
-    memories = find_memories(config, checkpoint, network, backbone=backbone, device=device)
     return LocalViews(
-        memories=memories,
-        backbone=backbone,
-        standards=standards,
-        levels={part: _own_levels(memory) for part, memory in memories.items()},
-        places=places if all(memory.rows.shape[1] == len(places) for memory in memories.values()) else None,
+        memories=score.memories,
+        backbone=score.backbone,
+        standards=score.standards,
+        levels={part: _own_levels(memory) for part, memory in score.memories.items()},
+        places=places if all(memory.rows.shape[1] == len(places) for memory in score.memories.values()) else None,
     )
 
 

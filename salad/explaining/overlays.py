@@ -22,7 +22,8 @@ from salad.evaluation.result import Result
 from salad.explaining.explain import make_explainer
 from salad.explaining.explanation import Explanation
 from salad.explaining.heatmaps import colours
-from salad.prepare import make_decoder, make_loader, start_network
+from salad.model_score import ModelScore
+from salad.prepare import make_decoder, make_loader
 from salad.runs.device import choose_device
 from salad.runs.distributed import SOLO, Team
 
@@ -36,13 +37,14 @@ MAX_NAME = 120  # characters of a file name, which others may limit to 255 bytes
 
 
 def draw_heatmaps(
-    config: Config, checkpoint: Checkpoint, result: Result, *, folder: Path, team: Team = SOLO
+    config: Config, checkpoint: Checkpoint, score: ModelScore, result: Result, *, folder: Path, team: Team = SOLO
 ) -> Localisation | None:
     """Draw the maps of every image that was scored, and compare them with what experts marked.
 
     Args:
         config: of the scoring.
         checkpoint: what it scored with.
+        score: what it scored by.
         result: of the test split.
         folder: for the pictures.
         team: the processes that share the images.
@@ -55,8 +57,7 @@ def draw_heatmaps(
         StorageError: a picture cannot be written.
     """
     device = choose_device(config.device, team=team)
-    network = start_network(config, checkpoint, device)
-    explainer = make_explainer(config, checkpoint, network, device, standards=result.standards)
+    explainer = make_explainer(config, checkpoint, score, device)
     is_whole = explainer.views is not None and explainer.views.is_whole
     samples = result.split.samples
     names = file_names([sample.name for sample in samples])

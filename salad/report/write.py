@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -18,18 +17,19 @@ from salad.runs.aside import written_aside
 from salad.runs.run_folder import FIGURES_FOLDER, REPORT_FILE
 
 if TYPE_CHECKING:
-    from salad.checkpoint import Checkpoint
-    from salad.config import Config
-    from salad.datasets.sample import Images
-    from salad.scores import Standards
+    from salad.model_score import ModelScore
 
 logger = logging.getLogger(__name__)
 
 NEEDS = ("jinja2", "matplotlib")
 
 
-def write_report(scoring: Scoring) -> None:
+def write_report(scoring: Scoring, score: ModelScore) -> None:
     """Write report.html and the figures into the run folder, or say in one line why not.
+
+    Args:
+        scoring: what the report tells of.
+        score: what it scored by.
 
     Raises:
         InputError: a test image can no longer be read.
@@ -40,10 +40,9 @@ def write_report(scoring: Scoring) -> None:
         logger.warning("no report: it needs  pip install %s", " ".join(missing))
         return
     result, config = scoring.result, scoring.config
-    assert result.split.images is not None, "they have been scored"
     threshold, note = content.start_threshold(result, scoring.summary)
     cases = choose_cases(result.labels, result.scores, threshold=threshold)
-    details = explain(config, scoring.checkpoint, result.split.images, list(cases), standards=result.standards)
+    details = explain(scoring, score, list(cases))
     page = make_page(scoring, Gallery(cases=cases, details=details, threshold=threshold, threshold_note=note))
     path, figures = scoring.folder.path / REPORT_FILE, scoring.folder.path / FIGURES_FOLDER
     with written_aside(path) as temporary:
@@ -55,20 +54,20 @@ def write_report(scoring: Scoring) -> None:
     logger.info("report: %s", path)
 
 
-def explain(
-    config: Config, checkpoint: Checkpoint, images: Images, places: Sequence[int], *, standards: Standards | None
-) -> list[Detail]:
-    """A detail of each place; none at all where nothing can explain them, which is said."""
+def explain(scoring: Scoring, score: ModelScore, places: Sequence[int]) -> list[Detail]:
+    """A detail of each of these test images; none at all where nothing can explain them, which is said."""
+    from torch import compiler
+
     from salad.explaining.explain import make_explainer
-    from salad.prepare import start_network
     from salad.runs.device import choose_device
 
-    device = choose_device(config.device)
-    network = start_network(dataclasses.replace(config, compile=False), checkpoint, device)  # a few batches only
+    config, images = scoring.config, scoring.result.split.images
+    assert images is not None, "they have been scored"
     size = {"batch_size": config.batch_size, "num_threads": config.n_jobs_dataloader}
     try:
-        explainer = make_explainer(config, checkpoint, network, device, standards=standards)
-        return list(explain_cases(explainer, images, places, **size))
+        with compiler.set_stance("force_eager"):  # with --compile, for a few batches only
+            explainer = make_explainer(config, scoring.checkpoint, score, choose_device(config.device))
+            return list(explain_cases(explainer, images, places, **size))
     except InputError as error:
         logger.warning("the report goes without explanations: %s", error)
         return []
