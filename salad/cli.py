@@ -212,7 +212,7 @@ def test(given: dict[str, Any], team: Team) -> None:
     result, score = run_test(config, checkpoint, team=team)
     located = None
     if config.heatmaps is not None:
-        located = draw_heatmaps(config, checkpoint, score, result, folder=config.heatmaps, team=team)
+        located = draw_heatmaps(config, checkpoint, score=score, result=result, folder=config.heatmaps, team=team)
     if not team.is_first:
         return
     summary = summarise(result, specificity=config.specificity, seed=config.seed)

@@ -46,10 +46,10 @@ def embed(network: Network, loader: Loader, device: torch.device, *, team: Team 
 def score_split(
     network: Network,
     split: Split,
+    *,
     loader: Loader,
     parts: Mapping[str, Score],
     device: torch.device,
-    *,
     standards: Standards | None = None,
     measures_standards: bool = False,
     keeps_z: bool = False,
@@ -71,7 +71,7 @@ def score_split(
     Raises:
         InputError: a file cannot be read, a score is not finite, or there are too few normal images.
     """
-    seen = _see(network, loader, parts, device, keeps_z=keeps_z, team=team)
+    seen = _see(network, loader, parts=parts, device=device, keeps_z=keeps_z, team=team)
     if measures_standards:
         normal = np.asarray(split.labels) == NORMAL
         standards = Standards.measure({name: one[normal] for name, one in seen.scores.items()})
@@ -105,9 +105,9 @@ class _Seen(NamedTuple):
 def _see(
     network: Network,
     loader: Loader,
+    *,
     parts: Mapping[str, Score],
     device: torch.device,
-    *,
     keeps_z: bool,
     team: Team,
 ) -> _Seen:
@@ -170,7 +170,14 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
     loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
     logger.info("test: %s", split)
     result = score_split(
-        network, split, loader, score.parts, device, standards=score.standards, keeps_z=checkpoint.embeds, team=team
+        network,
+        split,
+        loader=loader,
+        parts=score.parts,
+        device=device,
+        standards=score.standards,
+        keeps_z=checkpoint.embeds,
+        team=team,
     )
     _warn_of_useless_scores(result, checkpoint, parts=config.parts)
     found = ivf.describe_search(search) if k else {}
@@ -226,7 +233,15 @@ def score_val_normals(
     with team.first_alone("val"):
         val = scan_images(config, {"val": val.only_normal()})["val"]
     loader = make_loader(config, val, device, mean_image=mean_image, team=team)
-    return score_split(score.network, val, loader, score.parts, device, measures_standards=config.is_fused, team=team)
+    return score_split(
+        score.network,
+        val,
+        loader=loader,
+        parts=score.parts,
+        device=device,
+        measures_standards=config.is_fused,
+        team=team,
+    )
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, parts: tuple[str, ...]) -> None:

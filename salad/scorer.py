@@ -200,7 +200,7 @@ class Scorer:
         """Made once: it looks at training and validation images, where they are as they were in training."""
         from salad.explaining.explain import make_explainer
 
-        return make_explainer(self.config, self.checkpoint, self._score, self.device)
+        return make_explainer(self.config, self.checkpoint, score=self._score, device=self.device)
 
     def explain(self, source: Source) -> Explanation:
         """What the model sees in an image.

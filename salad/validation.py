@@ -103,9 +103,9 @@ class Validation:
         return score_split(
             network,
             self.val,
-            self.val_loader,
-            parts,
-            self.device,
+            loader=self.val_loader,
+            parts=parts,
+            device=self.device,
             measures_standards=self.config.is_fused,
             team=self.team,
         )

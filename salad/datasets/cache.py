@@ -188,7 +188,12 @@ def _build(
     reasons: dict[Sample, str] = {}
     pixels = np.empty((isize, isize), np.uint8)
     kept = [(sample, stamp) for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
-    _make_room(index_path.parent, (len(kept) + len(missing)) * pixels.nbytes, len(kept), len(missing))
+    _make_room(
+        index_path.parent,
+        (len(kept) + len(missing)) * pixels.nbytes,
+        num_kept=len(kept),
+        num_missing=len(missing),
+    )
     temporary = index_path.with_suffix(f".{secrets.token_hex(8)}.partial")  # no other build writes to it
     try:
         with temporary.open("wb") as file:
@@ -240,7 +245,7 @@ def _pixel_path(index_path: Path, index: str) -> Path:
     return index_path.with_name(f"{index_path.stem}-{_digest(index.encode())}.u8")
 
 
-def _make_room(folder: Path, num_bytes: int, num_kept: int, num_missing: int) -> None:
+def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int) -> None:
     """Say what is about to be written, and refuse it where it does not fit."""
     size = f"{num_bytes / 2**20:,.1f} MiB"
     logger.info("cache: %d images to decode, %d kept, %s in %s", num_missing, num_kept, size, folder)

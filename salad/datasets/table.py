@@ -41,13 +41,14 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     if table is None:
         return None
     is_json = table.suffix.lower() in JSON_SUFFIXES
-    rows = _rows_of(split, read_json_lines(table) if is_json else read_rows(table, needed=NEEDED), table, holds_all)
+    read = read_json_lines(table) if is_json else read_rows(table, needed=NEEDED)
+    rows = _rows_of(split, read, table=table, holds_all=holds_all)
     labels = sorted({row["label"] for _, row in rows})
     normal = choose_normal_label(labels, selection.normal_class, table, is_train=split == "train") if rows else ""
     samples: list[Sample] = []
     lines: dict[str, int] = {}
     for number, row in rows:
-        sample = _sample(row, normal, table, number)
+        sample = _sample(row, normal, table=table, number=number)
         if lines.setdefault(sample.name, number) != number:
             twice = f"lines {lines[sample.name]} and {number}"
             raise InputError(f"{printable(table)}: {twice} name the same image of {split}, {sample.name[:200]}")
@@ -81,7 +82,7 @@ def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
     return (by_split[split][0] if by_split[split] else None), False
 
 
-def _rows_of(split: str, rows: list[tuple[int, Row]], table: Path, holds_all: bool) -> list[tuple[int, Row]]:
+def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all: bool) -> list[tuple[int, Row]]:
     """The rows of one split, with their labels in one form."""
     where = printable(table)
     if holds_all and any("split" not in row for _, row in rows):
@@ -122,7 +123,7 @@ def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is
     return sound_normal[0]
 
 
-def _sample(row: Row, normal: str, table: Path, number: int) -> Sample:
+def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
     try:
         encoded = os.fsencode(row["path"])
     except UnicodeEncodeError:  # half a character, as JSON can write it

@@ -207,6 +207,7 @@ class Explainer:
 def make_explainer(
     config: Config,
     checkpoint: Checkpoint,
+    *,
     score: ModelScore,
     device: torch.device,
 ) -> Explainer:

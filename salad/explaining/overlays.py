@@ -37,7 +37,7 @@ MAX_NAME = 120  # characters of a file name, which others may limit to 255 bytes
 
 
 def draw_heatmaps(
-    config: Config, checkpoint: Checkpoint, score: ModelScore, result: Result, *, folder: Path, team: Team = SOLO
+    config: Config, checkpoint: Checkpoint, *, score: ModelScore, result: Result, folder: Path, team: Team = SOLO
 ) -> Localisation | None:
     """Draw the maps of every image that was scored, and compare them with what experts marked.
 
@@ -57,7 +57,7 @@ def draw_heatmaps(
         StorageError: a picture cannot be written.
     """
     device = choose_device(config.device, team=team)
-    explainer = make_explainer(config, checkpoint, score, device)
+    explainer = make_explainer(config, checkpoint, score=score, device=device)
     is_whole = explainer.views is not None and explainer.views.is_whole
     samples = result.split.samples
     names = file_names([sample.name for sample in samples])

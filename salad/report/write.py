@@ -66,7 +66,7 @@ def explain(scoring: Scoring, score: ModelScore, places: Sequence[int]) -> list[
     size = {"batch_size": config.batch_size, "num_threads": config.n_jobs_dataloader}
     try:
         with compiler.set_stance("force_eager"):  # with --compile, for a few batches only
-            explainer = make_explainer(config, scoring.checkpoint, score, choose_device(config.device))
+            explainer = make_explainer(config, scoring.checkpoint, score=score, device=choose_device(config.device))
             return list(explain_cases(explainer, images, places, **size))
     except InputError as error:
         logger.warning("the report goes without explanations: %s", error)
