@@ -5,71 +5,27 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
-import json
 import logging
 import os
 import secrets
 import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from salad.datasets.cache_file import Cache, Row, Stamp, append, index_of, load_cache, pixel_path, to_disk
 from salad.datasets.decoder import Decoder
 from salad.datasets.sample import Sample, printable
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2  # of the files, and of the pixels that a decoder makes: counted up when either changes
 LOCK_FILE = "lock"
 
 # from samples to their pixels (S, S), or to the reason why there are none, in the same order
 Decode = Callable[[list[Sample]], Iterable["NDArray[np.uint8] | str"]]
-
-
-class Stamp(NamedTuple):
-    """What an image file has to keep for its pixels to stay good."""
-
-    name: str
-    size: int
-    mtime_ns: int
-
-
-class Row(NamedTuple):
-    """Where the pixels of an image are, and their CRC-32."""
-
-    number: int
-    crc: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cache:
-    """The pixels of some images at one size.
-
-    Attributes:
-        file: rows of S * S bytes; open, so that they stay although another run replaces the cache.
-        rows: of every image that could be read.
-        bad: the images that could not.
-    """
-
-    file: BinaryIO
-    rows: dict[Stamp, Row]
-    bad: frozenset[Stamp]
-
-    def read(self, row: Row, out: NDArray[np.uint8]) -> bool:
-        """Fill an array (S, S) with a row; False where its bytes are not those that were written.
-
-        They are read and not mapped: what was read does not stay in memory, and a failing disk is no crash.
-        """
-        with contextlib.suppress(OSError):
-            num_bytes = os.preadv(self.file.fileno(), [out.data], row.number * out.nbytes)
-            return num_bytes == out.nbytes and zlib.crc32(out.data) == row.crc
-        return False
 
 
 class CachedImages:
@@ -128,12 +84,12 @@ def cached_images(
     """
     index_path = folder / f"{split}-{decoder.key}.json"
     stamps = {sample: _stamp(sample, data_path) for sample in samples}
-    cache = _load(index_path, decoder.isize)
+    cache = load_cache(index_path, decoder.isize)
     missing, reasons = _missing(cache, stamps, decode)
     if cache is None or missing:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder / LOCK_FILE):
-            cache = _load(index_path, decoder.isize)  # another process may have built it meanwhile
+            cache = load_cache(index_path, decoder.isize)  # another process may have built it meanwhile
             missing, reasons = _missing(cache, stamps, decode)
             if cache is None or missing:
                 cache, found = _build(index_path, cache, stamps, missing=missing, isize=decoder.isize, decode=decode)
@@ -146,7 +102,7 @@ def find_cached(
     samples: list[Sample], *, folder: Path, data_path: Path, split: str, decoder: Decoder
 ) -> CachedImages | None:
     """Some images of a cache as it is; None where it does not hold all of them; see `cached_images`."""
-    cache = _load(folder / f"{split}-{decoder.key}.json", decoder.isize)
+    cache = load_cache(folder / f"{split}-{decoder.key}.json", decoder.isize)
     with contextlib.suppress(KeyError):
         if cache:
             return CachedImages(cache, [(one, cache.rows[_stamp(one, data_path)]) for one in samples], decoder=decoder)
@@ -184,65 +140,55 @@ def _build(
     decode: Decode,
 ) -> tuple[Cache, dict[Sample, str]]:
     """Write the pixels, kept and decoded ones, then the index; also gives why some files cannot be read."""
-    rows: dict[Stamp, Row] = {}
-    reasons: dict[Sample, str] = {}
-    pixels = np.empty((isize, isize), np.uint8)
-    kept = [(sample, stamp) for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
-    _make_room(
-        index_path.parent,
-        (len(kept) + len(missing)) * pixels.nbytes,
-        num_kept=len(kept),
-        num_missing=len(missing),
-    )
+    kept = [sample for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
+    num_bytes = (len(kept) + len(missing)) * isize**2
+    _make_room(index_path.parent, num_bytes, num_kept=len(kept), num_missing=len(missing))
     temporary = index_path.with_suffix(f".{secrets.token_hex(8)}.partial")  # no other build writes to it
     try:
         with temporary.open("wb") as file:
-            for sample, stamp in kept:
-                if old is not None and old.read(old.rows[stamp], pixels):
-                    rows[stamp] = _append(file, pixels, len(rows))
-                else:  # damaged on the disk
-                    missing.append(sample)
-            for sample, content in zip(missing, decode(missing), strict=True):
-                if isinstance(content, str):
-                    reasons[sample] = content
-                else:
-                    rows[stamps[sample]] = _append(file, content, len(rows))
-            _to_disk(file)
-        bad = [stamp for stamp in stamps.values() if stamp not in rows]
-        labels = {stamp: sample.label for sample, stamp in stamps.items()}
-        entries = [[*stamp, labels[stamp], *row] for stamp, row in rows.items()]
-        index = json.dumps({"version": VERSION, "images": entries, "bad": bad})
-        pixel_path = _pixel_path(index_path, index)
-        temporary.replace(pixel_path)
+            rows = _copy(file, old, [stamps[sample] for sample in kept], isize=isize)
+            damaged = [sample for sample in kept if stamps[sample] not in rows]
+            reasons = _add(file, rows, [*missing, *damaged], stamps=stamps, decode=decode)
+            to_disk(file)
+        index = index_of(stamps, rows)
+        pixels = pixel_path(index_path, index)
+        temporary.replace(pixels)
         with temporary.open("wb") as file:
             file.write(index.encode("ascii"))
-            _to_disk(file)
+            to_disk(file)
         temporary.replace(index_path)
     finally:
         temporary.unlink(missing_ok=True)
     for other in index_path.parent.glob(f"{index_path.stem}-*.u8"):
-        if other != pixel_path:
+        if other != pixels:
             other.unlink(missing_ok=True)
-    cache = _load(index_path, isize)
+    cache = load_cache(index_path, isize)
     if cache is None:
         raise OSError(f"{index_path} is gone as soon as it was written")
     return cache, reasons
 
 
-def _append(file: BinaryIO, pixels: NDArray[np.uint8], number: int) -> Row:
-    content = pixels.tobytes()
-    file.write(content)
-    return Row(number, zlib.crc32(content))
+def _copy(file: BinaryIO, old: Cache | None, kept: list[Stamp], *, isize: int) -> dict[Stamp, Row]:
+    """Write the pixels that an older cache holds; those that are damaged on the disk are left out."""
+    rows: dict[Stamp, Row] = {}
+    pixels = np.empty((isize, isize), np.uint8)
+    for stamp in kept:
+        if old is not None and old.read(old.rows[stamp], pixels):
+            rows[stamp] = append(file, pixels, len(rows))
+    return rows
 
 
-def _to_disk(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _pixel_path(index_path: Path, index: str) -> Path:
-    """Where the pixels of an index lie: another index never finds them."""
-    return index_path.with_name(f"{index_path.stem}-{_digest(index.encode())}.u8")
+def _add(
+    file: BinaryIO, rows: dict[Stamp, Row], missing: list[Sample], *, stamps: dict[Sample, Stamp], decode: Decode
+) -> dict[Sample, str]:
+    """Write the pixels of files, and say why some cannot be read."""
+    reasons = {}
+    for sample, content in zip(missing, decode(missing), strict=True):
+        if isinstance(content, str):
+            reasons[sample] = content
+        else:
+            rows[stamps[sample]] = append(file, content, len(rows))
+    return reasons
 
 
 def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int) -> None:
@@ -252,20 +198,6 @@ def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int)
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise OSError(errno.ENOSPC, f"{size} are needed, {free / 2**20:,.1f} MiB are free")
-
-
-def _load(index_path: Path, isize: int) -> Cache | None:
-    """The cache as it is on the disk; None where there is none, or no whole one of this version."""
-    try:
-        text = index_path.read_text(encoding="ascii")
-        file = _pixel_path(index_path, text).open("rb", buffering=0)
-        index = json.loads(text)
-        rows = {Stamp(*entry[:3]): Row(*entry[4:]) for entry in index["images"]}
-        bad = frozenset(Stamp(*entry) for entry in index["bad"])
-        is_whole = os.fstat(file.fileno()).st_size == len(rows) * isize * isize
-        return Cache(file=file, rows=rows, bad=bad) if index["version"] == VERSION and is_whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 @contextlib.contextmanager
@@ -283,7 +215,3 @@ def _lock(path: Path) -> Iterator[None]:
             for leftover in path.parent.glob("*.partial"):  # of builds that were killed
                 leftover.unlink(missing_ok=True)
         yield
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
