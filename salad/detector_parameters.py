@@ -12,8 +12,8 @@ from salad.errors import InputError
 from salad.recipes import recipe_values
 
 OF_THE_PROGRAMS = {
-    "dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "cache",
-    "on_bad_image", "strict", "knn", "resume", "tensorboard", "mlflow", "heatmaps",
+    "dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "val_share", "train_on",
+    "cache", "on_bad_image", "strict", "knn", "resume", "tensorboard", "mlflow", "heatmaps",
 }  # fmt: skip
 OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model", "overwrite", "keep"}
 # The parameters of a detector and their defaults: options of both programs, but for those of their data and files.

@@ -90,6 +90,13 @@ class ImageOptions:
     part: str | None = option(
         None, "Take this part of the body only, XR_HAND say  [default: all]", commands=(TRAIN, TEST, INSPECT)
     )
+    val_share: float = option(
+        0.0,
+        "Share of the patients of train that are held out to validate with, where the data set has no val.",
+        low=0,
+        high=0.5,
+        commands=(TRAIN, INSPECT),
+    )
     train_on: str = option(
         "normal",
         "normal leaves out the abnormal images of train/; all, the authors' protocol, scores against normal rows only.",

@@ -46,6 +46,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "align": True,
             "normalize": "standardize",
             "augment": "flip",
+            "val_share": 0.1,
             "w_syn": 1.0,
             "w_rec": 0.0,
             "w_svdd": 0.0,

@@ -176,7 +176,8 @@ def no_standards(num_normals: int) -> InputError:
     """There are too few normal images to standardise the parts of a fused score."""
     return InputError(
         f"--score fused standardises its parts by normal images that are held out, 2 at least, but there are "
-        f"{num_normals}: put normal images into val/ (of Detector.fit: val_share above 0), or take another --score"
+        f"{num_normals}: put normal images into val/, train with --val_share 0.1 (a Detector with val_share=0.1), or "
+        "take another --score"
     )
 
 

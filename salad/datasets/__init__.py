@@ -1,12 +1,20 @@
 """The data sets, by name. Each is a function that lists the samples of a split."""
 
+import contextlib
+import logging
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
 from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, rsna, table, vindr
+from salad.datasets.hold_out import hold_out
 from salad.datasets.sample import Selection, Split, SplitReader, printable
 from salad.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+OF_ALL = {"normal_class", "val_share"}  # what can be selected from every data set
 
 
 class DataSet(NamedTuple):
@@ -51,7 +59,7 @@ def check_dataset(name: str, selection: Selection | None = None) -> None:
     if name not in DATASETS:
         raise InputError(f"no data set is called '{name}': choose one of {', '.join(DATASETS)}")
     selection, dataset = selection or Selection(), DATASETS[name]
-    for option in (declared.name for declared in fields(Selection) if declared.name != "normal_class"):
+    for option in (declared.name for declared in fields(Selection) if declared.name not in OF_ALL):
         if getattr(selection, option) is not None and option not in dataset.takes:
             taking = ", ".join(other for other, one in DATASETS.items() if option in one.takes)
             raise InputError(f"--{option} selects from {taking}, not from {name}: leave it out")
@@ -70,14 +78,40 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Sel
         selection: what to take of it; by default all, with the normal class of its own choice.
 
     Returns:
-        The split; None where a data set has no val split.
+        The split; None where a data set has no val, and no training images are to be held out in its place.
 
     Raises:
         InputError: the data set is unknown, DATA_PATH does not hold it, or it does not take what is selected.
     """
     selection = selection or Selection()
     check_dataset(dataset_name, selection)
+    read, share = DATASETS[dataset_name].read, selection.val_share
     try:
-        return DATASETS[dataset_name].read(data_path, split, selection)
+        found = read(data_path, split, selection)
+        if share == 0 or split == "test" or (split == "val" and found):
+            return found
+        with _in_silence():  # what is read here says its part where it is asked for
+            other = read(data_path, "train" if split == "val" else "val", selection)
     except OSError as error:  # no permission, a network drive that is gone
         raise InputError(f"{printable(error.filename or data_path)}: cannot be listed ({error.strerror})") from None
+    if split == "train" and other:
+        return found
+    train = found or other
+    assert train is not None, "only val may be absent"
+    rest, held = hold_out(train, share)
+    if split == "train":
+        return rest
+    if held:
+        logger.info("val: none, so %d of %d training images are held out", len(held.samples), len(train.samples))
+    return held
+
+
+@contextlib.contextmanager
+def _in_silence() -> Iterator[None]:
+    """Keep what readers log to themselves."""
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)

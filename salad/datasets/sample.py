@@ -38,6 +38,7 @@ class Selection:
         view: ``PA`` or ``AP``.
         min_age: of the patient, in years.
         part: of the body.
+        val_share: of the training patients, to be held out where the data set has no val.
     """
 
     normal_class: str | None = None
@@ -45,6 +46,7 @@ class Selection:
     view: str | None = None
     min_age: int | None = None
     part: str | None = None
+    val_share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
