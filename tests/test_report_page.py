@@ -1,6 +1,7 @@
 """report.html as people use it, in a real browser."""
 
 import csv
+import json
 import re
 import shutil
 from types import SimpleNamespace
@@ -270,6 +271,20 @@ def test_all_plots_are_drawn_and_kept_as_pictures(chromium, made, tmp_path, sche
         assert len(titles) == 6 and titles[0].startswith("Loss") and titles[-1] == "Validation AUC"
         assert "NaN" not in page.locator("main").inner_html()
         keep(page, scheme, tmp_path)
+
+
+def test_epochs_are_counted_in_whole_numbers(chromium, made, tmp_path):
+    before, held, after = re.split(
+        r'(?<=id="data">)(.*?)(?=</script>)', made.page.read_text(encoding="utf-8"), flags=re.S
+    )
+    data = json.loads(held)
+    data["history"]["epochs"] = list(range(1, 13))
+    data["history"]["series"] = {name: values[:1] * 12 for name, values in data["history"]["series"].items()}
+    page_of_12 = tmp_path / "report.html"
+    page_of_12.write_text(before + json.dumps(data).replace("<", "\\u003c") + after, encoding="utf-8")
+    with opened(chromium, page_of_12) as page:
+        found = page.locator("#history .plot").first.locator(".tick[text-anchor=middle]").all_text_contents()
+    assert found == ["5", "10"]  # and not 2.5
 
 
 def test_a_phone_scrolls_in_one_direction_only(chromium, made, tmp_path):

@@ -37,7 +37,7 @@ function drawSeries(host, title, values) {
   const isAuc = rows[0].length > 2, every = rows.flatMap((row) => row.slice(1)).filter((value) => typeof value === "number");
   const low = isAuc ? Math.min(0.5, ...every) : Math.min(...every), high = isAuc ? Math.max(0.5, ...every) : Math.max(...every);
   const margin = (high - low) * 0.08 || Math.abs(high) * 0.05 || 0.5, few = rows.length < 3 ? 0.5 : 0;
-  const plot = axes(host, { height: 190, title, x: [epochs[0] - few, epochs.at(-1) + few], y: [low - margin, high + margin], xName: "epoch", yTicks: 4, xTicks: Math.min(5, epochs.length) });
+  const plot = axes(host, { height: 190, title, x: [epochs[0] - few, epochs.at(-1) + few], y: [low - margin, high + margin], xName: "epoch", yTicks: 4, xTicks: Math.min(5, epochs.length), xWhole: true });
   for (const first of Object.values(rounds)) {
     if (first > epochs[0]) drawn(plot.svg, "line", { class: "chance", x1: plot.x(first - 0.5), x2: plot.x(first - 0.5), y1: plot.top, y2: plot.height - plot.bottom });
   }

@@ -42,7 +42,7 @@ function ticks(low, high, wanted) {
 }
 
 // An empty plot with axes; `x` and `y` of what it returns turn values into pixels.
-function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 46, bottom = 38, yTicks = 5, xTicks = 6, yText = short }) {
+function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 46, bottom = 38, yTicks = 5, xTicks = 6, xWhole = false, yText = short }) {
   const width = Math.max(host.clientWidth, 200), top = title ? 24 : 10, right = 20;
   host.replaceChildren();
   const svg = drawn(host, "svg", { viewBox: `0 0 ${width} ${height}`, width, height });
@@ -52,7 +52,7 @@ function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 4
     drawn(svg, "line", { class: "rule", x1: left, x2: width - right, y1: toY(value), y2: toY(value) });
     drawn(svg, "text", { class: "tick", x: left - 6, y: toY(value) + 4, "text-anchor": "end" }, yText(value));
   }
-  for (const value of ticks(...x, Math.min(xTicks, width / 60))) {
+  for (const value of ticks(...x, Math.min(xTicks, width / 60)).filter((one) => !xWhole || Number.isInteger(one))) {
     drawn(svg, "text", { class: "tick", x: toX(value), y: height - bottom + 16, "text-anchor": "middle" }, short(value));
   }
   drawn(svg, "line", { class: "base", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom });
