@@ -1,0 +1,106 @@
+"""`python -m benchmarks.films`: what films of another kind do to the scores of trained models.
+
+All test images are changed alike, normal and abnormal ones, and the models are left as they are.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+from salad import Detector
+from salad.datasets import read_split
+from salad.datasets.decoder import Decoder
+from salad.datasets.sample import NORMAL, Selection
+from salad.evaluation.metrics import auc
+
+Change = Callable[[Image.Image, np.random.Generator], Image.Image]
+
+SEED = 0
+
+
+def by_levels(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
+    """A change of grey levels, which are in [0, 1]."""
+
+    def changed(film: Image.Image, rng: np.random.Generator) -> Image.Image:
+        levels = change(np.asarray(film) / 255, rng)
+        return Image.fromarray(np.rint(255 * levels.clip(0, 1)).astype(np.uint8))
+
+    return changed
+
+
+def rotated(film: Image.Image, rng: np.random.Generator, *, degrees: float) -> Image.Image:
+    """By an angle up to this one; corners are black."""
+    return film.rotate(rng.uniform(-degrees, degrees), Image.Resampling.BICUBIC)
+
+
+def coarse(film: Image.Image, *, factor: int) -> Image.Image:
+    """So much smaller."""
+    return film.resize((film.width // factor, film.height // factor), Image.Resampling.BOX)
+
+
+def compressed(film: Image.Image, *, quality: int) -> Image.Image:
+    """As JPEG keeps it."""
+    file = io.BytesIO()
+    film.save(file, "JPEG", quality=quality)
+    return Image.open(file).convert("L")
+
+
+CHANGES: dict[str, Change] = {
+    "as they are": lambda film, rng: film,
+    "rotated by up to 5°": lambda film, rng: rotated(film, rng, degrees=5),
+    "rotated by up to 10°": lambda film, rng: rotated(film, rng, degrees=10),
+    "half the resolution": lambda film, rng: coarse(film, factor=2),
+    "a quarter of it": lambda film, rng: coarse(film, factor=4),
+    "blurred, 0.7 % of the side": lambda film, rng: film.filter(ImageFilter.GaussianBlur(0.007 * film.width)),
+    "sharpened": lambda film, rng: film.filter(ImageFilter.UnsharpMask(0.009 * film.width, 150, 0)),
+    "noise, 10 of 255": by_levels(lambda levels, rng: levels + rng.normal(0, 10 / 255, levels.shape)),
+    "JPEG, quality 20": lambda film, rng: compressed(film, quality=20),
+    "gamma 0.6": by_levels(lambda levels, rng: levels**0.6),
+    "gamma 1.7": by_levels(lambda levels, rng: levels**1.7),
+    "half the contrast": by_levels(lambda levels, rng: 0.25 + levels / 2),
+    "equalised": lambda film, rng: ImageOps.equalize(film),
+    "black border of 10 %": lambda film, rng: ImageOps.expand(film, border=film.width // 10),
+    "the middle 80 %": lambda film, rng: ImageOps.crop(film, border=film.width // 10),
+    "mirrored": lambda film, rng: ImageOps.mirror(film),
+}
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("dataset_name")
+@click.argument("data_path", type=click.Path(path_type=Path))
+@click.option("--load_model", "models", multiple=True, required=True, help="A checkpoint; repeatable.")
+@click.option("--normal_class", help="As of main.py.")
+@click.option("--side", default=256, show_default=True, help="Pixels along a side that films are given.")
+def main(dataset_name: str, data_path: Path, models: tuple[str, ...], normal_class: str | None, side: int) -> None:
+    """Of each change, the AUC of each model, and the share of normal films at or below its threshold."""
+    split = read_split(dataset_name, data_path, "test", selection=Selection(normal_class=normal_class))
+    assert split is not None, "only val may be absent"
+    decoder, labels = Decoder(isize=side, resize="squash"), np.asarray(split.labels)
+    films = [Image.fromarray(decoder.read(sample)) for sample in split.samples]
+    detectors = [Detector.load(path) for path in models]
+    click.echo(f"| films | {' | '.join(models)} |\n|{'---|' * (1 + len(models))}")
+    for name, change in CHANGES.items():
+        rng = np.random.default_rng(SEED)
+        changed = [np.asarray(change(film, rng)) for film in films]
+        cells = [cell(detector, changed, labels) for detector in detectors]
+        click.echo(f"| {name} | {' | '.join(cells)} |")
+
+
+def cell(detector: Detector, films: list[np.ndarray], labels: np.ndarray) -> str:
+    """AUC, and the share of normal films that the threshold passes where there is one."""
+    scores = detector.score(films)
+    found, threshold = auc(labels.tolist(), scores), detector.threshold
+    parts = ["" if found is None else f"{found.value:.3f}"]
+    if threshold is not None:
+        parts.append(f"{np.mean(scores[labels == NORMAL] <= threshold):.0%}")
+    return ", ".join(filter(None, parts))
+
+
+if __name__ == "__main__":
+    main()
