@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -64,8 +65,10 @@ def explain(scoring: Scoring, score: ModelScore, places: Sequence[int]) -> list[
     config, images = scoring.config, scoring.result.split.images
     assert images is not None, "they have been scored"
     size = {"batch_size": config.batch_size, "num_threads": config.n_jobs_dataloader}
+    # a few batches are not worth compiling for; the import of torch's compiler alone takes a second
+    stance = compiler.set_stance("force_eager") if config.compile else contextlib.nullcontext()
     try:
-        with compiler.set_stance("force_eager"):  # with --compile, for a few batches only
+        with stance:
             explainer = make_explainer(config, scoring.checkpoint, score=score, device=choose_device(config.device))
             return list(explain_cases(explainer, images, places, **size))
     except InputError as error:
