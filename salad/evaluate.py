@@ -28,6 +28,7 @@ from salad.prepare import check_same_for_all, compare_with_training, make_loader
 from salad.runs.device import choose_device, keep_freed_memory, seed_everything
 from salad.runs.distributed import SOLO, Team
 from salad.scores import Inputs, Score, Standards, combine, no_standards, to_images
+from salad.training_images import find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -157,22 +158,15 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
     with team.first_alone("images"):
         split = scan_images(config, {"test": split})["test"]
     check_same_for_all(split, team)
-    score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, device=device, team=team)
+    score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, team=team)
     if score.calibration is None or (config.is_fused and score.standards is None):
         normals = score_val_normals(config, score, mean_image=checkpoint.mean_image, device=device, team=team)
-        score = dataclasses.replace(
-            score,
-            calibration=Calibration.of(normals.scores) if normals else None,
-            standards=score.standards or (normals.standards if normals else None),
-        )
-    if config.is_fused and score.standards is None:
-        raise no_standards(0)
-    loader = make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team)
+        score = calibrated(score, normals, is_fused=config.is_fused)
     logger.info("test: %s", split)
     result = score_split(
         network,
         split,
-        loader=loader,
+        loader=make_loader(config, split, device, mean_image=checkpoint.mean_image, team=team),
         parts=score.parts,
         device=device,
         standards=score.standards,
@@ -182,6 +176,24 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
     _warn_of_useless_scores(result, checkpoint, parts=config.parts)
     found = ivf.describe_search(search) if k else {}
     return dataclasses.replace(result, k=k or None, search=found, calibration=score.calibration), score
+
+
+def calibrated(score: ModelScore, normals: Result | None, *, is_fused: bool) -> ModelScore:
+    """A score with what validation normals tell of it; standards that it has stand.
+
+    Args:
+        score: of a checkpoint.
+        normals: their scores; None without any.
+        is_fused: whether it needs standards.
+
+    Raises:
+        InputError: it needs them, and has none.
+    """
+    standards = score.standards or (normals.standards if normals else None)
+    if is_fused and standards is None:
+        raise no_standards(0)
+    calibration = Calibration.of(normals.scores) if normals else None
+    return dataclasses.replace(score, calibration=calibration, standards=standards)
 
 
 def read_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> Split:
@@ -222,11 +234,7 @@ def score_val_normals(
     Raises:
         InputError: an image cannot be read, or there are too few to fuse the parts.
     """
-    try:
-        val = read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
-    except InputError as error:
-        logger.debug("val/ cannot be used: %s", error)
-        val = None
+    val = find_val(config)
     if val is None or val.num_normal == 0:
         logger.info("no threshold and no percentiles: they need normal images in val/")
         return None

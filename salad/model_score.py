@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from salad import scoring
@@ -56,7 +55,6 @@ def load_score(
     *,
     rows: Tensor,
     k: int,
-    device: torch.device,
     search: scoring.Search = nearest,
     team: Team = SOLO,
 ) -> ModelScore:
@@ -68,7 +66,6 @@ def load_score(
         network: with its weights, on the device.
         rows: memory rows of normal images, (N, D), on the device.
         k: of `choose_rows_k`.
-        device: to compute on.
         search: finds the nearest rows.
         team: the processes that score together.
 
@@ -76,6 +73,7 @@ def load_score(
         InputError: the checkpoint lacks what the score is made of, and it cannot be made.
     """
     warn_of_untrained(config.parts, checkpoint)
+    device = rows.device
     backbone = needed_backbone(config, device, team=team)
     memories = find_memories(config, checkpoint, network, backbone=backbone, device=device, team=team)
     parts = {

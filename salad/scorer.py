@@ -119,7 +119,7 @@ class Scorer:
             logger.warning("%s: which memory rows are normal is unknown, so all count as normal", checkpoint.path)
         self.rows = rows.to(self.device)
         self.k = choose_rows_k(config, num_normal_rows=len(rows))
-        self._score = load_score(config, checkpoint, self.network, rows=self.rows, k=self.k, device=self.device)
+        self._score = load_score(config, checkpoint, self.network, rows=self.rows, k=self.k)
         if config.is_fused and self._score.standards is None:
             raise InputError(
                 f"{checkpoint.path}: does not say how to standardise the parts of --score fused: train with it, or let "

@@ -1,8 +1,9 @@
-"""The images that a checkpoint was trained on, where DATA_PATH still holds them."""
+"""The images that a checkpoint was trained on, and those to validate with, where DATA_PATH holds them."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from salad.checkpoint import Checkpoint
 from salad.config import Config
@@ -10,6 +11,8 @@ from salad.datasets import read_split
 from salad.datasets.sample import Split
 from salad.errors import InputError
 from salad.prepare import find_images, scan_images
+
+logger = logging.getLogger(__name__)
 
 
 def find_training_images(config: Config, checkpoint: Checkpoint) -> Split:
@@ -36,3 +39,12 @@ def find_training_images(config: Config, checkpoint: Checkpoint) -> Split:
     if found != known:
         raise InputError(f"the model was trained on {known}, but train/ holds {found}")
     return dataclasses.replace(train, images=find_images(config, train, name="train"))
+
+
+def find_val(config: Config) -> Split | None:
+    """The images of val/ as they are listed; None where there are none, or they cannot be."""
+    try:
+        return read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
+    except InputError as error:
+        logger.debug("val/ cannot be used: %s", error)
+        return None

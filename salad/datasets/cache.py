@@ -146,7 +146,7 @@ def _build(
     temporary = index_path.with_suffix(f".{secrets.token_hex(8)}.partial")  # no other build writes to it
     try:
         with temporary.open("wb") as file:
-            rows = _copy(file, old, [stamps[sample] for sample in kept], isize=isize)
+            rows = _copy(file, old, [stamps[sample] for sample in kept], isize=isize) if old else {}
             damaged = [sample for sample in kept if stamps[sample] not in rows]
             reasons = _add(file, rows, [*missing, *damaged], stamps=stamps, decode=decode)
             to_disk(file)
@@ -168,12 +168,12 @@ def _build(
     return cache, reasons
 
 
-def _copy(file: BinaryIO, old: Cache | None, kept: list[Stamp], *, isize: int) -> dict[Stamp, Row]:
+def _copy(file: BinaryIO, old: Cache, kept: list[Stamp], *, isize: int) -> dict[Stamp, Row]:
     """Write the pixels that an older cache holds; those that are damaged on the disk are left out."""
     rows: dict[Stamp, Row] = {}
     pixels = np.empty((isize, isize), np.uint8)
     for stamp in kept:
-        if old is not None and old.read(old.rows[stamp], pixels):
+        if old.read(old.rows[stamp], pixels):
             rows[stamp] = append(file, pixels, len(rows))
     return rows
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.datasets import read_split
 from salad.datasets.preprocess import Preprocessing
 from salad.datasets.sample import NORMAL, Split
 from salad.errors import InputError
@@ -28,7 +27,7 @@ from salad.model_score import ModelScore
 from salad.prepare import make_loader, make_preprocessing, scan_images
 from salad.scores import Inputs, to_images
 from salad.search import nearest
-from salad.training_images import find_training_images
+from salad.training_images import find_training_images, find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -266,11 +265,7 @@ def measure_on_normals(config: Config, explainer: Explainer) -> None:
     Raises:
         InputError: an image cannot be read and --on_bad_image is not skip.
     """
-    try:
-        val = read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
-    except InputError as error:
-        logger.debug("val/ cannot be used: %s", error)
-        val = None
+    val = find_val(config)
     if val is None or val.num_normal < MIN_NORMALS:
         what = (
             "error maps are not standardized" if explainer.reconstructs else "maps are not scaled by validation normals"
