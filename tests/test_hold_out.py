@@ -1,10 +1,8 @@
 import logging
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from running import invoke, read_csv, read_json, score, train
@@ -12,7 +10,7 @@ from test_local_scores import SCORES
 from tiny_backbone import tiny_networks
 
 from salad.__main__ import main
-from salad.datasets import phantom, read_split
+from salad.datasets import read_split
 from salad.datasets.hold_out import hold_out
 from salad.datasets.sample import Sample, Selection, Split
 
@@ -74,22 +72,14 @@ def test_readers_speak_once(write_folders, caplog):
     assert caplog.text.count("1 of 3 images of train are not there") == 1
 
 
-@pytest.fixture(scope="module")
-def without_val(tmp_path_factory):
-    root = tmp_path_factory.mktemp("phantom") / "data"
-    phantom.write_phantom(root, size=64, num_train=12, num_val=1, num_test=3)
-    shutil.rmtree(root / "val")
-    return root
-
-
-def test_a_fused_score_needs_no_val_of_the_data_set(without_val, tmp_path):
+def test_a_fused_score_needs_no_val_of_the_data_set(data, tmp_path):
     with tiny_networks():
-        train(tmp_path, without_val, *SCORES["fused"], "--val_share", 0.25)
-        found = score(tmp_path, without_val, "--report", "--heatmaps", tmp_path / "maps")
+        train(tmp_path, data, *SCORES["fused"], "--val_share", 0.25)
+        found = score(tmp_path, data, "--report", "--heatmaps", tmp_path / "maps")
         log = (tmp_path / "log.txt").read_text(encoding="utf-8")
-        lines = invoke(main, "inspect", "CXR_author", without_val, "--val_share", 0.25).stdout.splitlines()
+        lines = invoke(main, "inspect", "CXR_author", data, "--val_share", 0.25).stdout.splitlines()
     config = read_json(tmp_path / "config.json")
-    assert config["val_share"] == 0.25 and config["run"]["num_val"] == 3
+    assert config["val_share"] == 0.25 and config["run"]["num_val"] == 2
     assert np.isfinite(found).all() and "" not in [row["percentile"] for row in read_csv(tmp_path / "scores.csv")]
     assert "not at hand" not in log and "leak" not in log  # the training images are known again, without those held out
-    assert lines[0].startswith("train  9 images") and lines[1].startswith("val    3 images")
+    assert lines[0].startswith("train  6 images") and lines[1].startswith("val    2 images")
