@@ -19,7 +19,6 @@ NAMES: dict[str, str] = {
     "cuda": "benchmarks.cuda",
     "anchors": "benchmarks.anchors",
     "knn": "benchmarks.knn",
-    "ivf": "benchmarks.ivf",
     "startup": "benchmarks.startup",
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow", "faiss-cpu")
+PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from salad.datasets.sample import Selection
 from salad.errors import InputError
 from salad.image_options import SCORES_TOO
 from salad.networks import check_isize, network_spec
-from salad.options import TEST, TRAIN, check, option, value_from_json
+from salad.options import TEST, TRAIN, check, option, value_from_json, without_removed
 from salad.recipes import RECIPES
 from salad.score_options import ScoreOptions
 
@@ -227,8 +227,8 @@ class Config(ScoreOptions):
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Config:
-        """Rebuild what `as_json` wrote."""
-        return cls(**{name: value_from_json(cls, name, value) for name, value in values.items()})
+        """Rebuild what `as_json` wrote, in this version or an older one."""
+        return cls(**{name: value_from_json(cls, name, value) for name, value in without_removed(values).items()})
 
     def as_json(self) -> dict[str, Any]:
         """A plain dict that JSON can hold and `read_values` reads back."""

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from salad import ivf
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
@@ -152,13 +151,10 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
     split = read_test(config, checkpoint, team=team)
     rows = checkpoint.bank.rows[find_row_labels(config, checkpoint) == NORMAL].to(device)
     k = choose_rows_k(config, num_normal_rows=len(rows))
-    search = ivf.choose_search(
-        config.knn if k else "exact", rows, k=k, num_queries=len(split.samples), seed=config.seed
-    )
     with team.first_alone("images"):
         split = scan_images(config, {"test": split})["test"]
     check_same_for_all(split, team)
-    score = load_score(config, checkpoint, network, rows=rows, k=k, search=search, team=team)
+    score = load_score(config, checkpoint, network, rows=rows, k=k, team=team)
     if score.calibration is None or (config.is_fused and score.standards is None):
         normals = score_val_normals(config, score, mean_image=checkpoint.mean_image, device=device, team=team)
         score = calibrated(score, normals, is_fused=config.is_fused)
@@ -174,8 +170,7 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
         team=team,
     )
     _warn_of_useless_scores(result, checkpoint, parts=config.parts)
-    found = ivf.describe_search(search) if k else {}
-    return dataclasses.replace(result, k=k or None, search=found, calibration=score.calibration), score
+    return dataclasses.replace(result, k=k or None, calibration=score.calibration), score
 
 
 def calibrated(score: ModelScore, normals: Result | None, *, is_fused: bool) -> ModelScore:

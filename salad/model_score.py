@@ -19,7 +19,6 @@ from salad.networks.backbones import Backbone
 from salad.prepare import find_k
 from salad.runs.distributed import SOLO, Team
 from salad.scores import Score, Standards, choose_score
-from salad.search import nearest
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -55,7 +54,6 @@ def load_score(
     *,
     rows: Tensor,
     k: int,
-    search: scoring.Search = nearest,
     team: Team = SOLO,
 ) -> ModelScore:
     """The score that the options ask for.
@@ -66,7 +64,6 @@ def load_score(
         network: with its weights, on the device.
         rows: memory rows of normal images, (N, D), on the device.
         k: of `choose_rows_k`.
-        search: finds the nearest rows.
         team: the processes that score together.
 
     Raises:
@@ -84,7 +81,6 @@ def load_score(
             temperature=checkpoint.bank.temperature,
             centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
             rec_loss=config.rec_loss,
-            search=search,
             memories=memories,
             backbone=backbone,
         )

@@ -19,6 +19,7 @@ from salad.errors import InputError
 TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
 MAX_CONFIG_BYTES = 2**20
 MAX_SHOWN = 80  # characters of a value in a message
+REMOVED = {"knn": ("exact", "faiss")}  # options that files of older versions name, with the values they may have there
 
 
 def option(
@@ -107,6 +108,7 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise InputError(f"--load_config {path}: holds no JSON object with option names as keys")
     values.pop("run", None)
+    values = without_removed(values)
     known = {declared.name: declared for declared in dataclasses.fields(cls)}
     for name in values:
         if name not in known:
@@ -114,6 +116,11 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise InputError(f"--load_config {path}: no option is called '{_short(name)}'{hint}")
     return {name: _from_file(cls, known[name], value, path) for name, value in values.items()}
+
+
+def without_removed(values: dict[str, Any]) -> dict[str, Any]:
+    """The options of a file of this version or an older one, without those that no longer exist."""
+    return {name: value for name, value in values.items() if value not in REMOVED.get(name, ())}
 
 
 def _from_file(cls: type, declared: dataclasses.Field[Any], value: Any, path: Path) -> Any:

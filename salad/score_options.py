@@ -52,13 +52,6 @@ class ScoreOptions(ImageOptions):
         low=1,
         commands=SCORES_TOO,
     )
-    knn: str = option(
-        "exact",
-        "How the nearest rows are found: exact, or faiss (by an approximate index from 1,000,000 rows on, with its "
-        "recall measured; fewer rows exactly).",
-        choices=("exact", "faiss"),
-        commands=(TEST,),
-    )
     specificity: float = option(
         0.95,
         "Share of normal validation images that the threshold calls normal.",

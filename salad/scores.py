@@ -16,7 +16,6 @@ from salad.datasets.augment import to_network
 from salad.datasets.preprocess import Preprocessing
 from salad.errors import InputError
 from salad.local_memory import LocalMaps, LocalMemory
-from salad.search import nearest
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -93,7 +92,6 @@ def choose_score(
     temperature: float,
     centre: Tensor | None = None,
     rec_loss: str = "l1",
-    search: scoring.Search = nearest,
     memories: Mapping[str, LocalMemory] | None = None,
     backbone: Backbone | None = None,
 ) -> Score:
@@ -106,7 +104,6 @@ def choose_score(
         temperature: of the weights of ``weighted``.
         centre: of Deep SVDD, (D,).
         rec_loss: ``l1`` or ``mse``, the error of ``reconstruction``.
-        search: finds the nearest rows.
         memories: for ``local`` and ``backbone``, by these names, on the device.
         backbone: for ``backbone``.
 
@@ -124,8 +121,8 @@ def choose_score(
         memory = memories[name]
         return lambda inputs: memory.scores(local_maps(name, inputs, backbone))
     if name == "weighted":
-        return lambda inputs: scoring.weighted_prototype(inputs.z, rows, k=k, temperature=temperature, search=search)
-    return lambda inputs: scoring.knn_angle(inputs.z, rows, k=k, search=search)
+        return lambda inputs: scoring.weighted_prototype(inputs.z, rows, k=k, temperature=temperature)
+    return lambda inputs: scoring.knn_angle(inputs.z, rows, k=k)
 
 
 def local_maps(name: str, inputs: Inputs, backbone: Backbone | None) -> LocalMaps:

@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from salad.errors import InputError
-from salad.search import Best, nearest
+from salad.search import nearest
 
 DEFAULT_K = 100
 NEEDS_ROWS = {"knn", "weighted"}  # the scores that are made of the nearest rows
 FOUND = 2**22  # nearest rows, of all queries together, that are held at a time
-
-
-class Search(Protocol):
-    """Finds the k rows nearest to each query: inner products and row numbers, (B, k) each, in any order."""
-
-    def __call__(self, queries: Tensor, rows: Tensor, *, k: int) -> Best:
-        """Queries (B, D), rows (N, D), k in 1..N."""
 
 
 def choose_k(k: int | None, *, num_rows: int) -> int:
@@ -40,14 +32,13 @@ def choose_k(k: int | None, *, num_rows: int) -> int:
 
 
 @torch.no_grad()
-def knn_angle(z: Tensor, rows: Tensor, *, k: int, search: Search = nearest) -> Tensor:
+def knn_angle(z: Tensor, rows: Tensor, *, k: int) -> Tensor:
     """Mean angle to the k nearest rows, as a fraction of pi (SALAD, section 2.3).
 
     Args:
         z: unit embeddings, (B, D).
         rows: memory rows of normal images, (N, D).
         k: in 1..N.
-        search: finds the k nearest rows; exactly by default.
 
     Returns:
         (B,), in [0, 1]; larger is more anomalous.
@@ -58,7 +49,7 @@ def knn_angle(z: Tensor, rows: Tensor, *, k: int, search: Search = nearest) -> T
     k = choose_k(k, num_rows=len(rows))
     angles = []
     for queries in torch.split(z, max(1, FOUND // k)):
-        cosines, _ = search(queries, rows, k=k)
+        cosines, _ = nearest(queries, rows, k=k)
         angles.append(mean_angle(cosines))
     return torch.cat(angles)
 
@@ -69,7 +60,7 @@ def mean_angle(cosines: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float, search: Search = nearest) -> Tensor:
+def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float) -> Tensor:
     """One minus the cosine to a weighted combination of the k nearest rows, as the paper words its score.
 
     The weights are the softmax of cosine / temperature over the k nearest.
@@ -79,7 +70,6 @@ def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float, s
         rows: memory rows of normal images, (N, D).
         k: in 1..N.
         temperature: tau > 0.
-        search: finds the k nearest rows; exactly by default.
 
     Returns:
         (B,), in [0, 2]; larger is more anomalous.
@@ -90,7 +80,7 @@ def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float, s
     k = choose_k(k, num_rows=len(rows))
     scores = []
     for queries in torch.split(z, max(1, FOUND // k)):
-        cosines, index = search(queries, rows, k=k)
+        cosines, index = nearest(queries, rows, k=k)
         weights = (cosines / temperature).softmax(dim=1)
         prototypes = F.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # never holds (B, k, D)
         scores.append(1 - torch.einsum("bd,bd->b", queries, F.normalize(prototypes, dim=1)))

@@ -51,7 +51,6 @@ LIMITS = {
     "fuse": ([("local",), ("knn", "backbone"), None], [("fused",), ("cosine",)]),
     "local_grid": ([1, 3, 32], [0, 33]),
     "local_rows": ([1, 10_000], [0]),
-    "knn": (["exact", "faiss"], ["hnsw", ""]),
     "specificity": ([0.5, 1], [0, 1.1, -0.1]),
     "amp": (["auto", "bf16", "fp16", "off"], ["fp32", ""]),
     "seed": ([-1, 0, 2], [-2, 2**64]),

@@ -7,7 +7,7 @@ import pytest
 from running import ONE_THREAD, REPOSITORY, SHORT
 
 HEAVY = {
-    "IPython", "faiss", "gdcm", "jinja2", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "pandas",
+    "IPython", "gdcm", "jinja2", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "pandas",
     "pydicom", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow",
 }  # fmt: skip
 # The program of a script with the tiny network, then what it has imported.

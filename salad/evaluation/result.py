@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,6 @@ class Result:
         image_sharpness: that of its Laplacian, (N,).
         seconds: from the first image to the last score.
         k: nearest rows behind each score; None where it has no such rows.
-        search: how they were found, for metrics.json.
         calibration: scores of validation normals; None where there are none.
         parts: what each of the scores that were fused gave, (N,) each, by name; empty for other scores.
         standards: what these were standardised with.
@@ -43,7 +42,6 @@ class Result:
     image_sharpness: np.ndarray
     seconds: float
     k: int | None = None
-    search: dict[str, Any] = field(default_factory=dict)
     calibration: Calibration | None = None
     parts: dict[str, np.ndarray] = field(default_factory=dict)
     standards: Standards | None = None

@@ -182,7 +182,6 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
     text = {
         **summary.as_json(),
         "k": result.k,
-        **result.search,
         **({"parts": _parts(result)} if result.parts else {}),
         "num_normal": split.num_normal,
         "num_abnormal": len(split.samples) - split.num_normal,

@@ -40,8 +40,6 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     if "epoch" in training:
         place = "pre-training" if training.get("round", 0) < 0 else f"round {training.get('round')}"
         facts.insert(3, ("Trained to", f"epoch {training['epoch']}, {place}"))
-    if result.search:
-        facts.append(("Search", ", ".join(f"{name} {value}" for name, value in result.search.items())))
     return facts
 
 
