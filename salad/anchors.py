@@ -49,8 +49,8 @@ def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, tem
     """Find the rows of lowest entropy and the neighbours of each (Huang et al., ICML 2019).
 
     The entropy of row i is that of the softmax of M_i . M_j / tau over all j, i itself included. All pairs of rows
-    are met once, block by block: beside 4 K bytes a row for the neighbours of all, the extra memory is the same
-    whatever N.
+    are met once, block by block: beside 4 K bytes a row for the neighbours of all, the extra memory is that of two
+    blocks, 64 MiB in float32, whatever N.
 
     Args:
         rows: unit rows, (N, D).
@@ -68,15 +68,13 @@ def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, tem
         raise InputError(f"num_neighbours is {num_neighbours}, but {num_rows} rows have {num_rows - 1} others each")
     entropy = rows.new_empty(num_rows)
     neighbours = torch.empty(num_rows, num_neighbours, dtype=torch.int32, device=rows.device)
-    comparison = search.Comparison(rows, k=num_neighbours + 1)  # a row is mostly nearest to itself
     for chunk in torch.split(torch.arange(num_rows, device=rows.device), search.QUERIES):
         queries = rows[chunk] / temperature
         softmax = Softmax((queries * rows[chunk]).sum(dim=1))
         nearest = None
-        for start, logits in comparison.blocks(queries):
-            nearest = comparison.merge(nearest, logits, start=start)
-            for part in torch.split(logits[:, : num_rows - start], comparison.tile, dim=1):
-                softmax.add(part)
+        for start, logits in search.blocks(queries, rows):
+            nearest = search.merge(nearest, logits, start=start, k=num_neighbours + 1)  # itself is mostly among them
+            softmax.add(logits)
         assert nearest is not None, "there are rows"
         entropy[chunk] = softmax.entropy
         values, index = nearest

@@ -49,22 +49,20 @@ def test_equals_python_loop(seed, num_anchors, num_neighbours):
         assert len(neighbours) == num_neighbours
 
 
-@pytest.mark.parametrize(("num_queries", "num_columns", "tile"), [(1, 32, 8), (7, 64, 64), (200, 128, 50)])
-def test_blocks_change_nothing(monkeypatch, num_queries, num_columns, tile):
+@pytest.mark.parametrize(("num_queries", "num_rows"), [(1, 3), (7, 64), (200, 128), (64, 199)])
+def test_blocks_change_nothing(monkeypatch, num_queries, num_rows):
     rows = unit(200, 5)
     whole = discover(rows)
-    set_blocks(monkeypatch, num_queries=num_queries, num_columns=num_columns, tile=tile)
+    set_blocks(monkeypatch, num_queries=num_queries, num_rows=num_rows)
     chunked = discover(rows)
     assert_close(chunked.entropy, whole.entropy, rtol=1e-12, atol=0)
     assert torch.equal(chunked.anchors, whole.anchors)
     assert torch.equal(chunked.neighbours, whole.neighbours)
 
 
-def set_blocks(monkeypatch, *, num_queries, num_columns, tile):
+def set_blocks(monkeypatch, *, num_queries, num_rows):
     monkeypatch.setattr(search, "QUERIES", num_queries)
-    monkeypatch.setattr(search, "MIN_COLUMNS", num_columns)
-    monkeypatch.setattr(search, "COLUMNS_FOR_EACH_OF_K", 1)
-    monkeypatch.setattr(search, "TILE", tile)
+    monkeypatch.setattr(search, "ROWS", num_rows)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -82,7 +80,7 @@ class LargestTensor(TorchDispatchMode):
 
 def test_no_tensor_is_larger_than_a_block(monkeypatch):
     rows = unit(1000, 4)  # all similarities at once: 8 MB
-    set_blocks(monkeypatch, num_queries=64, num_columns=128, tile=64)
+    set_blocks(monkeypatch, num_queries=64, num_rows=128)
     with LargestTensor() as largest:
         discover(rows)
     assert largest.num_bytes == 64 * 128 * 8
