@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -140,22 +139,6 @@ def export(given: dict[str, Any], _: Team) -> None:
     from salad.export import export
 
     click.echo(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))
-
-
-@main.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER, metavar="RUN...")
-@click.option("--out", type=FOLDER, help="Draw into this file (.png, .svg or .pdf) rather than in the terminal.")
-@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
-def curves(runs: tuple[Path, ...], out: Path | None, debug: bool) -> None:
-    """Draw every term of the loss and the validation AUC of one or several runs; RUN is an XP_PATH."""
-    with exit_status(debug=debug):
-        from salad.runs.curves import as_text, draw, read_runs
-
-        found = read_runs(runs)
-        if out is not None:
-            draw(found, out)
-        else:
-            click.echo(as_text(found, width=shutil.get_terminal_size().columns))
 
 
 if __name__ == "__main__":

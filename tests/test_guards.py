@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from running import CPU, REPOSITORY, SHORT, TINY, invoke, read_lines, read_tar, stopped, train, validated
+from running import CPU, REPOSITORY, SHORT, TINY, invoke, read_lines, read_tar, score, stopped, train, validated
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad import cli, model_score
@@ -291,7 +291,8 @@ def test_a_full_disk_is_no_fault_of_the_program(data, tmp_path, monkeypatch, num
 
 def test_whoever_reads_the_results_may_close_the_pipe(data, tmp_path):
     train(tmp_path, data)
-    command = [sys.executable, "-m", "salad", "curves", tmp_path]
+    score(tmp_path, data)
+    command = [sys.executable, "-m", "salad", "compare", tmp_path]
     process = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
