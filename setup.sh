@@ -170,7 +170,7 @@ make_env() { # make_env EXTRA
 
 fetch_archive() { # fetch_archive [--archive FILE]
     local status=0
-    "$PY" -m salad.archive --out data ${SALAD_ARCHIVE_SHA256:+--sha256 "$SALAD_ARCHIVE_SHA256"} "$@" || status=$?
+    "$PY" -m salad fetch --out data ${SALAD_ARCHIVE_SHA256:+--sha256 "$SALAD_ARCHIVE_SHA256"} "$@" || status=$?
     [ "$status" -lt 128 ] || exit "$status" # interrupted
     [ "$status" -eq 0 ] ||
         die "the environment is ready, the data is not (see above); with the archive at hand, run:" \

@@ -43,6 +43,19 @@ def inspect(given: dict[str, Any], _: Team) -> None:
 
 
 @main.command()
+@click.option("--out", type=FOLDER, default="data", show_default=True, help="Folder of the data sets.")
+@click.option("--sha256", metavar="HEX", help="Unpack no archive with another SHA-256; the authors publish none.")
+@click.option("--archive", type=FOLDER, help="Local copy of author.tar.xz, rather than a download.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+def fetch(out: Path, sha256: str | None, archive: Path | None, debug: bool) -> None:
+    """Put the authors' images (NIH ChestX-ray14, as the paper splits them) at OUT/author, and count them."""
+    from salad.archive import fetch
+
+    with exit_status(debug=debug):
+        click.echo("\n".join(fetch(out, archive=archive, sha256=sha256)))
+
+
+@main.command()
 @click.argument("tree", type=click.Choice(["CXR_author"]))
 @click.option("--nih", required=True, type=FOLDER, help="The download: images in it, in images/ or in images_*/images.")
 @click.option("--lists", required=True, type=FOLDER, help="Folder of train.txt, val.txt and test_attending_rad.txt.")

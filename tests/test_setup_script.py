@@ -30,7 +30,7 @@ case "$*" in
     "-m pip "*" -e "*)
         [ "${FAKE_PIP:-0}" -eq 0 ] || { echo "pip: no network" >&2; exit 1; }
         [ -n "${FAKE_BROKEN:-}" ] || : >"$(dirname "$0")/installed" ;;
-    "-m salad.archive"*) exit "${FAKE_ARCHIVE:-0}" ;;
+    "-m salad fetch"*) exit "${FAKE_ARCHIVE:-0}" ;;
     "-m pytest"*) exit "${FAKE_PYTEST:-0}" ;;
     "main.py"*) [ ! -e log/demo/old ] || exit 7 ;;
 esac
@@ -99,7 +99,7 @@ def pip_line(extra, words=""):
     return f"python [-m] [pip] [install]{words} [-e] [.[{extra}]]"
 
 
-FETCH = "python [-m] [salad.archive] [--out] [data]"
+FETCH = "python [-m] [salad] [fetch] [--out] [data]"
 
 
 def test_syntax():
@@ -316,7 +316,7 @@ def test_test_mode_hands_arguments_and_status_to_pytest(checkout):
     calls = checkout.calls()
     assert pip_line("test") in calls
     assert calls[-1] == "python [-m] [pytest] [-k] [one or two]"
-    assert not [line for line in calls if "salad.archive" in line]
+    assert not [line for line in calls if "[fetch]" in line]
     assert checkout.run("--test").returncode == 0
     assert checkout.calls()[-1].startswith("python [-m] [pytest] [--numprocesses] [auto]")
 
@@ -332,7 +332,7 @@ def test_demo_is_repeatable_and_touches_only_its_folder(checkout):
     assert calls[-1].startswith("python [test.py] [CXR_phantom] [unet] [log/demo] [data/phantom]")
     assert "[--load_model] [log/demo/model_round2.tar]" in calls[-1]
     assert (checkout.root / "log/mine/old").exists()
-    assert not [line for line in calls if "salad.archive" in line]
+    assert not [line for line in calls if "[fetch]" in line]
 
 
 @pytest.mark.parametrize("names", [["conda"], ["conda", "mamba"]])
