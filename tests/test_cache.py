@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from running import ONE_THREAD, REPOSITORY, SHORT, TINY, invoke, read_lines, score, train, without_timings
 
 from salad import cli
-from salad.datasets import cache as caches
 from salad.datasets.cache import cached_images
 from salad.datasets.cache_folder import FOLDER_NAME, choose_folder
 from salad.datasets.decoder import Decoder
@@ -249,7 +248,7 @@ def test_without_locks_builds_at_once_do_no_harm(samples, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
-    monkeypatch.setattr(caches.fcntl, "flock", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
 
     def decode(wanted):  # while one is building, another builds the same
         if wanted and wanted[0] == samples[0]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import secrets
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from salad.datasets.cache_file import Cache, Row, Stamp, append, index_of, load_cache, pixel_path, to_disk
@@ -203,15 +203,18 @@ def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int)
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
     """One build at a time; where the file system has no locks, builds at once cost time and do no harm."""
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("cache: waiting for another process that builds in %s", path.parent)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:
-            logger.debug("no locks in %s", path.parent, exc_info=True)
-        else:
-            for leftover in path.parent.glob("*.partial"):  # of builds that were killed
-                leftover.unlink(missing_ok=True)
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        logger.info("cache: waiting for another process that builds in %s", path.parent)
+        lock.acquire()
+    except OSError:
+        logger.debug("no locks in %s", path.parent, exc_info=True)
+    else:
+        for leftover in path.parent.glob("*.partial"):  # of builds that were killed
+            leftover.unlink(missing_ok=True)
+    try:
         yield
+    finally:
+        lock.release()
