@@ -142,7 +142,7 @@ class Config(ScoreOptions):
     seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1, high=2**32 - 1)
     sync_bn: bool = option(
         False,
-        "Batch norm over the images of all processes that torchrun started, rather than of each.",
+        "Batch norm over the images of all processes that torchrun started, rather than of each; on GPUs.",
         commands=(TRAIN,),
     )
     deterministic: bool = option(False, "Use deterministic algorithms only, and no TF32 (slower on a GPU).")

@@ -49,6 +49,8 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     """
     config, stopped = settle(given, folder)
     device = choose_device(config.device, team=team)
+    if config.sync_bn and team.size > 1 and device.type == "cpu":
+        raise InputError(f"--sync_bn works on GPUs alone, but {team.size} processes share the CPU: leave it out")
     check_enough(config.batch_size, "--batch_size is", team)
     team.connect(device)
     seed = config.seed

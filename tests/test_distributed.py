@@ -18,8 +18,7 @@ from torch.testing import assert_close
 
 from salad.datasets import phantom
 from salad.errors import InputError
-from salad.networks.layers import BatchNorm2d
-from salad.networks.sync_bn import SyncBatchNormOnCPU, synchronise
+from salad.networks import build_network
 from salad.runs.device import choose_device
 from salad.runs.distributed import SOLO, Team, is_lost_peer, join
 from salad.runs.replica import replicate
@@ -51,7 +50,7 @@ def one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def two(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same of two processes under torchrun."""
     xp = tmp_path_factory.mktemp("two") / "xp"
-    words = ["CXR_author", "unet", xp, data, *SHORT, *CURVE, "--sync_bn"]
+    words = ["CXR_author", "unet", xp, data, *SHORT, *CURVE]
     with torchrun("tests/ranks.py", "double", "train", *words) as process:
         ended = ranks.end(process)
     assert ended.statuses == [0], ended.err
@@ -79,14 +78,6 @@ def test_both_processes_hold_the_same_bank_and_weights(two):
     assert same(first, second)
 
 
-def test_without_synchronised_batch_norm_the_curve_is_another_one(data, one, tmp_path):
-    assert fork_train(tmp_path / "xp", data, *CURVE, patch="double").statuses == [0, 0]
-    first, second = (torch.load(tmp_path / "xp" / f"rank{rank}.pt") for rank in (0, 1))
-    assert same(first, second)  # running statistics, too
-    difference = (torch.tensor(curve(tmp_path / "xp")) - torch.tensor(curve(one))).abs()
-    assert difference[1:, 0].min() > 1e-4
-
-
 def test_files_are_those_of_one_process(one, two):
     own = {"rank0.pt", "rank1.pt"}
     assert {path.name for path in two.iterdir()} - own == {path.name for path in one.iterdir()} - own
@@ -103,7 +94,7 @@ def test_files_are_those_of_one_process(one, two):
 @pytest.mark.parametrize("options", [("--w_rec", 0), ("--w_svdd", 0, "--w_contrast", 0)])
 def test_losses_without_a_weight(data, tmp_path, options):
     for size in (1, 2):
-        words = [*options, "--augment", "flip", "--sync_bn"]
+        words = [*options, "--augment", "flip"]
         ended = fork_train(tmp_path / str(size), data, *words, size=size, patch="double")
         assert ended.statuses == [0] * size, ended.err
     assert_close(torch.tensor(curve(tmp_path / "2")), torch.tensor(curve(tmp_path / "1")), rtol=1e-6, atol=1e-6)
@@ -120,7 +111,7 @@ def test_synthetic_anomalies_train_the_same_network_everywhere(data, tmp_path, o
 
 def test_a_loaded_network_starts_the_same_bank_everywhere(data, one, tmp_path):
     for size in (1, 2):
-        words = ["--load_model", one / "model.tar", "--augment", "flip", "--sync_bn"]
+        words = ["--load_model", one / "model.tar", "--augment", "flip"]
         ended = fork_train(tmp_path / str(size), data, *words, size=size, patch="double")
         assert ended.statuses == [0] * size, ended.err
     assert_close(torch.tensor(curve(tmp_path / "2")), torch.tensor(curve(tmp_path / "1")), rtol=1e-6, atol=1e-6)
@@ -245,6 +236,7 @@ def test_a_failure_under_torchrun(data, tmp_path):
     [
         (["--device", "cuda:1"], "each with a device of its own"),
         (["--batch_size", 1], "--batch_size is 1, but torchrun started 2 processes"),
+        (["--sync_bn"], "--sync_bn works on GPUs alone, but 2 processes share the CPU"),
         (["--rep_dim", 0], "--rep_dim is 0"),
         (["--load_model", "nowhere.tar"], "nowhere.tar"),
         (["--mistyped"], "--mistyped"),
@@ -345,36 +337,6 @@ def test_exchanges(tmp_path):
     assert ended.statuses == [0, 0, 0], ended.err
 
 
-def normalise() -> None:
-    """Runs in each of two processes: 3 + 1 images give what batch norm makes of all four."""
-    team = join()
-    team.connect(torch.device("cpu"))
-    torch.manual_seed(0)
-    images, gradient = torch.randn(2, 4, 5, 3, 3, dtype=torch.float64)
-    whole = nn.Sequential(BatchNorm2d(5)).double()
-    with torch.no_grad():
-        whole[0].weight.uniform_(0.5, 2), whole[0].bias.uniform_(-1, 1)
-    parts = nn.Sequential(BatchNorm2d(5)).double()
-    parts.load_state_dict(whole.state_dict())
-    synchronise(parts, torch.device("cpu"))
-    assert isinstance(parts[0], SyncBatchNormOnCPU) and list(parts.state_dict()) == list(whole.state_dict())
-    mine = slice(0, 3) if team.rank == 0 else slice(3, 4)
-    leaf, own = images.clone().requires_grad_(), images[mine].clone().requires_grad_()
-    expected, found = whole(leaf), parts(own)
-    expected.backward(gradient), found.backward(gradient[mine])
-    assert_close(found, expected[mine])
-    assert_close(own.grad, leaf.grad[mine])
-    assert_close(team.gather(parts[0].weight.grad[None], [1, 1]).sum(dim=0), whole[0].weight.grad)
-    assert_close(dict(parts.state_dict()), dict(whole.state_dict()))
-    assert_close(parts.eval()(own), whole.eval()(leaf)[mine])
-    team.leave()
-
-
-def test_batch_norm_over_two_processes_is_that_over_all_images(tmp_path):
-    ended = fork(normalise, size=2, folder=tmp_path)
-    assert ended.statuses == [0, 0], ended.err
-
-
 class TwoHeads(nn.Module):
     """Like CXR_resnet18, makes its reconstruction of what comes before the embedding."""
 
@@ -435,6 +397,17 @@ def some_team(**facts: int) -> Team:
     team = Team()
     vars(team).update(facts)
     return team
+
+
+def test_names_and_weights_stay_where_batch_norm_is_synchronised(monkeypatch):
+    monkeypatch.setattr("salad.runs.replica.DistributedDataParallel", lambda network, **_: network)  # needs a GPU
+    network = build_network("CXR_resnet18", isize=64, rep_dim=8)
+    before = network.state_dict(keep_vars=True)
+    replicate(network, device=torch.device("cuda"), team=some_team(size=2), sync_bn=True, all_used=True)
+    after = network.state_dict(keep_vars=True)
+    assert list(after) == list(before) and all(after[name] is before[name] for name in before)
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+    assert {type(layer) for layer in layers} == {nn.SyncBatchNorm}
 
 
 def test_each_process_has_its_own_gpu(monkeypatch):

@@ -267,8 +267,7 @@ def test_a_resumed_run_ends_bit_by_bit_as_a_whole_one(data, tmp_path, num_steps)
 def test_two_processes_remember_and_score_as_one(data, tmp_path):
     options = ["--score", "fused", "--fuse", "local", "--fuse", "svdd", "--augment", "flip"]
     for size in (1, 2):
-        words = [*options, "--sync_bn"] if size > 1 else options
-        ended = fork_train(tmp_path / str(size), data, *words, size=size, patch="double")
+        ended = fork_train(tmp_path / str(size), data, *options, size=size, patch="double")
         assert ended.statuses == [0] * size, ended.err
     one, two = (read_tar(tmp_path / str(size) / "model.tar") for size in (1, 2))
     torch.testing.assert_close(

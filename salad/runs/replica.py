@@ -10,7 +10,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from salad.networks import network_spec
 from salad.networks.pretext import Head, Trained
-from salad.networks.sync_bn import synchronise
 from salad.runs.distributed import Team
 
 if TYPE_CHECKING:
@@ -25,13 +24,15 @@ def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: 
         network: on the device; it stays the place of the weights, and is what is evaluated and saved.
         device: of this process.
         team: all of its processes get the first one's weights.
-        sync_bn: whether batch norm sees the images of all processes; else running statistics are the first's.
+        sync_bn: whether batch norm sees the images of all processes, which works on GPUs alone; else running
+            statistics are the first's.
         all_used: whether every weight gets a gradient in every step; else no process waits for those that get none.
     """
     if team.size == 1:
         return network
     if sync_bn:
-        synchronise(network, device)
+        # layer by layer, in place: names and weights stay
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(
         network,
         device_ids=[device] if device.type == "cuda" else None,
