@@ -83,6 +83,30 @@ def test_a_name_that_two_images_have_tells_neither(write_folders):
     assert [sample.patient for sample in read(data_path).values()] == [None, None, "8"]
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_tables_as_programs_save_them(write_folders, encoding, newline, delimiter):
+    data_path = write_folders("train/0.normal/r\u00f6ntgen.png")
+    rows = [
+        [" Image_Path", "PATIENT-ID ", "Patient  Age", ""],
+        [".\\train\\0.normal\\r\u00f6ntgen.png ", "7", "058Y", "PA"],
+    ]
+    text = newline.join(delimiter.join(row) for row in rows)
+    (data_path / "t.csv").write_bytes(text.encode(encoding))
+    (sample,) = read(data_path).values()
+    assert (sample.patient, sample.age, sample.view) == ("7", 58, None)
+
+
+def test_a_table_can_name_any_file(write_folders):
+    data_path = write_folders("train/0.normal/a.png")
+    (data_path / "train/0.normal/a.png").rename(os.fsdecode(os.fsencode(data_path / "train/0.normal/") + b"/r\xf6.png"))
+    (data_path / "t.csv").write_bytes(b"path,patient\nr\xf6.png,7\n")
+    assert [(name, sample.patient) for name, sample in read(data_path).items()] == [
+        (r"train/0.normal/r\udcf6.png", "7")
+    ]
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -93,6 +117,7 @@ def test_a_name_that_two_images_have_tells_neither(write_folders):
         b"patient,view\n1,PA\n",  # of no image
         b"path,patient\n\xff\xfe\x00.png,1\nshort\n",
         b'path,patient\n"open',
+        b"path,patient\na.png,1\na.png,1,2\n",
         b"path,patient\n" + b"x" * 200_000 + b",1\n",  # longer than a cell may be
     ],
 )
@@ -100,6 +125,16 @@ def test_other_tables_say_nothing_and_stop_nothing(write_folders, content):
     data_path = write_folders("train/0.normal/a.png")
     (data_path / "t.csv").write_bytes(content)
     assert read(data_path)["train/0.normal/a.png"].patient is None
+
+
+def test_a_table_of_images_with_a_broken_row_is_named_and_left_out(write_folders, caplog):
+    data_path = write_folders("train/0.normal/a.png")
+    (data_path / "t.csv").write_text("path,patient\na.png,1\nb.png,Mass, left\n")
+    (data_path / "u.csv").write_text("path,view\na.png,PA\n")
+    (sample,) = read(data_path).values()
+    assert (sample.patient, sample.view) == (None, "PA")
+    (record,) = caplog.records
+    assert record.levelname == "WARNING" and "t.csv: line 3 has 3 fields, but there are 2 columns" in record.message
 
 
 def test_what_is_no_table_is_never_opened(write_folders, monkeypatch):

@@ -755,7 +755,7 @@ def test_json_line_mistakes(tmp_path, line, message):
 )
 def test_tables_as_programs_save_them(tmp_path, encode):
     (tmp_path / "t.csv").write_bytes(encode("path,label\nbild_ü.png,0\n"))
-    assert read_rows(tmp_path / "t.csv", needed=("path",)) == [(2, {"path": "bild_ü.png", "label": "0"})]
+    assert list(read_rows(tmp_path / "t.csv", needed=("path",))) == [(2, {"path": "bild_ü.png", "label": "0"})]
 
 
 def test_a_table_can_name_any_file(tmp_path):

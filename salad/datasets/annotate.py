@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import logging
 import re
 from collections import Counter
@@ -10,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from salad.datasets.rows import age_in_years
+from salad.datasets.rows import age_in_years, read_rows
 from salad.datasets.sample import Sample, printable
+from salad.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -90,55 +90,58 @@ def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
 
 
 def _read_tables(data_path: Path) -> dict[str, Note]:
-    """What all tables say, by the path or the file name that they give; what several rows find is joined."""
+    """Read all tables, by the path or the file name that they give; what several rows find is joined."""
     notes: dict[str, Note] = {}
     try:
         tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
     except OSError:  # its folders may be entered though it cannot be listed
         return {}
     for path in tables[:MAX_TABLES]:
+        found: list[tuple[str, Note]] = []
         try:
-            if not path.is_file() or path.stat().st_size > MAX_TABLE_BYTES:
-                continue
-            num_before = len(notes)
-            for image, note in _read_table(path):
-                known = notes.setdefault(image, note)
-                for name in ("patient", "view", "sex", "age"):
-                    if getattr(known, name) is None:
-                        setattr(known, name, getattr(note, name))
-                known.findings = tuple(dict.fromkeys((*known.findings, *note.findings)))
-            logger.debug("%s: tells of %d images", printable(path), len(notes) - num_before)
-        except (OSError, csv.Error) as error:
-            logger.debug("%s: not read as a table (%s)", printable(path), printable(error))
+            if path.stat().st_size > MAX_TABLE_BYTES:
+                raise InputError(f"{printable(path)}: larger than {MAX_TABLE_BYTES:,} bytes")
+            for image_and_note in _read_table(path):
+                found.append(image_and_note)
+        except (OSError, InputError) as error:  # of a table of images its user should hear; others may be anything
+            logger.log(logging.WARNING if found else logging.DEBUG, "%s; so nothing of it is used", printable(error))
+            continue
+        for image, note in found:
+            known = notes.setdefault(image, note)
+            for name in ("patient", "view", "sex", "age"):
+                if getattr(known, name) is None:
+                    setattr(known, name, getattr(note, name))
+            known.findings = tuple(dict.fromkeys((*known.findings, *note.findings)))
     return notes
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, Note]]:
-    """The rows of a table that names images; none of any other."""
-    with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-        rows = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        header = [re.sub(r"[^a-z]", "", name.lower()) for name in next(rows, [])]
-        places = {
-            what: next((header.index(name) for name in names if name in header), None)
-            for what, names in COLUMNS.items()
-        }
-        image_place = places.pop("path")
-        if image_place is None or all(place is None for place in places.values()):
+    """Read the rows of a table that names images; none of any other.
+
+    Raises:
+        InputError: it cannot be read, or a row is none.
+    """
+    columns: dict[str, str] = {}
+    for _, row in read_rows(path):
+        columns = columns or _find_columns(list(row))
+        if not columns:
             return
-        for row in rows:
-            cells = [cell.strip() for cell in row]
-            if len(cells) == len(header) and cells[image_place]:
-                found = {what: "" if place is None else cells[place] for what, place in places.items()}
-                label = LABEL_WORDS.get(found["label"], found["label"])
-                findings = tuple(filter(None, (found["findings"] or label).split("|")))
-                image = cells[image_place].replace("\\", "/").removeprefix("./")
-                yield (
-                    image,
-                    Note(
-                        patient=found["patient"] or None,
-                        view=found["view"] or None,
-                        sex=found["sex"] or None,
-                        age=age_in_years(found["age"]),
-                        findings=findings,
-                    ),
-                )
+        cells = dict.fromkeys(COLUMNS, "") | {what: row[column] for what, column in columns.items()}
+        image = printable(cells["path"].replace("\\", "/").removeprefix("./"))
+        label = LABEL_WORDS.get(cells["label"], cells["label"])
+        note = Note(
+            patient=cells["patient"] or None,
+            view=cells["view"] or None,
+            sex=cells["sex"] or None,
+            age=age_in_years(cells["age"]),
+            findings=tuple(filter(None, (cells["findings"] or label).split("|"))),
+        )
+        if image:
+            yield image, note
+
+
+def _find_columns(header: list[str]) -> dict[str, str]:
+    """Find the columns of a table that names images and says something of them; none in any other."""
+    squeezed = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(header)}
+    found = {what: squeezed[name] for what, names in COLUMNS.items() for name in reversed(names) if name in squeezed}
+    return found if "path" in found and len(found) > 1 else {}

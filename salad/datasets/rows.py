@@ -4,7 +4,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from salad.datasets.sample import Box, printable
@@ -50,8 +50,8 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_rows(path: Path, *, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
-    """The rows of a CSV file, each with the number of its line.
+def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
+    """Read the rows of a CSV file one by one, each with the number of its line.
 
     Commas, semicolons, tabs or bars part the columns, whichever the first line has most of. Fields that are
     missing at the end of a row are empty.
@@ -72,7 +72,6 @@ def read_rows(path: Path, *, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
             if header.count(name) != 1:
                 what = "no column" if name not in header else "more than one column"
                 raise InputError(f"{where}: has {what} '{name}'; its columns are {shown(header) or 'none'}")
-        rows = []
         for fields in reader:
             if any(fields[len(header) :]):
                 raise InputError(
@@ -81,10 +80,9 @@ def read_rows(path: Path, *, needed: tuple[str, ...]) -> list[tuple[int, Row]]:
                 )
             if any(fields):
                 padded = [field.strip() for field in fields] + [""] * (len(header) - len(fields))
-                rows.append((reader.line_num, dict(zip(header, padded, strict=False))))
+                yield reader.line_num, dict(zip(header, padded, strict=False))
     except csv.Error as error:
         raise InputError(f"{where}: line {reader.line_num} is no row of a CSV file ({printable(error)})") from None
-    return rows
 
 
 def parse_box(*fields: str, are_sizes: bool = False) -> Box | None:

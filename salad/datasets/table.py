@@ -41,7 +41,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     if table is None:
         return None
     is_json = table.suffix.lower() in JSON_SUFFIXES
-    read = read_json_lines(table) if is_json else read_rows(table, needed=NEEDED)
+    read = read_json_lines(table) if is_json else list(read_rows(table, needed=NEEDED))
     rows = _rows_of(split, read, table=table, holds_all=holds_all)
     labels = sorted({row["label"] for _, row in rows})
     normal = choose_normal_label(labels, selection.normal_class, table, is_train=split == "train") if rows else ""

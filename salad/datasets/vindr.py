@@ -80,7 +80,7 @@ def read_boxes(data_path: Path, parts: list[str]) -> dict[str, tuple[Box, ...]]:
     boxes: dict[str, tuple[Box, ...]] = defaultdict(tuple)
     for part in parts:
         table = find_table(data_path, part, names=BOX_TABLES)
-        for _, row in read_rows(table, needed=()) if table else ():
+        for _, row in read_rows(table) if table else ():
             box = parse_box(*(row.get(name, "") for name in BOX))
             if box and row.get(FINDING) != NORMAL_CLASS:
                 boxes[row.get(IMAGE, "")] += (box,)
