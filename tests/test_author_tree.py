@@ -143,8 +143,8 @@ def test_faulty_lists(nih, lists, tmp_path, name, content, said):
 
 
 def test_binary_list(nih, lists, tmp_path):
-    (lists / "val.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="val.txt: cannot be read"):
+    (lists / "val.txt").write_bytes(b"a.png 0\n\x00")
+    with pytest.raises(InputError, match="val.txt: holds NUL characters"):
         build_tree(nih, lists, out=tmp_path / "out")
 
 

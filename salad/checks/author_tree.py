@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from salad.datasets.rows import read_text
 from salad.datasets.sample import ABNORMAL, NORMAL, printable
 from salad.errors import InputError, StorageError
 
@@ -97,11 +98,7 @@ def read_lists(folder: Path) -> Lists:
 
 def _read_list(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
     """Where each line stands, and what it says."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{printable(path)}: cannot be read ({printable(error)})") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words, place = line.split(), f"{printable(path)}, line {number}"
         if not words:
             continue
