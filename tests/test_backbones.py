@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from running import CPU
 from torch import Tensor
 from torch.testing import assert_close
+from torchvision.models import ResNet18_Weights
 
 from salad.errors import InputError
-from salad.networks import weights
 from salad.networks.backbones import check_backbone, load_backbone
 from salad.networks.efficientnet_lite0 import EfficientNetLite0
 from salad.networks.frozen_resnet18 import FrozenResNet18
@@ -101,7 +101,7 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch):
 
 def test_resnet18_takes_the_weights_of_torchvision(monkeypatch):
     state = randomised(FrozenResNet18()).trunk.state_dict()
-    monkeypatch.setattr(weights, "_fetch_imagenet", lambda: state)
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *_, **__: state)
     network = load_backbone("resnet18", CPU)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
 
@@ -122,7 +122,10 @@ def test_resnet18_takes_the_weights_of_torchvision(monkeypatch):
 
 
 def test_resnet18_without_its_weights_is_refused(monkeypatch):
-    monkeypatch.setattr(weights, "_fetch_imagenet", lambda: None)
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", no_network)
 
     with pytest.raises(InputError, match="could not be fetched"):
         load_backbone("resnet18", CPU)

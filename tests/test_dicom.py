@@ -44,6 +44,7 @@ from salad.datasets.images import read_image
 from salad.errors import InputError
 
 MAX_PIXELS = 8192 * 8192
+PixelDecoder = pydicom.pixels.decoders.base.Decoder
 DATA = Path(importlib.util.find_spec("data_store").origin).parent / "data"  # pydicom-data
 
 
@@ -55,11 +56,18 @@ def film(*, bits: int = 12) -> np.ndarray:
 
 
 def stored(content: bytes) -> np.ndarray:
-    """The pixels as they are stored."""
-    dicom.import_pydicom()
-    ds, syntax = dicom._parse(content)
-    dicom._check(ds, syntax, MAX_PIXELS)
-    return dicom._decode(ds, syntax)
+    """The pixels as they are stored: what pydicom gives the reader."""
+    decoded, decode = [], PixelDecoder.as_array
+
+    def watched(*words, **options):
+        decoded.append(decode(*words, **options))
+        return decoded[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PixelDecoder, "as_array", watched)
+        read_dicom(content, max_pixels=MAX_PIXELS)
+    ((pixels, _),) = decoded
+    return pixels
 
 
 def grey(content: bytes) -> np.ndarray:
@@ -253,7 +261,7 @@ def test_headers_without_pixels():
     ],
 )
 def test_files_that_give_no_whole_picture(elements, words, monkeypatch):
-    monkeypatch.setattr(dicom, "_decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(PixelDecoder, "as_array", lambda *_, **__: pytest.fail("decoded"))
     assert words in refuse(written(dataset(film(), **elements)))
 
 

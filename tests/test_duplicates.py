@@ -1,13 +1,15 @@
 """Images of one content: all are found, and little is read."""
 
+import io
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salad.datasets import arrays, duplicates
+from salad.datasets import arrays
 from salad.datasets.duplicates import PROBE_BYTES, file_sizes, find_duplicates
 from salad.datasets.sample import Sample
 
@@ -31,10 +33,21 @@ def find(samples, *, num_threads=0, max_bytes=None):
 @pytest.fixture
 def read(monkeypatch):
     """The names of files that were probed, and of those that were read to their ends."""
-    probed, whole = [], []
-    probe, sha256 = duplicates._middle, duplicates._sha256
-    monkeypatch.setattr(duplicates, "_middle", lambda path, size: probed.append(path.name) or probe(path, size))
-    monkeypatch.setattr(duplicates, "_sha256", lambda path: whole.append(path.name) or sha256(path))
+    probed, whole, plain = [], [], Path.open
+
+    class Watched(io.FileIO):
+        def read(self, size=-1):
+            found = super().read(size)
+            if size == PROBE_BYTES:
+                probed.append(Path(self.name).name)
+            elif not found:
+                whole.append(Path(self.name).name)
+            return found
+
+    def watching(path, mode="r", *words, **options):
+        return Watched(path) if mode == "rb" else plain(path, mode, *words, **options)
+
+    monkeypatch.setattr(Path, "open", watching)
     return probed, whole
 
 
@@ -85,10 +98,10 @@ def test_what_cannot_be_read_equals_nothing(tmp_path, monkeypatch):
     assert file_sizes(samples, num_threads=0) == [3, 3, None, None, None]
     assert find(samples).groups == [[0, 1]]
 
-    def refuse(path, size):
+    def refuse(path, *_, **__):
         raise PermissionError(13, "no", str(path))
 
-    monkeypatch.setattr(duplicates, "_middle", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert find(samples).groups == []
 
 
@@ -118,9 +131,10 @@ def test_rows_of_arrays_are_compared_by_their_pixels(rows):
 
 def test_large_arrays_are_not_loaded_for_it(rows):
     arrays.forget()
-    found = find(rows, max_bytes=63)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(np, "load", lambda *_, **__: pytest.fail("loaded"))
+        found = find(rows, max_bytes=63)
     assert found.groups == [] and found.num_unread == 5
-    assert arrays._load.cache_info().currsize == 0
     assert find(rows, max_bytes=3 * 64).num_unread == 2
 
 

@@ -206,7 +206,7 @@ def test_interrupted_run_leaves_nothing_behind(tmp_path, monkeypatch):
 def test_killed_run_does_no_harm(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from salad.datasets import phantom\n"
-        "phantom._publish = lambda partial, root: os._exit(9)\n"  # as if killed just before the rename
+        "Path.rename = lambda partial, root: os._exit(9)\n"  # as if killed just before the rename
         "phantom.write_phantom(Path(sys.argv[1]), size=32, num_train=3, num_val=2, num_test=2)\n"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "a")], check=False)
@@ -220,16 +220,16 @@ def test_killed_run_does_no_harm(tmp_path):
 
 @pytest.mark.parametrize("same", [True, False])
 def test_loser_of_a_race_keeps_the_winners_folder(tmp_path, monkeypatch, same):
-    publish = phantom._publish
+    rename = Path.rename
 
     def overtaken(partial, root):
-        monkeypatch.setattr(phantom, "_publish", publish)
+        monkeypatch.setattr(Path, "rename", rename)
         write_phantom(root, **FEW | ({} if same else {"num_val": 1}))
         for film in root.rglob("*.png"):
             film.write_bytes(b"winner")
-        publish(partial, root)
+        return rename(partial, root)
 
-    monkeypatch.setattr(phantom, "_publish", overtaken)
+    monkeypatch.setattr(Path, "rename", overtaken)
     if same:
         write_phantom(tmp_path / "a", **FEW)
     else:

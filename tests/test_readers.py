@@ -358,10 +358,15 @@ def test_medmnist_without_val(tmp_path):
     assert "must hold test_images" not in str(read("MedMNIST", path, "test", normal_class="0"))
 
 
-def test_an_array_is_loaded_once_and_never_for_its_labels(tmp_path, monkeypatch):
-    loaded = []
-    real = np.load
-    monkeypatch.setattr(np, "load", lambda path, **how: Noting(real(path, **how), loaded))
+@pytest.fixture
+def loaded(monkeypatch):
+    """The names of the arrays that are loaded from files."""
+    names, real = [], np.load
+    monkeypatch.setattr(np, "load", lambda path, **how: Noting(real(path, **how), names))
+    return names
+
+
+def test_an_array_is_loaded_once_and_never_for_its_labels(tmp_path, loaded):
     path = write_npz(tmp_path / "pneumoniamnist.npz")
     arrays.forget()
     split = read("MedMNIST", path, "train")
@@ -389,13 +394,16 @@ class Noting:
         return self.file[name]
 
 
-def test_training_and_test_on_one_file(tmp_path):
+def test_training_and_test_on_one_file(tmp_path, loaded):
     labels = [(0,) * 8 + (1,), (0, 0, 1), (0, 1, 0, 1)]
     path = write_npz(tmp_path / "in/pneumoniamnist.npz", shape=(28, 28), labels=labels)
     xp = tmp_path / "xp"
     result = invoke(cli.train, "MedMNIST", "unet", xp, path, *SHORT)
     assert result.exit_code == 0, result.stderr
-    assert arrays._load.cache_info().currsize == 0  # freed, for the cache has the pixels
+    (first, *_), before = read("MedMNIST", path, "train").samples, loaded.count("train_images")
+    arrays.stored_row(first)
+    assert loaded.count("train_images") == before + 1  # it had been freed, for the cache has the pixels
+    arrays.forget()
     assert "8 normal images" in result.stderr and "1 abnormal images left out" in result.stderr
     cache = tmp_path / "in/.salad_cache/pneumoniamnist.npz"
     assert choose_folder(None, path) == cache and list(cache.glob("train-*.json")) and list(cache.glob("val-*.json"))
@@ -405,7 +413,9 @@ def test_training_and_test_on_one_file(tmp_path):
     assert [row["path"] for row in read_csv(xp / "scores.csv")] == [f"test_images/{i}" for i in range(4)]
     result = invoke(cli.test, "MedMNIST", "unet", xp, path, *TINY, "--cache", "off")
     assert result.exit_code == 0 and [row["score"] for row in read_csv(xp / "scores.csv")] == cached
-    assert arrays._load.cache_info().currsize >= 1  # kept where there is no cache
+    before = loaded.count("test_images")
+    arrays.stored_row(read("MedMNIST", path, "test").samples[0])
+    assert loaded.count("test_images") == before  # kept where there is no cache
     arrays.forget()
 
 
