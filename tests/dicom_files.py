@@ -1,5 +1,6 @@
 """DICOM files of any transfer syntax, made in a test."""
 
+import importlib.util
 import io
 import subprocess
 import sys
@@ -22,6 +23,7 @@ BASELINE, EXTENDED, LOSSLESS, LOSSLESS_FIRST, LS, NEAR_LS, J2K, LOSSY_J2K = (
 )
 SECRET = "Quaddlebuck^Jemimah"  # the patient of every file
 TEST_FILES = Path(pydicom.__file__).parent / "data/test_files"  # the small files that pydicom brings
+DATA = Path(importlib.util.find_spec("data_store").origin).parent / "data"  # pydicom-data
 
 
 def dataset(pixels: np.ndarray, *, bits: int | None = None, **elements: object) -> Dataset:

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr, suppress
 from pathlib import Path
@@ -119,3 +120,34 @@ def run_main(words: list[str]) -> None:
     unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
     with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
         cli.train(words, prog_name="main.py")
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, num_steps: int, *, number: int = signal.SIGTERM) -> None:
+    """A signal arrives during the step of this number."""
+    from salad.trainer import Trainer
+
+    step, count = Trainer.step, 0
+
+    def counting(self, batch):
+        nonlocal count
+        count += 1
+        if count == num_steps:
+            os.kill(os.getpid(), number)
+        return step(self, batch)
+
+    monkeypatch.setattr(Trainer, "step", counting)
+
+
+def same(value: object, other: object) -> bool:
+    """Equal to the last bit, at every depth."""
+    if isinstance(value, torch.Tensor):
+        return isinstance(other, torch.Tensor) and value.dtype == other.dtype and torch.equal(value, other)
+    if isinstance(value, dict):
+        return isinstance(other, dict) and value.keys() == other.keys() and all(same(value[k], other[k]) for k in value)
+    if isinstance(value, (list, tuple)):
+        return len(value) == len(other) and all(map(same, value, other))
+    return value == other
+
+
+def refuse_test(xp: Path, data: Path, *options: object, net: str = "unet", dataset: str = "CXR_author") -> str:
+    return stopped(invoke(cli.test, dataset, net, xp, data, "--n_jobs_dataloader", 0, *options))

@@ -12,7 +12,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
+from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_tar, refuse_test, score, stopped, train
 
 from salad import cli
 from salad.config import Config
@@ -71,10 +71,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def refuse_train(xp: Path, data: Path, *options: object, net: str = "unet", dataset: str = "CXR_author") -> str:
     return stopped(invoke(cli.train, dataset, net, xp, data, *SHORT, *options))
-
-
-def refuse_test(xp: Path, data: Path, *options: object, net: str = "unet", dataset: str = "CXR_author") -> str:
-    return stopped(invoke(cli.test, dataset, net, xp, data, "--n_jobs_dataloader", 0, *options))
 
 
 # What is taken --------------------------------------------------------------------------------------------------

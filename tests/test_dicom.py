@@ -14,6 +14,7 @@ import pytest
 from dicom_files import (
     BASELINE,
     BIG_ENDIAN,
+    DATA,
     DEFLATED,
     EXPLICIT,
     EXTENDED,
@@ -45,7 +46,6 @@ from salad.errors import InputError
 
 MAX_PIXELS = 8192 * 8192
 PixelDecoder = pydicom.pixels.decoders.base.Decoder
-DATA = Path(importlib.util.find_spec("data_store").origin).parent / "data"  # pydicom-data
 
 
 def film(*, bits: int = 12) -> np.ndarray:

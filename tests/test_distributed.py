@@ -11,8 +11,7 @@ import pytest
 import ranks
 import torch
 from ranks import Ended, fork, fork_test, fork_train, torchrun
-from running import SHORT, read_csv, read_json, read_lines, read_tar, score, train, without_timings
-from test_resume import same
+from running import SHORT, read_csv, read_json, read_lines, read_tar, same, score, train, without_timings
 from torch import nn
 from torch.testing import assert_close
 

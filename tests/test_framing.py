@@ -10,9 +10,22 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import CPU, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, tiny_unet, train
-from test_cli import refuse_test
-from test_resume import interrupt_after, same
+from running import (
+    CPU,
+    SHORT,
+    TINY,
+    interrupt_after,
+    invoke,
+    read_csv,
+    read_json,
+    read_tar,
+    refuse_test,
+    same,
+    score,
+    stopped,
+    tiny_unet,
+    train,
+)
 
 from salad import Detector, cli, mean_image
 from salad.__main__ import main

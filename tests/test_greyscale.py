@@ -4,9 +4,20 @@ import math
 
 import numpy as np
 import pytest
-from dicom_files import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT, RLE, Dataset, dataset, pydicom, with_text, written
+from dicom_files import (
+    BIG_ENDIAN,
+    DATA,
+    DEFLATED,
+    EXPLICIT,
+    IMPLICIT,
+    RLE,
+    Dataset,
+    dataset,
+    pydicom,
+    with_text,
+    written,
+)
 from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from test_dicom import DATA
 
 from salad.datasets.dicom import read_dicom
 from salad.errors import InputError

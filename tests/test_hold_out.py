@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from running import invoke, read_csv, read_json, score, train
-from test_local_scores import SCORES
-from tiny_backbone import tiny_networks
+from tiny_backbone import SCORES, tiny_networks
 
 from salad.__main__ import main
 from salad.datasets import read_split

@@ -8,9 +8,21 @@ import numpy as np
 import pytest
 import torch
 from ranks import fork_test, fork_train
-from running import CPU, SHORT, TINY, invoke, read_csv, read_json, read_tar, score, stopped, train
-from test_resume import interrupt_after, same
-from tiny_backbone import TinyBackbone, tiny_networks
+from running import (
+    CPU,
+    SHORT,
+    TINY,
+    interrupt_after,
+    invoke,
+    read_csv,
+    read_json,
+    read_tar,
+    same,
+    score,
+    stopped,
+    train,
+)
+from tiny_backbone import SCORES, TinyBackbone, tiny_networks
 
 from salad import Detector, cli
 from salad.__main__ import main
@@ -20,13 +32,6 @@ from salad.datasets.images import read_image
 from salad.local_memory import LocalMaps, LocalMemory, pool_cells
 from salad.networks import backbones
 from salad.scores import to_images
-
-WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
-SCORES = {
-    "local": ["--score", "local"],
-    "backbone": ["--score", "backbone", *WITH_BACKBONE],
-    "fused": ["--score", "fused", *WITH_BACKBONE, "--fuse", "local", "--fuse", "backbone", "--fuse", "knn"],
-}
 
 
 @pytest.fixture(scope="module", autouse=True)

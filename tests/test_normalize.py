@@ -5,8 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running import CPU, invoke, read_json, read_tar, score, train
-from test_cli import refuse_test
+from running import CPU, invoke, read_json, read_tar, refuse_test, score, train
 
 from salad import cli, scores
 from salad.datasets.loader import Loader

@@ -18,10 +18,12 @@ from running import (
     ONE_THREAD,
     REPOSITORY,
     SHORT,
+    interrupt_after,
     invoke,
     read_lines,
     read_tar,
     run_main,
+    same,
     stopped,
     train,
     without_timings,
@@ -68,17 +70,6 @@ def whole_newer(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return xp
 
 
-def same(value: object, other: object) -> bool:
-    """Equal to the last bit, at every depth."""
-    if isinstance(value, torch.Tensor):
-        return isinstance(other, torch.Tensor) and value.dtype == other.dtype and torch.equal(value, other)
-    if isinstance(value, dict):
-        return isinstance(other, dict) and value.keys() == other.keys() and all(same(value[k], other[k]) for k in value)
-    if isinstance(value, (list, tuple)):
-        return len(value) == len(other) and all(map(same, value, other))
-    return value == other
-
-
 def assert_same_end(xp: Path, whole: Path) -> None:
     assert without_timings(read_lines(xp / "metrics.jsonl")) == without_timings(read_lines(whole / "metrics.jsonl"))
     assert [line["epoch"] for line in read_lines(xp / "metrics.jsonl")] == list(range(1, NUM_EPOCHS + 1))
@@ -95,20 +86,6 @@ def resume(xp: Path, data: Path) -> None:
     """Go on with nothing but --resume typed."""
     result = invoke(cli.train, "CXR_author", "unet", xp, data, "--resume")
     assert result.exit_code == 0, result.stderr
-
-
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, num_steps: int, *, number: int = signal.SIGTERM) -> None:
-    """A signal arrives during the step of this number."""
-    step, count = Trainer.step, 0
-
-    def counting(self, batch):
-        nonlocal count
-        count += 1
-        if count == num_steps:
-            os.kill(os.getpid(), number)
-        return step(self, batch)
-
-    monkeypatch.setattr(Trainer, "step", counting)
 
 
 # 7 epochs of 2 batches: steps 1 and 2 are pre-training, an even one ends an epoch

@@ -9,6 +9,13 @@ from running import tiny_unet
 
 from salad.networks import backbones
 
+WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
+SCORES = {
+    "local": ["--score", "local"],
+    "backbone": ["--score", "backbone", *WITH_BACKBONE],
+    "fused": ["--score", "fused", *WITH_BACKBONE, "--fuse", "local", "--fuse", "backbone", "--fuse", "knn"],
+}
+
 
 class TinyBackbone(torch.nn.Module):
     """One convolution, with the same weights each time."""
