@@ -14,7 +14,7 @@ import torch
 from benchmarks.compare import Timing, compare
 from benchmarks.sides import Side
 from benchmarks.step import BASELINE, Step, Task, our_step, plain_step
-from salad.runs.device import seed_everything
+from salad.device import seed_everything
 
 NUM_STEPS, WARM_UP_STEPS = 20, 5
 WAYS = [(amp, compiled) for compiled in (False, True) for amp in ("off", "bf16", "fp16")]

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.compare import Timing, compare
+from salad.config.images import num_cores
 from salad.datasets.augment import AUGMENTATIONS
-from salad.datasets.decoder import Decoder
 from salad.datasets.loader import Batch, Loader
-from salad.datasets.sample import Sample, Split
-from salad.datasets.scan import scan
-from salad.image_options import num_cores
+from salad.images.decoder import Decoder
+from salad.images.scan import scan
+from salad.samples import Sample, Split
 
 Views = Callable[[Tensor], object]
 ISIZE, BATCH_SIZE, NUM_FILES = 256, 32, 512

@@ -13,9 +13,9 @@ from benchmarks.compare import Timing, compare
 from benchmarks.plain import PLAIN_NETWORKS
 from benchmarks.sides import Side
 from salad.datasets.loader import Batch
-from salad.evaluate import embed
+from salad.device import keep_freed_memory
 from salad.networks import build_network
-from salad.runs.device import keep_freed_memory
+from salad.scoring.evaluate import embed
 
 if TYPE_CHECKING:
     from salad.networks import Network

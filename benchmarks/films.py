@@ -15,9 +15,9 @@ from PIL import Image, ImageFilter, ImageOps
 
 from salad import Detector
 from salad.datasets import read_split
-from salad.datasets.decoder import Decoder
-from salad.datasets.sample import NORMAL, Selection
 from salad.evaluation.metrics import auc
+from salad.images.decoder import Decoder
+from salad.samples import NORMAL, Selection
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 

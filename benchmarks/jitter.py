@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from salad.datasets.align import reframe
 from salad.datasets.augment import expose, uniform
-from salad.datasets.decoder import Decoder
-from salad.datasets.sample import Split
 from salad.datasets.synthetic import sharpen_or_blur
+from salad.images.align import reframe
+from salad.images.decoder import Decoder
+from salad.samples import Split
 
 SIDE = 256  # pixels of the copies
 SCALE, SHIFT = 0.12, 0.08  # largest logarithm of a scale; largest shift, as a share of the side

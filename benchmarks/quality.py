@@ -23,10 +23,10 @@ import numpy as np
 
 from benchmarks.jitter import FOLDERS, write_jittered
 from salad.datasets import read_split
-from salad.datasets.sample import Selection
 from salad.evaluation.comparison import group_auc, read_run
 from salad.evaluation.metrics import BASELINES
-from salad.runs.run_folder import MODEL_FILE, RESULT_FILE
+from salad.runs.folder import MODEL_FILE, RESULT_FILE
+from salad.samples import Selection
 
 ROOT = Path(__file__).resolve().parent.parent
 # What main.py is given beside the data set and the folders. The recipes of the paper and of the authors' program take

@@ -21,15 +21,15 @@ from salad.anchors import Anchors, discover_anchors
 from salad.config import Config
 from salad.datasets import phantom
 from salad.datasets.augment import AUGMENTATIONS
-from salad.datasets.images import read_image
 from salad.datasets.loader import Batch
+from salad.device import keep_freed_memory
+from salad.images.read import read_image
 from salad.memory import MemoryBank
 from salad.networks import build_network
-from salad.prepare import read_training_data
-from salad.runs.device import keep_freed_memory
-from salad.runs.run_folder import RunFolder
-from salad.tally import Tally
-from salad.trainer import Trainer
+from salad.runs.folder import RunFolder
+from salad.training.data import read_training_data
+from salad.training.meters import Tally
+from salad.training.trainer import Trainer
 
 NUM_ROWS, REP_DIM, GEMM_SIZE = 1000, 200, 4096
 BASELINE = "NCHW, Adam in a loop, torch's own modules"

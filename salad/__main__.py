@@ -10,8 +10,8 @@ import click
 
 from salad.cli import command_of, exit_status
 from salad.config import Config
-from salad.options import EXPORT, INSPECT, PREDICT
-from salad.runs.distributed import Team
+from salad.config.declare import EXPORT, INSPECT, PREDICT
+from salad.distributed.team import Team
 
 FOLDER = click.Path(path_type=Path)
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and nothing here depends on
@@ -49,7 +49,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def fetch(out: Path, sha256: str | None, archive: Path | None, debug: bool) -> None:
     """Put the authors' images (NIH ChestX-ray14, as the paper splits them) at OUT/author, and count them."""
-    from salad.archive import fetch
+    from salad.datasets.author_archive import fetch
 
     with exit_status(debug=debug):
         click.echo("\n".join(fetch(out, archive=archive, sha256=sha256)))
@@ -64,7 +64,7 @@ def fetch(out: Path, sha256: str | None, archive: Path | None, debug: bool) -> N
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, debug: bool) -> None:
     """Build the folders that the paper used from NIH ChestX-ray14 and lists of lines "<image> <0|1>"."""
-    from salad.checks.author_tree import build_tree
+    from salad.datasets.author_tree import build_tree
 
     with exit_status(debug=debug):
         for line in build_tree(nih, lists, out=out, allow_missing=allow_missing):
@@ -118,7 +118,7 @@ def predict(given: dict[str, Any], _: Team) -> None:
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (whether the
     score is above the threshold of --specificity), seconds, error.
     """
-    from salad.predict import run_predict
+    from salad.scoring.predict import run_predict
 
     run_predict(
         given,
@@ -149,7 +149,7 @@ def export(given: dict[str, Any], _: Team) -> None:
     normalisation and memory are inside. safetensors holds the weights and memories. All carry the options as metadata.
     The options here are for files of the authors, which do not know them.
     """
-    from salad.export import export
+    from salad.export.files import export
 
     click.echo(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from salad import search
+from salad import nearest as search
 from salad.errors import InputError
 
 

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from salad.anchors import Anchors
-from salad.datasets.align import SIDE
-from salad.datasets.sample import printable
-from salad.errors import InputError
-from salad.local_memory import LocalMemory
+from salad.errors import InputError, printable
+from salad.images.align import SIDE
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
-from salad.runs.storage import read_sealed, write_sealed
+from salad.patch_memory import LocalMemory
+from salad.runs.sealed import read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from salad.networks import Network

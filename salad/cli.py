@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from salad.config import Config
+from salad.config.declare import TEST, TRAIN, read_values, value_type
+from salad.config.recipes import recipe_values
 from salad.datasets import DATASETS
-from salad.datasets.sample import printable
-from salad.errors import RunInterruptedError, StoppedError
+from salad.distributed.team import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
+from salad.errors import RunInterruptedError, StoppedError, printable
 from salad.networks import NETWORKS
-from salad.options import TEST, TRAIN, read_values, value_type
-from salad.recipes import recipe_values
-from salad.runs.distributed import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
@@ -166,11 +165,11 @@ def without_resume(words: list[str]) -> list[str]:
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
     config = Config(**given)  # cheap checks before anything heavy
-    from salad.runs.follow import check_packages
-    from salad.runs.run_folder import RunFolder, log_to
+    from salad.runs.folder import RunFolder, log_to
+    from salad.runs.followers import check_packages
 
     check_packages(config)
-    from salad.training import run_training
+    from salad.training.run import run_training
 
     folder = RunFolder(given["xp_path"], writes=team.is_first)
     with folder.lock():
@@ -193,11 +192,11 @@ def test(given: dict[str, Any], team: Team) -> None:
     """
     Config(**given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
-    from salad.evaluate import run_test
+    from salad.device import draw_seed
     from salad.evaluation.summary import summarise, write_result
-    from salad.prepare import reconcile
-    from salad.runs.device import draw_seed
-    from salad.runs.run_folder import MODEL_FILE, RunFolder, log_to
+    from salad.runs.folder import MODEL_FILE, RunFolder, log_to
+    from salad.scoring.evaluate import run_test
+    from salad.scoring.options import reconcile
 
     path = given.get("load_model") or given["xp_path"] / MODEL_FILE
     checkpoint = load_checkpoint(path)

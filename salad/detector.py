@@ -15,14 +15,15 @@ from numpy.typing import ArrayLike
 
 from salad.checkpoint import load_checkpoint, save_for_scoring
 from salad.config import Config
-from salad.datasets.pixels import images_of, shown_name
-from salad.detector_parameters import DEFAULTS, OF_A_MACHINE, check_names, make_signature, with_recipe
+from salad.config.declare import value_from_json
+from salad.config.detector_defaults import DEFAULTS, OF_A_MACHINE, check_names, make_signature, with_recipe
+from salad.config.scoring import SCORED_BY
 from salad.errors import InputError
-from salad.fitting import fit_images
-from salad.options import value_from_json
-from salad.prepare import SCORED_BY
-from salad.runs.run_folder import RunFolder
-from salad.scorer import NOT_CALIBRATED, Scorer, scoring_config
+from salad.images.in_memory import images_of, shown_name
+from salad.runs.folder import RunFolder
+from salad.scoring.options import scoring_config
+from salad.scoring.stream import NOT_CALIBRATED, Scorer
+from salad.training.fit import fit_images
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags

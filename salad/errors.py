@@ -1,6 +1,15 @@
 """What the program says when it stops, and with which exit status."""
 
+from __future__ import annotations
+
+import re
 import signal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class StoppedError(Exception):
@@ -35,3 +44,12 @@ class RunInterruptedError(StoppedError):
         super().__init__(f"interrupted by {received.name}; {advice}")
         self.received = received
         self.exit_code = 128 + received
+
+
+def printable(text: object) -> str:
+    r"""Text for a line of UTF-8: what cannot stand there is escaped.
+
+    A file name may hold line breaks, terminal commands and bytes that are no UTF-8; they become ``\n``,
+    ``\x1b`` and ``\udcff`` in every output: messages, logs and tables.
+    """
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))

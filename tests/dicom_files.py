@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from salad.datasets.dicom import import_pydicom
+from salad.images.dicom import import_pydicom
 
 import_pydicom()  # first, without GDCM, which must stay out of this process
 import pydicom  # noqa: E402

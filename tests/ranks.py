@@ -20,16 +20,16 @@ from running import ONE_THREAD, REPOSITORY, SHORT, TINY
 from torch.nn import functional
 from torchvision.transforms import v2
 
-import salad.trainer
+import salad.training.trainer
 from salad import cli
 from salad.datasets.augment import AUGMENTATIONS, Augmentation
 from salad.errors import InputError
 from salad.memory import MemoryBank
 from salad.networks import unet
 from salad.networks.layers import BatchNorm2d
-from salad.trainer import Trainer
+from salad.training.trainer import Trainer
 
-PRELOAD = ["salad.training", "salad.evaluate", "salad.networks.unet", "salad.runs.replica", "ranks"]
+PRELOAD = ["salad.training.run", "salad.scoring.evaluate", "salad.networks.unet", "salad.distributed.ddp", "ranks"]
 
 
 # What is changed in a process before a command runs ---------------------------------------------------------------
@@ -46,7 +46,7 @@ def double() -> None:
     torch.set_default_dtype(torch.float64)
     MemoryBank.__init__.__kwdefaults__["dtype"] = torch.float64
     AUGMENTATIONS["flip"] = Augmentation(v2.Identity(), lambda images: images.square())
-    salad.trainer.RADIUS_WARM_UP_EPOCHS = 1
+    salad.training.trainer.RADIUS_WARM_UP_EPOCHS = 1
 
 
 def keep() -> None:
@@ -83,8 +83,10 @@ def nan() -> None:
     """The reconstruction loss of rank 1 is not a number from step 4 on."""
 
     def spoil() -> None:
-        real = salad.trainer.losses.reconstruction_loss
-        salad.trainer.losses.reconstruction_loss = lambda *words, **options: real(*words, **options) * torch.nan
+        real = salad.training.trainer.losses.reconstruction_loss
+        salad.training.trainer.losses.reconstruction_loss = lambda *words, **options: (
+            real(*words, **options) * torch.nan
+        )
 
     in_step(4, 1, spoil)
 

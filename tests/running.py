@@ -124,7 +124,7 @@ def run_main(words: list[str]) -> None:
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, num_steps: int, *, number: int = signal.SIGTERM) -> None:
     """A signal arrives during the step of this number."""
-    from salad.trainer import Trainer
+    from salad.training.trainer import Trainer
 
     step, count = Trainer.step, 0
 

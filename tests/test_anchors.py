@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from salad import search
+from salad import nearest as search
 from salad.anchors import Softmax, discover_anchors
 from salad.errors import InputError
 

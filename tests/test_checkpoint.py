@@ -14,7 +14,7 @@ from salad import cli
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.errors import InputError, StorageError
 from salad.networks import build_network
-from salad.runs import storage
+from salad.runs import sealed
 
 PUBLISHED_KEYS = {"model_state_dict", "memory_state_dict", "ans_discovery_state_dict"}
 ANCHOR_KEYS = {
@@ -89,7 +89,7 @@ def test_tensor_names_and_shapes_are_the_published_ones():
 def save_again(path: Path, run: Path, monkeypatch, failing) -> None:
     """Save over `path`, with torch.save replaced."""
     found = load_checkpoint(run / "model.tar")
-    monkeypatch.setattr(storage.torch, "save", failing)
+    monkeypatch.setattr(sealed.torch, "save", failing)
     checkpoints.save_checkpoint(
         [path],
         network=torch.nn.Linear(1, 1),

@@ -16,8 +16,8 @@ from running import REPOSITORY, SHORT, TINY, invoke, read_csv, read_json, read_t
 
 from salad import cli
 from salad.config import Config
-from salad.image_options import num_cores
-from salad.options import TEST, TRAIN
+from salad.config.declare import TEST, TRAIN
+from salad.config.images import num_cores
 
 COMMANDS = {"main.py": cli.train, "test.py": cli.test}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from running import ONE_THREAD, REPOSITORY
 
+from salad.device import amp_dtype, seed_everything
 from salad.errors import InputError
-from salad.runs.device import amp_dtype, seed_everything
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 

@@ -41,14 +41,15 @@ from PIL import Image
 from salad import checkpoint
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
-from salad.datasets import dicom, read_split
-from salad.datasets.align import SIDE
-from salad.datasets.decoder import Decoder
-from salad.datasets.images import read_image
-from salad.datasets.sample import Sample, printable
-from salad.errors import InputError
+from salad.config.declare import read_values
+from salad.datasets import read_split
+from salad.errors import InputError, printable
 from salad.evaluation.calibration import Calibration
-from salad.options import read_values
+from salad.images import dicom
+from salad.images.align import SIDE
+from salad.images.decoder import Decoder
+from salad.images.read import read_image
+from salad.samples import Sample
 
 ASKED = os.environ.get("SALAD_FUZZ_CASES")
 NUM_CASES = int(ASKED or 600)

@@ -13,7 +13,7 @@ from salad.checkpoint import Checkpoint
 from salad.losses import aggregation_loss, reconstruction_loss
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS, build_network
-from salad.scoring import knn_angle
+from salad.scoring.knn import knn_angle
 
 RTOL = 1e-6
 # The numbers were computed with 0.1 as float32 stores it: near zeros of a gradient, that shows at this RTOL.

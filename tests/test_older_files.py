@@ -9,8 +9,8 @@ from running import invoke, read_csv, read_json, read_tar, score, tiny_unet, tra
 from salad import Detector
 from salad.__main__ import main
 from salad.config import Config
+from salad.config.declare import REMOVED, read_values
 from salad.errors import InputError
-from salad.options import REMOVED, read_values
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REMOVED.items() for value in values])

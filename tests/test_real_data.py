@@ -13,15 +13,15 @@ from running import SHORT, TINY, invoke, read_csv, read_json, read_lines
 
 from salad import cli
 from salad.__main__ import main
-from salad.checks.author_tree import build_tree, check_counts, read_lists
 from salad.datasets import read_split
-from salad.datasets.decoder import Decoder
-from salad.datasets.images import read_image
-from salad.datasets.listing import read_list
-from salad.datasets.loader import DecodedImages, Loader
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection
-from salad.datasets.trim import trim_borders
+from salad.datasets.author_tree import build_tree, check_counts, read_lists
+from salad.datasets.lists import read_list
+from salad.datasets.loader import Loader
 from salad.errors import InputError
+from salad.images.decoder import DecodedImages, Decoder
+from salad.images.read import read_image
+from salad.images.trim import trim_borders
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection
 
 pytestmark = pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set")
 PARTS = {"kermany_dev": ".jpeg", "kermany_fullres": ".jpeg", "nih1024": ".png", "nih64": ".png"}

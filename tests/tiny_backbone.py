@@ -38,6 +38,6 @@ def tiny_networks() -> Iterator[None]:
     with tiny_unet(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("salad.networks.efficientnet_lite0.load_efficientnet_lite0", TinyBackbone)
         patch.setattr(backbones, "check_backbone", lambda name: None)
-        patch.setattr("salad.training.check_backbone", lambda name: None)
+        patch.setattr("salad.training.run.check_backbone", lambda name: None)
         yield
     torch.set_num_threads(num_threads)

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from salad.datasets.decoder import Decoder
-from salad.datasets.duplicates import file_sizes
-from salad.datasets.headers import draw_places, read_headers
-from salad.datasets.images import GreyImage
-from salad.datasets.sample import Split
-from salad.datasets.threads import map_in_chunks
+from salad.checks.duplicates import file_sizes
 from salad.errors import InputError
-from salad.evaluation.grey_levels import GreyLevels, measure_grey_levels
 from salad.evaluation.metrics import Auc, auc
+from salad.images.decoder import Decoder
+from salad.images.grey_levels import GreyLevels, measure_grey_levels
+from salad.images.headers import draw_places, read_headers
+from salad.images.read import GreyImage
+from salad.images.threads import map_in_chunks
+from salad.samples import Split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,10 @@ from salad.checks.baselines import Baselines, measure_baselines
 from salad.checks.labels import find_contradictions, find_twofold
 from salad.checks.leaks import MAX_HASHED_BYTES, Leak, Place, compare_splits
 from salad.datasets import read_split
-from salad.datasets.decoder import Decoder
-from salad.datasets.headers import Header, draw_places, read_headers
-from salad.datasets.sample import NORMAL, Sample, Split, printable
-from salad.errors import InputError
+from salad.errors import InputError, printable
+from salad.images.decoder import Decoder
+from salad.images.headers import Header, draw_places, read_headers
+from salad.samples import NORMAL, Sample, Split
 
 if TYPE_CHECKING:
     from salad.config import Config

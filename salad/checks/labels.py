@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from salad.datasets.folders import NORMAL_WORDS
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, printable
+from salad.errors import printable
+from salad.samples import ABNORMAL, NORMAL, Sample
 
 LABELS = {NORMAL: "normal", ABNORMAL: "abnormal"}
 # in names of files; words like `good` and `positive` say too many other things there

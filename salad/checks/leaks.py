@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
-from salad.datasets.duplicates import find_duplicates
-from salad.datasets.sample import NORMAL, Sample, Split
+from salad.checks.duplicates import find_duplicates
 from salad.errors import InputError
+from salad.samples import NORMAL, Sample, Split
 
 MAX_HASHED_BYTES = 2**30  # read by a run, of files that look the same; `salad inspect` has no bound
 NUM_SHOWN, NUM_KEPT = 2, 10  # pairs of images that stand for all, in text and in JSON

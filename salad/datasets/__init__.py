@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, rsna, table, vindr
 from salad.datasets.hold_out import hold_out
-from salad.datasets.sample import Selection, Split, SplitReader, printable
-from salad.errors import InputError
+from salad.errors import InputError, printable
+from salad.samples import Selection, Split, SplitReader
 
 logger = logging.getLogger(__name__)
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from salad.datasets.rows import age_in_years, read_rows
-from salad.datasets.sample import Sample, printable
-from salad.errors import InputError
+from salad.datasets.tables import age_in_years, read_rows
+from salad.errors import InputError, printable
+from salad.samples import Sample
 
 logger = logging.getLogger(__name__)
 

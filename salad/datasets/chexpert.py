@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from salad.datasets.listing import inner_name, is_old_enough, make_split
-from salad.datasets.rows import age_in_years, read_rows
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import inner_name, is_old_enough, make_split
+from salad.datasets.tables import age_in_years, read_rows
+from salad.errors import InputError, printable
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NORMAL_CLASS = "No Finding"
 CLASSES = (NORMAL_CLASS, "Finding")

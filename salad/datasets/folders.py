@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from salad.datasets.annotate import annotate
-from salad.datasets.images import IMAGE_SUFFIXES
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.errors import InputError, printable
+from salad.images.read import IMAGE_SUFFIXES
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import NamedTuple
 
-from salad.datasets.sample import Sample, Split
+from salad.samples import Sample, Split
 
 
 class HeldOut(NamedTuple):

@@ -9,37 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from salad.datasets.decoder import Decoder
-from salad.datasets.preprocess import Preprocessing
-from salad.datasets.sample import Images, Sample
+from salad.images.preprocessing import Preprocessing
+from salad.samples import Images
 
 DECODED = Preprocessing()  # images as they are
 BATCHES_AHEAD = 3  # that are read while one is worked on
-
-
-class DecodedImages:
-    """The files of some samples, decoded whenever they are asked for.
-
-    Args:
-        samples: what to read.
-        decoder: reads them.
-    """
-
-    def __init__(self, samples: list[Sample], *, decoder: Decoder) -> None:
-        self.samples = samples
-        self.isize = decoder.isize
-        self.decoder = decoder
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
-        """Decode some files."""
-        for place, i in enumerate(index):
-            out[place] = self.decoder.read(self.samples[i])
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from salad.datasets.listing import index_images, inner_name, make_split
-from salad.datasets.rows import read_text
-from salad.datasets.sample import Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import index_images, inner_name, make_split
+from salad.datasets.tables import read_text
+from salad.errors import InputError, printable
+from salad.samples import Sample, Selection, Split
 
 NORMAL_CLASS = "0"
 CLASSES = (NORMAL_CLASS, "1")

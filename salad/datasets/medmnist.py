@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from salad.datasets.arrays import Header, check_images, load_labels, read_headers
-from salad.datasets.rows import shown
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.tables import shown
+from salad.errors import InputError, printable
+from salad.images.npz import Header, check_images, load_labels, read_headers
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import re
 from pathlib import Path
 
-from salad.datasets.listing import inner_name, make_split
-from salad.datasets.rows import read_text, shown
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import inner_name, make_split
+from salad.datasets.tables import read_text, shown
+from salad.errors import InputError, printable
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NORMAL_CLASS = "negative"
 CLASSES = (NORMAL_CLASS, "positive")

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from salad.datasets.listing import find_members, is_old_enough, make_split, place_samples
-from salad.datasets.rows import Row, age_in_years, read_rows, shown
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import find_members, is_old_enough, make_split, place_samples
+from salad.datasets.tables import Row, age_in_years, read_rows, shown
+from salad.errors import InputError, printable
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NORMAL_CLASS = "No Finding"
 CLASSES = (NORMAL_CLASS, "Finding")

@@ -3,10 +3,10 @@
 from collections import defaultdict
 from pathlib import Path
 
-from salad.datasets.listing import find_members, make_split, place_samples
-from salad.datasets.rows import parse_box, read_rows, shown
-from salad.datasets.sample import ABNORMAL, NORMAL, Box, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import find_members, make_split, place_samples
+from salad.datasets.tables import parse_box, read_rows, shown
+from salad.errors import InputError, printable
+from salad.samples import ABNORMAL, NORMAL, Box, Sample, Selection, Split
 
 NORMAL_CLASS = "Normal"
 CLASSES = (NORMAL_CLASS, "No Lung Opacity / Not Normal", "Lung Opacity")

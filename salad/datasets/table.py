@@ -5,10 +5,10 @@ import os
 from pathlib import Path
 
 from salad.datasets.folders import ABNORMAL_WORDS, NORMAL_WORDS, sounds
-from salad.datasets.listing import inner_name, make_split
-from salad.datasets.rows import Row, age_in_years, read_rows, read_text, shown
-from salad.datasets.sample import ABNORMAL, NORMAL, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import inner_name, make_split
+from salad.datasets.tables import Row, age_in_years, read_rows, read_text, shown
+from salad.errors import InputError, printable
+from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NEEDED = ("path", "label")
 OPTIONAL = ("split", "patient_id", "study_id", "finding", "view", "sex", "age")

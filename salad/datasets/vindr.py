@@ -3,10 +3,10 @@
 from collections import defaultdict
 from pathlib import Path
 
-from salad.datasets.listing import Members, find_members, make_split, place_samples
-from salad.datasets.rows import Row, parse_box, read_rows
-from salad.datasets.sample import ABNORMAL, NORMAL, Box, Sample, Selection, Split, printable
-from salad.errors import InputError
+from salad.datasets.lists import Members, find_members, make_split, place_samples
+from salad.datasets.tables import Row, parse_box, read_rows
+from salad.errors import InputError, printable
+from salad.samples import ABNORMAL, NORMAL, Box, Sample, Selection, Split
 
 NORMAL_CLASS = "No finding"
 CLASSES = (NORMAL_CLASS, "Finding")

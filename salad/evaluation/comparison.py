@@ -13,10 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from salad.datasets.sample import printable
-from salad.errors import InputError
+from salad.errors import InputError, printable
 from salad.evaluation.metrics import BASELINES, Auc, auc, compare_aucs, mean_auc
-from salad.runs.run_folder import RESULT_FILE, SCORES_FILE
+from salad.runs.folder import RESULT_FILE, SCORES_FILE
 
 
 @dataclass(frozen=True, kw_only=True)

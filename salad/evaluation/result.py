@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from salad.datasets.sample import NORMAL, Split
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.metrics import Auc, auc
+from salad.samples import NORMAL, Split
 
 if TYPE_CHECKING:
-    from salad.scores import Standards
+    from salad.evaluation.calibration import Standards
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from salad.datasets.scan import write_skipped
-from salad.evaluation.groups import Part, parts_by_kind, whole
 from salad.evaluation.metrics import BASELINES, NUM_RESAMPLES, Auc, auc, auc_within, average_precision, bootstrap_auc
 from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_at
 from salad.evaluation.result import Result
-from salad.runs.aside import written_aside
-from salad.runs.run_folder import RESULT_FILE, SCORES_FILE, RunFolder
+from salad.evaluation.subgroups import Part, parts_by_kind, whole
+from salad.images.scan import write_skipped
+from salad.runs.atomic import written_aside
+from salad.runs.folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)

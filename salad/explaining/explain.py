@@ -13,21 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from salad.build import make_loader, make_preprocessing, scan_images
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.datasets.preprocess import Preprocessing
-from salad.datasets.sample import NORMAL, Split
 from salad.errors import InputError
-from salad.evaluate import find_row_labels
 from salad.explaining.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
 from salad.explaining.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
 from salad.explaining.local_views import LocalViews, make_views
-from salad.local_memory import LocalMaps
-from salad.model_score import ModelScore
-from salad.prepare import make_loader, make_preprocessing, scan_images
-from salad.scores import Inputs, to_images
-from salad.search import nearest
-from salad.training_images import find_training_images, find_val
+from salad.images.preprocessing import Preprocessing
+from salad.nearest import nearest
+from salad.patch_memory import LocalMaps
+from salad.samples import NORMAL, Split
+from salad.scoring.model import ModelScore
+from salad.scoring.scores import Inputs, to_images
+from salad.scoring.training_images import find_row_labels, find_training_images, find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network

@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from salad.evaluation.calibration import Standards
 from salad.explaining.explanation import ScoreMap
 from salad.explaining.heatmaps import ErrorLevels, Levels
-from salad.local_memory import LocalMaps, LocalMemory
-from salad.model_score import ModelScore
 from salad.networks.backbones import Backbone
-from salad.scores import Inputs, Standards, local_maps
+from salad.patch_memory import LocalMaps, LocalMemory
+from salad.scoring.model import ModelScore
+from salad.scoring.scores import Inputs, local_maps
 
 MOST_OWN = 500  # rows of a memory whose distances to the others are measured
 

@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from salad.build import make_decoder, make_loader
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.datasets.boxes import read_mask
-from salad.datasets.sample import ABNORMAL, Sample
+from salad.device import choose_device
+from salad.distributed.team import SOLO, Team
 from salad.errors import InputError, StorageError
 from salad.evaluation.localisation import Localisation, Marks
 from salad.evaluation.result import Result
 from salad.explaining.explain import make_explainer
 from salad.explaining.explanation import Explanation
 from salad.explaining.heatmaps import colours
-from salad.model_score import ModelScore
-from salad.prepare import make_decoder, make_loader
-from salad.runs.device import choose_device
-from salad.runs.distributed import SOLO, Team
+from salad.images.masks import read_mask
+from salad.samples import ABNORMAL, Sample
+from salad.scoring.model import ModelScore
 
 logger = logging.getLogger(__name__)
 

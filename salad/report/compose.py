@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from salad.datasets.sample import NORMAL, printable
-from salad.prepare import make_preprocessing
+from salad.build import make_preprocessing
+from salad.errors import printable
 from salad.report import content, curves
+from salad.report.captions import gallery_note, run_facts, training_command, untrained_note, words
 from salad.report.cases import GROUPS, draw_others
-from salad.report.details import HEATS, Detail
-from salad.report.facts import run_facts, training_command
+from salad.report.content import Plane, principal_plane
+from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
-from salad.report.page import render
-from salad.report.pictures import thumbnails
-from salad.report.plane import Plane, principal_plane
-from salad.report.verdicts import judge, metric_rows, tiles
-from salad.report.words import gallery_note, untrained_note, words
+from salad.report.table import judge, metric_rows, tiles
+from salad.samples import NORMAL
 
 if TYPE_CHECKING:
     from salad.checkpoint import Checkpoint
     from salad.config import Config
     from salad.evaluation.result import Result
     from salad.evaluation.summary import Summary
-    from salad.runs.run_folder import RunFolder
+    from salad.runs.folder import RunFolder
 
 MAX_POINTS = 1200  # of the map, and so small pictures
 MAX_ROWS = 800  # of the memory, on the map
@@ -163,3 +164,44 @@ def _plane(result: Result, checkpoint: Checkpoint, places: Sequence[int], *, see
     if len(normal) > MAX_ROWS:
         normal = np.sort(np.random.default_rng(seed).choice(normal, MAX_ROWS, replace=False))
     return principal_plane(result.z[list(places)], rows[normal.tolist()].float().cpu().numpy())
+
+
+TEMPLATES = Path(__file__).parent / "templates"
+SCRIPTS = ("tools.js", "threshold.js", "curves.js", "map.js", "detail.js", "gallery.js")
+
+
+def render(**content: Any) -> str:
+    """The page.
+
+    Everything that is shown is escaped. The page's own policy lets a browser run and style nothing but what stands
+    in the templates, and load nothing from anywhere.
+
+    Args:
+        content: what report.html asks for; a name that it lacks is an error.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
+    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
+    parts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]
+    script = '"use strict";\n{\n' + "\n".join(parts) + "\n}\n"
+    return environment.get_template("report.html").render(
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        **content,
+    )
+
+
+def _hash(text: str) -> str:
+    """As a content security policy names an inline script or style."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from salad.datasets.sample import Sample, printable
+from salad.errors import printable
 from salad.evaluation.result import Result
 from salad.evaluation.summary import Summary
 from salad.report import curves
 from salad.report.details import HEATS, Detail
 from salad.report.history import TITLES, History
-from salad.report.plane import Plane
+from salad.samples import Sample
 
 MAX_NAME = 160  # characters that are shown of a name
 MAX_FINDINGS = 12  # of an image
@@ -155,3 +156,44 @@ def map_caption(plane: Plane, *, num_images: int) -> str:
 
 def _rounded(values: np.ndarray) -> list[Any]:
     return np.round(np.asarray(values, dtype=np.float64), DIGITS).tolist()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """Embeddings on two principal axes.
+
+    Attributes:
+        z: of test images, (N, 2).
+        rows: of the memory, (M, 2).
+        explained: share of the variance of the test images along each axis.
+    """
+
+    z: np.ndarray
+    rows: np.ndarray
+    explained: tuple[float, float]
+
+
+def principal_plane(z: np.ndarray, rows: np.ndarray) -> Plane:
+    """Principal component analysis of test images; memory rows are put on the same axes.
+
+    They do not take part in it: training may leave them far from where the weights place images in eval mode, and the
+    axes would show that gap and nothing else.
+
+    Args:
+        z: embeddings, (N, D), D at least 1.
+        rows: of the memory, (M, D).
+
+    Returns:
+        With signs that depend on the data alone: the largest weight of an axis is positive.
+    """
+    centre = z.mean(axis=0, dtype=np.float64)
+    centred = z - centre
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    axes = vectors[:, ::-1][:, :2]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
+    places = np.concatenate([centred, rows - centre]) @ axes
+    total = values.clip(min=0).sum()
+    explained = values[::-1][:2].clip(min=0) / total if total > 0 else np.zeros(2)
+    if axes.shape[1] == 1:  # embeddings of one number
+        places, explained = np.pad(places, ((0, 0), (0, 1))), np.append(explained[:1], 0.0)
+    return Plane(z=places[: len(z)], rows=places[len(z) :], explained=(float(explained[0]), float(explained[1])))

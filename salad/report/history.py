@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from salad.report.curves import evenly
-from salad.runs.run_folder import METRICS_FILE
+from salad.runs.folder import METRICS_FILE
 
 TITLES = {
     "loss": "Loss, weighted sum",

@@ -14,11 +14,11 @@ from salad.report.cases import choose_cases
 from salad.report.compose import Gallery, Scoring, make_page
 from salad.report.details import Detail, explain_cases
 from salad.report.figures import write_figures
-from salad.runs.aside import written_aside
-from salad.runs.run_folder import FIGURES_FOLDER, REPORT_FILE
+from salad.runs.atomic import written_aside
+from salad.runs.folder import FIGURES_FOLDER, REPORT_FILE
 
 if TYPE_CHECKING:
-    from salad.model_score import ModelScore
+    from salad.scoring.model import ModelScore
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def explain(scoring: Scoring, score: ModelScore, places: Sequence[int]) -> list[
     """A detail of each of these test images; none at all where nothing can explain them, which is said."""
     from torch import compiler
 
+    from salad.device import choose_device
     from salad.explaining.explain import make_explainer
-    from salad.runs.device import choose_device
 
     config, images = scoring.config, scoring.result.split.images
     assert images is not None, "they have been scored"

@@ -1,0 +1,176 @@
+"""The folders of images that the paper used, from a download of NIH ChestX-ray14 and lists of its images."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tqdm import tqdm
+
+from salad.datasets.tables import read_text
+from salad.errors import InputError, StorageError, printable
+from salad.samples import ABNORMAL, NORMAL
+
+CLASSES = {NORMAL: "0.normal", ABNORMAL: "1.abnormal"}
+SPLIT_LISTS = {"train": ("train.txt",), "val": ("val.txt",), "test": ("test.txt", "test_attending_rad.txt")}
+TANG_LIST = "test_attending_rad.txt"  # tells the lists of Tang et al. (npj Digital Medicine 2020) from others
+TANG_COUNTS = {"train": (4261, 4313), "val": (849, 857), "test": (677, 667)}  # normal, abnormal
+FOLDERS = ("images", "images_*", "images_*/images")
+NUM_SHOWN = 5
+
+Lists = dict[str, dict[str, int]]  # split -> name of an image -> label
+
+
+def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False) -> list[str]:
+    """Build train/, val/ and test/ with 0.normal/ and 1.abnormal/ of hard links, or of copies on another file system.
+
+    The folder appears under its name when it is whole.
+
+    Args:
+        nih: images in this folder, in images/, in images_001/ ... or in images_001/images/ ...
+        lists: folder of train.txt, val.txt and test.txt or test_attending_rad.txt, lines ``<image> <0|1>``.
+        out: folder to make; it must not be there, or be empty.
+        allow_missing: whether to go on where images are missing.
+
+    Returns:
+        What was built, in lines of text.
+
+    Raises:
+        InputError: a list is at fault, images are missing, or the counts are not those of the paper.
+        StorageError: a file could not be written.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {printable(out)}: is there already; choose another folder or remove it")
+    wanted = read_lists(lists)
+    images = find_images(nih)
+    missing = [name for labels in wanted.values() for name in labels if name not in images]
+    found = {split: {name: one for name, one in labels.items() if name in images} for split, labels in wanted.items()}
+    num_wanted = sum(map(len, wanted.values()))
+    if len(missing) == num_wanted:
+        raise InputError(f"--nih {printable(nih)}: none of the {num_wanted:,} images is in it, in images/ or images_*/")
+    if missing and not allow_missing:
+        raise InputError(
+            f"--nih {printable(nih)}: {len(missing):,} of {num_wanted:,} images are missing, the first "
+            f"{', '.join(missing[:NUM_SHOWN])}: complete the download, or go on without them with --allow_missing"
+        )
+    is_tang = (lists / TANG_LIST).is_file() and not (lists / "test.txt").is_file()
+    if is_tang and not missing:
+        check_counts(found, lists)
+    num_copied = _write(found, images, out)
+    num_links = sum(map(len, found.values())) - num_copied
+    checked = "these are the counts of the paper" if is_tang and not missing else "the counts were not checked"
+    return [
+        *(f"{split:<5}  {_counted(labels)}" for split, labels in found.items()),
+        f"{len(missing):,} images are missing; {checked}",
+        f"{printable(out)}: {num_links:,} hard links (changing one changes the download, too), {num_copied:,} copies",
+    ]
+
+
+def _counted(labels: dict[str, int]) -> str:
+    return f"{_count(labels, NORMAL):,} normal, {_count(labels, ABNORMAL):,} abnormal"
+
+
+def read_lists(folder: Path) -> Lists:
+    """The images of train, val and test with their labels.
+
+    Raises:
+        InputError: a list is missing, holds another kind of line, or names an image twice.
+    """
+    lists: Lists = {}
+    seen: dict[str, str] = {}
+    for split, names in SPLIT_LISTS.items():
+        path = next((folder / name for name in names if (folder / name).is_file()), None)
+        if path is None:
+            raise InputError(f"--lists {printable(folder)}: holds no {' or '.join(names)}")
+        lists[split] = {}
+        for place, (image, label) in _read_list(path):
+            if image in seen:
+                raise InputError(f"{place}: {image} is in {seen[image]}, too; an image has one split and one label")
+            seen[image] = place
+            lists[split][image] = label
+        if not lists[split]:
+            raise InputError(f"{printable(path)}: names no image")
+    return lists
+
+
+def _read_list(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
+    """Where each line stands, and what it says."""
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words, place = line.split(), f"{printable(path)}, line {number}"
+        if not words:
+            continue
+        if len(words) != 2 or words[1] not in ("0", "1"):
+            raise InputError(f"{place}: '{printable(line[:80])}', but must be an image and 0 (normal) or 1 (abnormal)")
+        if Path(words[0]).name != words[0] or words[0] == "..":  # else a file could be written outside --out
+            raise InputError(f"{place}: '{printable(words[0][:80])}', but must be the name of a file alone")
+        yield place, (printable(words[0]), int(words[1]))
+
+
+def find_images(nih: Path) -> dict[str, Path]:
+    """All files of a download, by name; of two of one name the first.
+
+    Raises:
+        InputError: the folder is not there or cannot be listed.
+    """
+    if not nih.is_dir():
+        raise InputError(f"--nih {printable(nih)}: no such folder")
+    images: dict[str, Path] = {}
+    try:
+        below = [folder for pattern in FOLDERS for folder in sorted(nih.glob(pattern)) if folder.is_dir()]
+        for folder in [nih, *below]:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_file():
+                        images.setdefault(entry.name, Path(entry.path))
+    except OSError as error:
+        raise InputError(f"--nih {printable(error.filename or nih)}: cannot be listed ({error.strerror})") from None
+    return images
+
+
+def check_counts(found: Lists, lists: Path) -> None:
+    """Raise `InputError` where the lists of Tang et al. do not have the counts that the paper states."""
+    for split, expected in TANG_COUNTS.items():
+        counts = _count(found[split], NORMAL), _count(found[split], ABNORMAL)
+        if counts != expected:
+            raise InputError(
+                f"--lists {printable(lists)}: {split} has {counts[0]:,} normal and {counts[1]:,} abnormal images, but "
+                f"{expected[0]:,} and {expected[1]:,} in the split of Tang et al.: fetch the lists again"
+            )
+
+
+def _count(labels: dict[str, int], label: int) -> int:
+    return [*labels.values()].count(label)
+
+
+def _write(found: Lists, images: dict[str, Path], out: Path) -> int:
+    """Write aside, then move into place; gives the number of copies."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    files = [(split, name, label) for split, labels in found.items() for name, label in labels.items()]
+    num_copied = 0
+    try:
+        for split in found:
+            for folder in CLASSES.values():
+                (temporary / split / folder).mkdir(parents=True)
+        for split, name, label in tqdm(files, desc="linking", unit=" images", leave=False, disable=None):
+            num_copied += _link(images[name], temporary / split / CLASSES[label] / name)
+        temporary.replace(out)
+    except OSError as error:
+        raise StorageError(f"{printable(out)}: could not be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return num_copied
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Link a file, or copy it where that cannot be; says whether it was copied."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        shutil.copyfile(source, target)
+        return True
+    return False

@@ -1,0 +1,223 @@
+"""Files of a checkpoint for other programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import salad
+from salad.errors import DivergedError, InputError, printable
+from salad.export.portable import PARTS, Portable
+from salad.runs.atomic import written_aside
+from salad.scoring.stream import Scorer, load_scorer
+
+INPUT = "grey"
+MOST_DIFFERENCE = 1e-4  # between a file and torch, of values above 1 as a share of them
+CHECKED_BATCHES = 1, 3  # sizes; the export itself sees another one
+INSTALL = 'pip install "salad[export]"'
+
+
+def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
+    """Write a checkpoint for other programs.
+
+    Args:
+        path: the checkpoint.
+        form: one of `FORMATS`.
+        out: the file to write; it appears once it is whole and checked.
+        given: options of `Config` that were given, by name.
+
+    Returns:
+        What the file takes and gives, in one line.
+
+    Raises:
+        InputError: the checkpoint or an option is at fault, or a package is missing.
+        DivergedError: the file does not compute what the checkpoint does.
+        StorageError: it cannot be written.
+    """
+    scorer = load_scorer(path, {**given, "device": "cpu"})
+    if other := set(scorer.config.parts) - PARTS:
+        raise InputError(
+            f"{printable(path)}: its score {scorer.config.score} is made of {', '.join(sorted(other))}, but only "
+            f"{', '.join(sorted(PARTS))} and fused ones of these can be exported: save it with another one first, "
+            'Detector.load(PATH, score="knn").save(FILE)'
+        )
+    with written_aside(out) as temporary, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporters' own
+        note = FORMATS[form](scorer, temporary)
+    return f"{printable(out)}: {note}"
+
+
+def facts(scorer: Scorer) -> dict[str, str]:
+    """What a user of a file has to know: how an image becomes a square, the score, its threshold, and all options."""
+    config, checkpoint, calibration = scorer.config, scorer.checkpoint, scorer.calibration
+    values = {
+        "salad": salad.__version__,
+        "isize": config.image_size,
+        "resize": config.resize,
+        "trim": config.trim,
+        "normalize": config.normalize,
+        "crop": config.crop,
+        "align": config.align,
+        "decoded_size": config.decoded_size,
+        "score": config.score,
+        "parts": config.parts,
+        "k": scorer.k or None,
+        "local_grid": config.local_grid,
+        "backbone": config.backbone,
+        "threshold": calibration and calibration.threshold(config.specificity),
+        "specificity": config.specificity,
+        "normal_class": checkpoint.normal_class,
+        "config": checkpoint.config or config.as_json(),
+    }
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def _to_onnx(scorer: Scorer, path: Path) -> str:
+    """The module as an ONNX graph; compared with torch where onnxruntime is installed."""
+    _need("--format onnx", "onnx", "onnxscript")
+    portable, program = _program(scorer)
+    with _quiet():
+        onnx = torch.onnx.export(
+            program, dynamo=True, input_names=[INPUT], output_names=_outputs(scorer), verbose=False, external_data=False
+        )
+    assert onnx is not None, "the new exporter returns a program"
+    onnx.model.metadata_props.update(facts(scorer))
+    onnx.save(path)
+    try:
+        import onnxruntime
+    except ImportError:
+        return f"{_signature(scorer)}; not compared with torch, for which onnxruntime is needed: {INSTALL}"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    difference = compare(portable, lambda grey: session.run(None, {INPUT: grey}), size=scorer.config.decoded_size)
+    return f"{_signature(scorer)}; differs from torch by {difference:.1e} at most"
+
+
+def _to_program(scorer: Scorer, path: Path) -> str:
+    """The module as a file of torch.export, which torch loads without this program."""
+    portable, program = _program(scorer)
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={"facts.json": json.dumps(facts(scorer))})
+    with path.open("rb") as file:
+        loaded = torch.export.load(file).module()
+    compare(
+        portable,
+        lambda grey: [found.detach().numpy() for found in loaded(torch.from_numpy(grey))],
+        size=scorer.config.decoded_size,
+    )
+    return _signature(scorer)
+
+
+def _to_safetensors(scorer: Scorer, path: Path) -> str:
+    """Weights, memories, standards and calibration as tensors, and `facts` as metadata."""
+    _need("--format safetensors", "safetensors")
+    from safetensors.torch import save
+
+    checkpoint = scorer.checkpoint
+    tensors = {f"network.{name}": tensor for name, tensor in checkpoint.model_state.items()}
+    tensors["memory.rows"] = checkpoint.bank.rows
+    if checkpoint.row_labels is not None:
+        tensors["memory.row_labels"] = checkpoint.row_labels
+    for part, memory in checkpoint.memories.items():
+        tensors |= {f"memory.{part}.{name}": tensor for name, tensor in memory.state_dict().items()}
+    for part, pair in (scorer.standards.of if scorer.standards else {}).items():
+        tensors[f"standards.{part}"] = torch.tensor(pair, dtype=torch.float64)  # mean and standard deviation
+    if scorer.preprocessing.mean_image is not None:
+        tensors["mean_image"] = scorer.preprocessing.mean_image
+    if scorer.calibration is not None:
+        tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
+    path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
+    return f"{len(tensors)} tensors: the network, the memory of its score {scorer.config.score} and what calibrates it"
+
+
+FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
+    "onnx": _to_onnx,
+    "torch": _to_program,
+    "safetensors": _to_safetensors,
+}
+
+
+def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *, size: int) -> float:
+    """The largest difference between what the module and a file give for noise of several contrasts.
+
+    Args:
+        portable: the module.
+        run: from images (B, 1, S, S), uint8, to what the file gives.
+        size: S, of what they take.
+
+    Raises:
+        DivergedError: it is above `MOST_DIFFERENCE`, or no number.
+    """
+    generator, worst = np.random.default_rng(0), 0.0
+    for num_images in CHECKED_BATCHES:
+        noise = generator.random((num_images, 1, size, size)) * generator.uniform(50, 255, (num_images, 1, 1, 1))
+        grey = noise.astype(np.uint8)
+        with torch.no_grad():
+            expected: tuple[Tensor, ...] = portable(torch.from_numpy(grey))
+        for one, other in zip(expected, run(grey), strict=True):
+            difference = np.abs(one.numpy() - other) / np.maximum(np.abs(one.numpy()), 1)
+            worst = float(np.maximum(worst, difference.max()))  # of NaN NaN, unlike max
+    if not worst <= MOST_DIFFERENCE:
+        raise DivergedError(f"the file differs from torch by {worst:.1e}, above {MOST_DIFFERENCE:.0e}: not written")
+    return worst
+
+
+def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
+    portable = Portable(
+        scorer.network,
+        scorer.rows,
+        parts=scorer.config.parts,
+        k=scorer.k,
+        preprocessing=scorer.preprocessing,
+        memories=scorer.checkpoint.memories,
+        standards=scorer.standards,
+        backbone=scorer.backbone,
+    )
+    portable = portable.eval().to(memory_format=torch.contiguous_format)
+    example = torch.zeros(2, 1, scorer.config.decoded_size, scorer.config.decoded_size, dtype=torch.uint8)
+    with torch.no_grad():
+        shapes = {INPUT: {0: torch.export.Dim("batch")}}
+        return portable, torch.export.export(portable, (example,), dynamic_shapes=shapes)
+
+
+def _outputs(scorer: Scorer) -> list[str]:
+    return ["embedding", "score"] if scorer.k else ["score"]
+
+
+def _signature(scorer: Scorer) -> str:
+    config, (_, dim) = scorer.config, scorer.rows.shape
+    which = f" {config.score} of {', '.join(config.parts)}" if config.is_fused else f" {' '.join(config.parts)}"
+    score = "score (B,)" + (f" of the {scorer.k} nearest rows" if config.parts == ("knn",) else which)
+    found = f"embedding (B, {dim}), {score}" if scorer.k else score
+    return f"{INPUT} (B, 1, {config.decoded_size}, {config.decoded_size}) uint8 -> {found}"
+
+
+def _need(what: str, *packages: str) -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise InputError(f"{what} needs the package {' and '.join(missing)}: {INSTALL}")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the exporters log and print off the screen."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(None):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Radiograph files to grey pixels, and grey pixels to what a network sees."""

@@ -1,0 +1,264 @@
+"""One DICOM file to one grey image, through pydicom.
+
+What pydicom and the decoders say may quote the file, and with it a patient: none of their words is ever passed on.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import logging
+import re
+import struct
+import subprocess
+import sys
+import threading
+import warnings
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from salad.errors import InputError
+from salad.images.dicom_window import grey_levels
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+DICOM_SUFFIXES = frozenset({".dcm", ".dic", ".dicom"})
+HEAD_BYTES = 132  # of a file, that tell whether it is DICOM
+BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")  # the groups of elements that a file without a preamble begins with
+INSTALL = 'pip install "salad[dicom]"'
+MAX_UNPACKED_BYTES = 2**28  # of a deflated file
+DEFLATED = "1.2.840.10008.1.2.1.99"
+NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2"}
+# Decoders in this process, the names are pydicom's. Pillow and pydicom's own stay whole whatever they are fed.
+PLUGINS = {
+    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline, 8 bits
+    "1.2.840.10008.1.2.4.90": "pillow",  # JPEG 2000 lossless
+    "1.2.840.10008.1.2.4.91": "pillow",  # JPEG 2000
+    "1.2.840.10008.1.2.5": "pydicom",  # RLE
+    "1.2.840.10008.1.2.4.201": "pylibjpeg",  # high-throughput JPEG 2000, lossless
+    "1.2.840.10008.1.2.4.202": "pylibjpeg",
+    "1.2.840.10008.1.2.4.203": "pylibjpeg",
+}
+NEEDS_PACKAGE = {"pylibjpeg": "pylibjpeg pylibjpeg-openjpeg"}
+# GDCM reads these, and aborts at many a damaged frame: it gets a process of its own, for each file.
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"  # 8 bits, which Pillow reads, or 12
+GDCM = {JPEG_EXTENDED, *(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81))}  # JPEG lossless, JPEG-LS
+GDCM_SCRIPT = Path(__file__).with_name("gdcm_process.py")
+GDCM_SECONDS = 60
+# JPEG of these kinds ends with a mark that its data never hold; decoders paint what is missing grey
+HAVE_END_MARK = {"1.2.840.10008.1.2.4.50", *GDCM}
+GREY, PALETTE = {"MONOCHROME1", "MONOCHROME2"}, "PALETTE COLOR"
+COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
+PALETTE_ELEMENTS = "{}PaletteColorLookupTableDescriptor", "{}PaletteColorLookupTableData"
+# All that is read; names, dates and whatever else tells of a patient is passed over.
+ELEMENTS = [
+    *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
+    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
+    *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
+    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PresentationLUTShape"),
+    *(name.format(colour) for name in PALETTE_ELEMENTS for colour in ("Red", "Green", "Blue")),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+]
+HEADER_ELEMENTS = ["Rows", "Columns", "BitsStored", "PhotometricInterpretation"]
+
+_importing = threading.Lock()
+
+
+def is_dicom(head: bytes, suffix: str) -> bool:
+    """Whether a file is DICOM, from its first `HEAD_BYTES` and, for one without a preamble, its suffix."""
+    return head[128:132] == b"DICM" or (suffix.lower() in DICOM_SUFFIXES and head[:2] in BARE_STARTS)
+
+
+def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
+    """Decode a DICOM file to its one image as a screen would show it.
+
+    Args:
+        content: of the whole file.
+        max_pixels: an image with more is not decoded.
+
+    Returns:
+        A grey image (mode L): see `grey_levels`; colours become grey as in any other file.
+
+    Raises:
+        InputError: the file is damaged, holds no image or several, or a decoder is missing. Its text quotes nothing
+            of the file but numbers that describe the pixels.
+    """
+    if importlib.util.find_spec("pydicom") is None:
+        raise InputError(f"a DICOM file; to read it, {INSTALL}")
+    import_pydicom()
+    try:
+        ds, syntax = _parse(content)
+        _check(ds, syntax, max_pixels)
+        pixels = _decode(ds, syntax)
+        if ds.PhotometricInterpretation in GREY:
+            return Image.fromarray(grey_levels(pixels, ds))
+        return Image.fromarray(_to_rgb(pixels, ds)).convert("L")
+    except InputError:
+        raise
+    except Exception as error:  # at a damaged file every kind; the text may quote it, so it stays here
+        raise InputError(f"a DICOM file that is damaged or cut off ({type(error).__name__})") from None
+
+
+def read_header(file: BinaryIO) -> tuple[int, int, str]:
+    """Width, height and kind of pixels of a DICOM file, of which only the elements before the pixels are read.
+
+    Raises:
+        Exception: of any kind, where the file is damaged or pydicom is not installed.
+    """
+    if DEFLATED.encode() in file.read(1024):
+        raise InputError("a deflated DICOM file has to be unpacked for its header")
+    file.seek(0)
+    import_pydicom()
+    import pydicom
+
+    ds = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=HEADER_ELEMENTS)
+    kind = ds.PhotometricInterpretation
+    if kind not in GREY | COLOURS | {PALETTE}:  # no text of a file is passed on
+        raise InputError("a DICOM file of an unknown kind of pixels")
+    return int(ds.Columns), int(ds.Rows), f"{kind} {int(ds.BitsStored)} bit"
+
+
+def import_pydicom() -> None:
+    """Import pydicom, so that it neither warns nor logs in any thread, and without GDCM.
+
+    pydicom imports GDCM where it is installed, and that brings a zlib into the process which takes the place of
+    everybody's: Pillow and Python then crash at the next PNG or deflated file.
+    """
+    modules = r"pydicom\b|salad\.images\.dicom"
+    with _importing:
+        if "pydicom" not in sys.modules and "gdcm" not in sys.modules:
+            sys.modules["gdcm"] = None  # type: ignore[assignment]
+            try:
+                import pydicom  # noqa: F401
+            finally:
+                del sys.modules["gdcm"]
+        # added once: while a filter is moved to the front again, other threads would do without it
+        if ("ignore", None, Warning, re.compile(modules), 0) not in warnings.filters:
+            logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+            warnings.filterwarnings("ignore", module=modules)
+
+
+def _parse(content: bytes) -> tuple[Dataset, str]:
+    """The elements that are needed, and the transfer syntax."""
+    import pydicom
+
+    if DEFLATED.encode() in content[:1024]:
+        (length,) = struct.unpack_from("<I", content, 140)  # of the file's meta information, which is not deflated
+        unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[144 + length :], MAX_UNPACKED_BYTES + 1)
+        if len(unpacked) > MAX_UNPACKED_BYTES:
+            raise InputError(f"a deflated DICOM file that unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
+    ds = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=ELEMENTS)
+    syntax = ds.file_meta.get("TransferSyntaxUID")
+    if syntax is None:  # no meta information: how numbers are written was guessed from the first element
+        is_implicit, is_little = ds.original_encoding
+        syntax = pydicom.uid.ImplicitVRLittleEndian if is_implicit else pydicom.uid.ExplicitVRLittleEndian
+        ds.file_meta.TransferSyntaxUID = syntax if is_little else pydicom.uid.ExplicitVRBigEndian
+    return ds, str(ds.file_meta.TransferSyntaxUID)
+
+
+def _check(ds: Dataset, syntax: str, max_pixels: int) -> None:
+    """Refuse, before anything is decoded, what cannot give one whole picture."""
+    if "PixelData" not in ds:
+        kind = getattr(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID"), "name", "")
+        if "Rows" in ds or "Image Storage" in kind:
+            raise InputError("a DICOM file that is damaged or cut off: it ends before its pixels")
+        known = f" ({kind})" if re.fullmatch(r"[A-Z][A-Za-z -]+Storage", kind) else ""
+        raise InputError(f"a DICOM file without an image{known}")
+    frames = int(ds.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise InputError(f"a DICOM file of {frames} frames: save each of them as a file")
+    rows, columns, samples, bits = (
+        int(ds[name].value) for name in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
+    )
+    if rows * columns > max_pixels:
+        raise InputError(f"{columns} x {rows} pixels; at most {max_pixels:,} are decoded: shrink it")
+    if rows * columns == 0 or samples not in (1, 3):
+        raise InputError(f"a DICOM file of {columns} x {rows} pixels with {samples} samples each")
+    if bits > 16:
+        raise InputError(f"a DICOM file with {bits} bits allocated for a pixel; at most 16 are read")
+    high = int(ds.get("HighBit", ds.BitsStored - 1))
+    if high != ds.BitsStored - 1:
+        raise InputError(f"a DICOM file whose {ds.BitsStored} bits end at bit {high}, which the standard forbids")
+    kinds = GREY | {PALETTE} if samples == 1 else COLOURS
+    if ds.PhotometricInterpretation not in kinds:
+        raise InputError(f"a DICOM file of {samples} samples a pixel that is none of {', '.join(sorted(kinds))}")
+    if syntax in NATIVE:
+        share = 2 if ds.PhotometricInterpretation == "YBR_FULL_422" else samples
+        if len(ds.PixelData) < rows * columns * share * bits // 8:
+            raise InputError("a DICOM file that is cut off: it holds less pixels than it says")
+
+
+def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
+    """The pixels as stored, (H, W) or (H, W, 3); what YBR was is RGB."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    if syntax in GDCM or syntax in PLUGINS:
+        frame = _frame(ds)
+        if syntax in HAVE_END_MARK and b"\xff\xd9" not in frame:
+            raise InputError("a DICOM file whose JPEG has no end: cut off")
+    plugin = PLUGINS.get(syntax, "")
+    if syntax == JPEG_EXTENDED and ds.BitsStored == 8:
+        plugin = "pillow"
+    elif syntax in GDCM:
+        ds.PixelData = _decode_apart(frame, ds, syntax)
+        ds.file_meta.TransferSyntaxUID = syntax = ExplicitVRLittleEndian
+        if ds.PhotometricInterpretation == "YBR_FULL_422":  # no longer
+            ds.PhotometricInterpretation = "YBR_FULL"
+    elif syntax not in NATIVE and syntax not in PLUGINS:
+        known = syntax if re.fullmatch(r"[0-9.]{1,64}", syntax) else "unknown"
+        raise InputError(f"a DICOM file of transfer syntax {known}, which is not read: convert it to JPEG 2000, say")
+    decoder = get_decoder(syntax)
+    if plugin and plugin not in decoder.available_plugins:
+        raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, pip install {NEEDS_PACKAGE[plugin]}")
+    return decoder.as_array(ds, index=0, decoding_plugin=plugin)[0]
+
+
+def _frame(ds: Dataset) -> bytes:
+    """The compressed image."""
+    from pydicom.encaps import get_frame
+
+    offsets = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
+    return get_frame(ds.PixelData, 0, number_of_frames=1, extended_offsets=offsets if all(offsets) else None)
+
+
+def _decode_apart(frame: bytes, ds: Dataset, syntax: str) -> bytes:
+    """Let GDCM decode a frame, in a process that may abort or hang; `ds` learns the size of its samples."""
+    if importlib.util.find_spec("gdcm") is None:
+        raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, {INSTALL}")
+    shape = ds.Rows, ds.Columns, ds.SamplesPerPixel
+    words = [syntax, ds.PhotometricInterpretation, *shape, ds.BitsAllocated, ds.BitsStored, ds.PixelRepresentation]
+    try:
+        done = subprocess.run(
+            [sys.executable, str(GDCM_SCRIPT), *map(str, words)],
+            input=frame,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=GDCM_SECONDS,
+            start_new_session=True,  # Ctrl-C is for this program, which goes on to the end of its step
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"a DICOM file that is not decoded within {GDCM_SECONDS} seconds") from None
+    sample_bytes, rest = divmod(len(done.stdout), int(np.prod(shape)))
+    if done.returncode != 0 or rest or sample_bytes not in (1, 2):
+        raise InputError("a DICOM file whose compressed pixels are damaged")
+    ds.BitsAllocated, ds.PlanarConfiguration = 8 * sample_bytes, 0
+    return done.stdout
+
+
+def _to_rgb(pixels: NDArray[np.generic], ds: Dataset) -> NDArray[np.uint8]:
+    """Colours in 8 bits, (H, W, 3)."""
+    from pydicom.pixels.processing import apply_color_lut
+
+    bits = int(ds.BitsStored)
+    if ds.PhotometricInterpretation == PALETTE:
+        pixels = apply_color_lut(pixels, ds)
+        bits = 16 if pixels.max() > 255 else 8  # entries of 8 bits may be stored as 16
+    return (pixels.astype(np.uint16) >> max(0, bits - 8)).astype(np.uint8)

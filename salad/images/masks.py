@@ -1,0 +1,46 @@
+"""What experts marked in an image, boxes or a mask, in the square that the network sees."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from salad.images.decoder import Decoder
+from salad.images.read import read_whole, to_square
+from salad.images.trim import find_frame
+from salad.samples import Sample
+
+TOLERANCE = 0.02  # of a side: how far a box may reach beyond the image
+
+
+def read_mask(sample: Sample, decoder: Decoder) -> NDArray[np.bool_] | None:
+    """Which pixels of an image were marked; trimmed, padded, cropped and resized as the image itself is.
+
+    Args:
+        sample: has boxes or a mask.
+        decoder: reads its image.
+
+    Returns:
+        (S, S); None where a box lies outside the image, which is then not the one that was marked.
+
+    Raises:
+        InputError: the image or its mask cannot be read.
+    """
+    grey = read_whole(sample.path)
+    if sample.mask is not None:
+        mask = read_whole(sample.mask).resize(grey.size, Image.Resampling.NEAREST)
+        mask = mask.point([0] + [255] * 255)
+    else:
+        mask = Image.new("L", grey.size)
+        for left, top, right, bottom in sample.boxes:
+            far = max(-left / grey.width, -top / grey.height, right / grey.width - 1, bottom / grey.height - 1)
+            if far > TOLERANCE:
+                return None
+            # the rectangle has its last row and column, too
+            ImageDraw.Draw(mask).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=255)
+    if decoder.trim:
+        mask = mask.crop(find_frame(grey))
+    levels = np.asarray(to_square(mask, decoder.isize, decoder.resize))
+    marked = levels >= 128
+    return marked if marked.any() else levels > 0  # what is smaller than a pixel of the square counts, too

@@ -1,0 +1,152 @@
+"""Every file decoded once before a run, so that a damaged one is found now and not after hours."""
+
+import csv
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from salad.errors import InputError, printable
+from salad.images.cache import CachedImages, cached_images
+from salad.images.decoder import DecodedImages, Decoder
+from salad.images.npz import forget
+from salad.images.threads import map_in_order
+from salad.runs.atomic import written_aside
+from salad.samples import Sample, Skipped, Split
+
+logger = logging.getLogger(__name__)
+
+SKIPPED_FILE = "skipped.csv"
+SHOWN_ON_SCREEN = 20  # bad files; log.txt has all
+
+
+def scan(
+    splits: dict[str, Split],
+    *,
+    decoder: Decoder,
+    num_threads: int,
+    on_bad_image: str,
+    cache: Path | None = None,
+    data_path: Path = Path(),
+) -> dict[str, Split]:
+    """Decode every file of some splits once, into a cache or only to see that it can be read.
+
+    Args:
+        splits: by name, ``train``, ``val`` or ``test``.
+        decoder: reads them.
+        num_threads: threads that decode; 0 decodes in this one.
+        on_bad_image: ``error``, or ``skip``, which leaves bad files out.
+        cache: folder of the caches of this data set; None goes without.
+        data_path: the data set.
+
+    Returns:
+        The splits without the bad files, which stand in their `skipped`, and with `images`.
+
+    Raises:
+        InputError: there are bad files, all of them logged; or with ``skip``, a split holds no other.
+    """
+    read = partial(_read_split, decoder=decoder, num_threads=num_threads, cache=cache, data_path=data_path)
+    kept = {name: read(name, split) for name, split in splits.items()}
+    if cache is not None:
+        forget()  # arrays of images, now that the cache has their pixels
+    num_samples = sum(len(split.samples) for split in splits.values())
+    skipped = [one for split in kept.values() for one in split.skipped]
+    if skipped:
+        _log(skipped, logging.WARNING if on_bad_image == "skip" else logging.ERROR)
+    folders = " and ".join(f"{name}/" for name in splits)
+    count = f"{len(skipped)} of {num_samples} images of {folders}"
+    if skipped and on_bad_image == "error":
+        raise InputError(
+            f"{count} cannot be read, the first is {skipped[0].name} ({skipped[0].reason}); log.txt names each: "
+            "mend or remove them, or leave them out with --on_bad_image skip"
+        )
+    for name, split in kept.items():
+        if split.skipped and not split.samples:
+            raise InputError(f"none of the {len(split.skipped)} images of {name}/ can be read; log.txt says why")
+    if skipped:
+        logger.warning("%s cannot be read and are left out; %s names them", count, SKIPPED_FILE)
+    return kept
+
+
+def _read_split(
+    name: str, split: Split, *, decoder: Decoder, num_threads: int, cache: Path | None, data_path: Path
+) -> Split:
+    """A split with its images and without its bad ones."""
+    decode = partial(decode_samples, decoder=decoder, num_threads=num_threads)
+    images: CachedImages | None = None
+    if cache is not None:
+        try:
+            images, reasons = cached_images(
+                split.samples, folder=cache, data_path=data_path, split=name, decoder=decoder, decode=decode
+            )
+        except OSError as error:
+            logger.warning("%s: no cache there (%s); files are decoded in every epoch", cache, error.strerror or error)
+    if images is None:
+        found = zip(split.samples, decode(split.samples), strict=True)
+        reasons = {sample: content for sample, content in found if isinstance(content, str)}
+    good = [sample for sample in split.samples if sample not in reasons]
+    skipped = (Skipped(sample.name, reasons[sample], name) for sample in split.samples if sample in reasons)
+    return replace(
+        split,
+        samples=good,
+        skipped=tuple(skipped),
+        images=images or DecodedImages(good, decoder=decoder),
+    )
+
+
+def decode_samples(samples: list[Sample], *, decoder: Decoder, num_threads: int) -> Iterator[NDArray[np.uint8] | str]:
+    """The pixels (S, S) of each sample, or in one line why it cannot be read; a few files are decoded ahead."""
+
+    def decode(sample: Sample) -> NDArray[np.uint8] | str:
+        try:
+            return decoder.read(sample)
+        except InputError as error:
+            return str(error).removeprefix(f"{printable(sample.path)}: ")
+
+    with tqdm(total=len(samples), desc="decoding", unit=" images", leave=False, disable=None) as bar:
+        for content in map_in_order(decode, samples, num_threads=num_threads):
+            yield content
+            bar.update()
+
+
+def _log(skipped: list[Skipped], level: int) -> None:
+    for number, one in enumerate(skipped):
+        logger.log(level, "%s: %s", one.name, one.reason, extra={"only_in_file": number >= SHOWN_ON_SCREEN})
+    if len(skipped) > SHOWN_ON_SCREEN:
+        logger.log(level, "... and %d more, see log.txt", len(skipped) - SHOWN_ON_SCREEN)
+
+
+def write_skipped(xp_path: Path, skipped: tuple[Skipped, ...], *, scanned: tuple[str, ...]) -> None:
+    """Write skipped.csv (path, reason, split).
+
+    Training and scoring share the file: lines about splits that were not scanned now stay. Where no line is
+    left there is no file.
+
+    Args:
+        xp_path: the run folder.
+        skipped: what was left out.
+        scanned: the splits that were looked at, bad files or none.
+    """
+    path = xp_path / SKIPPED_FILE
+    lines = [line for line in _read_skipped(path) if line.split not in scanned] + list(skipped)
+    if not lines:
+        path.unlink(missing_ok=True)
+        return
+    with written_aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "reason", "split"])
+        writer.writerows((line.name, line.reason, line.split) for line in lines)
+
+
+def _read_skipped(path: Path) -> list[Skipped]:
+    """The lines of an earlier program; a file that is none of ours counts as empty."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [Skipped(line["path"], line["reason"], line["split"]) for line in csv.DictReader(file)]
+    except (OSError, ValueError, KeyError, csv.Error):
+        return []

@@ -1,0 +1,1 @@
+"""Scores of images: kNN, prototypes, patch memories, and their evaluation."""

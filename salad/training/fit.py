@@ -1,0 +1,128 @@
+"""A training on images that are at hand as pixels, rather than in the folders of a data set."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from salad.build import make_decoder
+from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.config import Config
+from salad.config.recipes import describe_recipe
+from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
+from salad.errors import InputError, printable
+from salad.images.in_memory import Source, images_of, read_source
+from salad.images.threads import map_in_order
+from salad.runs.folder import RunFolder
+from salad.samples import NORMAL, Sample, Split
+from salad.training.data import check_sizes
+from salad.training.rng import rng_state, set_rng_state
+from salad.training.run import write_start
+from salad.training.template import find_mean_image
+from salad.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class HeldImages:
+    """Images in memory.
+
+    Args:
+        pixels: of more images, (N, S, S).
+        places: which of them these are.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8], places: list[int]) -> None:
+        self.pixels = pixels
+        self.places = places
+        self.isize = pixels.shape[1]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
+        """Copy some images into `out`, (len(index), S, S)."""
+        out[:] = self.pixels[[self.places[i] for i in index]]
+
+
+def fit_images(images: object, *, config: Config, val_share: float, folder: RunFolder) -> Checkpoint:
+    """Train on normal images in a run folder, which main.py could have written but for its log.txt.
+
+    The random generators of the process are left as they were.
+
+    Args:
+        images: as `images_of` takes them.
+        config: its data set is not looked at.
+        val_share: share of the images, at least one of them, that is held out to calibrate the score; 0 for none.
+        folder: where to write; a run that it holds is replaced.
+
+    Raises:
+        InputError: an image cannot be read, there are too few, or another training writes into the folder.
+        DivergedError: a loss was not finite.
+    """
+    if config.recipe:
+        logger.info(describe_recipe(config.recipe, vars(config)))
+    pixels, samples = _decode(images, config)
+    config = dataclasses.replace(config, seed=draw_seed(config.seed))
+    before = rng_state()
+    with folder.lock():
+        try:
+            seed_everything(config.seed, deterministic=config.deterministic)
+            train, val = _hold_out(pixels, samples, share=val_share, seed=config.seed)
+            check_sizes(config, train)
+            device = choose_device(config.device)
+            if device.type == "cpu":
+                keep_freed_memory()
+            start = load_checkpoint(config.load_model) if config.load_model else None
+            mean_image = find_mean_image(config, train, device)
+            trainer = Trainer(config, folder, train=train, val=val, device=device, start=start, mean_image=mean_image)
+            write_start(trainer, resumed=False)
+            trainer.run()
+        finally:
+            set_rng_state(before)
+    return load_checkpoint(folder.model)
+
+
+def _decode(images: object, config: Config) -> tuple[NDArray[np.uint8], list[Sample]]:
+    """Pixels (N, S, S) and names; files are read by threads."""
+    decoder = make_decoder(config)
+    samples: list[Sample] = []
+
+    def taken() -> Iterator[Source]:
+        for source in images_of(images):
+            path = source if isinstance(source, Path) else Path(f"image {len(samples)}")
+            samples.append(Sample(path, printable(path), NORMAL))
+            yield source
+
+    read = partial(read_source, decoder=decoder)
+    pixels = list(map_in_order(read, taken(), num_threads=config.n_jobs_dataloader))
+    if not pixels:
+        raise InputError("there are no images to train on")
+    return np.stack(pixels), samples
+
+
+def _hold_out(
+    pixels: NDArray[np.uint8], samples: list[Sample], *, share: float, seed: int
+) -> tuple[Split, Split | None]:
+    """The images to train on, and those held out."""
+    num_val = max(1, round(share * len(samples))) if share else 0
+    if len(samples) <= num_val:
+        raise InputError(f"{len(samples)} images, of which {num_val} are held out (val_share {share}): give more")
+    order = np.random.default_rng(seed).permutation(len(samples)).tolist()
+    parts = [sorted(order[num_val:]), sorted(order[:num_val])]
+    train, val = (
+        Split(
+            samples=[samples[i] for i in places],
+            normal_class="",
+            classes=(),
+            images=HeldImages(pixels, places),
+        )
+        for places in parts
+    )
+    return train, val if num_val else None

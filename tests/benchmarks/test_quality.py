@@ -1,0 +1,132 @@
+import csv
+import json
+import shutil
+
+import click
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from running import SHORT, TINY, invoke, score
+
+from benchmarks import quality
+from benchmarks.jitter import jitter, write_jittered
+from salad import cli
+from salad.datasets import phantom, read_split
+from salad.evaluation.metrics import auc, mean_auc
+from salad.samples import Selection
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=32, num_train=8, num_val=3, num_test=3)
+    return root
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """The programs run in this process, with a small network; their calls are kept."""
+    made = []
+
+    def call(program, words, log, *, num_threads):
+        made.append((program, words))
+        command = cli.train if program == "main.py" else cli.test
+        result = invoke(command, *words, *(SHORT if program == "main.py" else TINY))
+        log.write_text(result.stderr)
+        return result.exit_code == 0
+
+    monkeypatch.setattr(quality, "call_program", call)
+    return made
+
+
+def run(data, out, *words):
+    return CliRunner().invoke(quality.main, ["--data", f"small=CXR_author:{data}", "--out", str(out), *words])
+
+
+METHODS = ("--method", "knn=unet", "--method", "rec=unet --score reconstruction", "--seed", "1", "--seed", "2")
+
+
+def test_the_table_is_of_what_the_programs_gave(data, tmp_path, calls):
+    result = run(data, tmp_path, *METHODS)
+    assert result.exit_code == 0, result.stderr
+    assert len(calls) == 2 * 2 * 3  # methods, seeds, programs
+    rows = {row["method"]: row for row in json.loads((tmp_path / "quality.json").read_text())}
+    for method, options in (("knn", ()), ("rec", ("--score", "reconstruction"))):
+        row, folders = rows[method], [tmp_path / "small" / method / f"seed{seed}" for seed in (1, 2)]
+        scores = [score(folder, data, *options) for folder in folders]
+        labels = [int("abnormal" in line["path"]) for line in csv.DictReader((folders[0] / "scores.csv").open())]
+        aucs = [auc(labels, one).value for one in scores]
+        assert row["aucs"] == pytest.approx(aucs)
+        assert row["sd"] == pytest.approx(np.std(aucs, ddof=1))
+        assert row["auc"] == pytest.approx(mean_auc(labels, scores).as_json())
+        shifted = json.loads((folders[0] / "jittered/metrics.json").read_text())
+        assert row["jittered"][0] == pytest.approx(shifted["auc"]["value"])
+        assert f"| small | {method} | 2 | {np.mean(aucs):.3f} |" in result.stdout
+        assert len(row["train_seconds"]) == 2 and row["model_bytes"] > 1e5
+        assert [path.name for path in folders[0].glob("model_round*.tar")] == ["model_round1.tar"]
+
+
+def test_what_is_done_is_not_repeated_and_what_failed_is_said(data, tmp_path, calls, monkeypatch):
+    assert run(data, tmp_path, *METHODS).exit_code == 0
+    calls.clear()
+    assert run(data, tmp_path, *METHODS).exit_code == 0
+    assert calls == []
+
+    (tmp_path / "small/knn/seed2/metrics.json").unlink()
+    again = run(data, tmp_path, *METHODS)
+    assert again.exit_code == 0 and [program for program, _ in calls] == ["main.py", "test.py", "test.py"]
+    assert "resumed after 2 epochs" not in again.stderr  # the programs speak into said.txt
+
+    failing = run(data, tmp_path, "--method", "bad=unet --lr -1", "--method", "knn=unet", "--seed", "1")
+    assert failing.exit_code == 1 and "1 of 2 runs failed" in failing.stderr
+    assert "| small | knn | 1 |" in failing.stdout
+
+
+def test_any_class_names_and_a_test_set_without_like_sharpness_will_do(data, tmp_path, calls):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    for folder in sorted(other.glob("*/*.*")):
+        folder.rename(folder.with_name(folder.name.replace(".", "_")))
+    for folder in (other / "test").iterdir():
+        for path in sorted(folder.iterdir())[1:]:  # one normal, one abnormal image: hardly of one fifth
+            path.unlink()
+    result = run(other, tmp_path / "out", "--method", "knn=unet", "--seed", "1")
+    assert result.exit_code == 0, result.output
+    row = json.loads((tmp_path / "out/quality.json").read_text())[0]
+    assert row["within_sharpness"] == [] and len(row["jittered"]) == 1
+
+
+def test_methods_are_main_py_commands(data, tmp_path, calls):
+    for words in quality.METHODS.values():
+        net_name, *options = words.split()
+        context = cli.train.make_context("main.py", ["CXR_author", net_name, str(tmp_path), str(data), *options])
+        assert context.params["recipe"]
+
+
+@pytest.mark.parametrize("words", [("--data", "small"), ("--data", "small=CXR_author"), ("--only", "best")])
+def test_other_words_are_refused(data, tmp_path, words):
+    result = run(data, tmp_path, *words)
+    assert result.exit_code == 2 and words[1] in result.stderr
+    with pytest.raises(click.BadParameter):
+        quality.Data.parse("=CXR_author:x")
+
+
+def test_jittered_copies_are_the_same_each_time_and_not_the_images(data, tmp_path):
+    split = read_split("CXR_author", data, "test", selection=Selection())
+    write_jittered(split, tmp_path / "one")
+    write_jittered(split, tmp_path / "two")
+    copies = read_split("CXR_author", tmp_path / "one", "test", selection=Selection())
+    assert copies.labels == split.labels
+    for path in sorted((tmp_path / "one").rglob("*.png")):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+
+
+def test_each_image_is_jittered_in_its_own_way_and_not_much():
+    film = phantom.draw_radiograph(np.random.default_rng(0), size=64, abnormal=False)
+    torch.manual_seed(0)
+    found = jitter(torch.from_numpy(np.ascontiguousarray(film))[None, None].repeat(4, 1, 1, 1)).float()
+    assert len({one.sum().item() for one in found}) == 4
+    for one in found:
+        together = torch.corrcoef(torch.stack([one.flatten(), torch.from_numpy(film.astype(np.float32)).flatten()]))
+        assert 0.5 < together[0, 1] < 0.9999

@@ -1,0 +1,125 @@
+import pytest
+import torch
+from running import read_json, read_tar, score, train, without_timings
+from torch.testing import assert_close
+
+from salad import losses
+from salad.datasets import phantom
+from salad.datasets.synthetic import add_anomalies, coarsen, spoil
+from salad.networks import build_network
+from salad.networks.anomaly_head import Head, Trained
+
+
+@pytest.fixture
+def lungs():
+    """Two dark ovals on a light ground, (32, 1, 64, 64) in [0, 1]."""
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    inside = ((columns.abs() - 0.42) / 0.25) ** 2 + (rows / 0.7) ** 2 < 1
+    return torch.where(inside, 0.3, 0.7).expand(32, 1, -1, -1) + 0.02 * torch.rand(32, 1, 64, 64)
+
+
+def test_anomalies_lie_in_the_lungs_and_make_them_lighter(lungs):
+    torch.manual_seed(0)
+    images, amount = add_anomalies(lungs)
+    assert images.shape == amount.shape == lungs.shape
+    assert amount.min() >= 0 and amount.max() <= 1 and images.min() >= 0 and images.max() <= 1
+    dark = lungs < 0.5
+    assert amount[dark].mean() > 3 * amount[~dark].mean()
+    assert (images - lungs)[dark].mean() > 0.01
+    assert_close(images[amount < 1e-3], lungs[amount < 1e-3], atol=1e-3, rtol=0)
+    assert len({round(one.sum().item(), 3) for one in amount}) == 32  # each has its own
+
+
+def test_half_of_the_images_are_spoilt_and_grey_levels_tell_nothing(lungs):
+    torch.manual_seed(0)
+    images, amount = spoil(lungs)
+    is_spoilt = amount.amax(dim=(1, 2, 3)) > 0
+    assert 8 <= is_spoilt.sum() <= 24
+    assert_close(images.mean(dim=(1, 2, 3)), lungs.mean(dim=(1, 2, 3)), atol=0.01, rtol=0)
+    assert_close(images.std(dim=(1, 2, 3)), lungs.std(dim=(1, 2, 3)), atol=0.02, rtol=0)
+
+
+@pytest.mark.parametrize("size", [64, 33, 1])
+def test_about_half_of_the_images_become_coarser_and_the_others_stay(size):
+    torch.manual_seed(0)
+    images = torch.rand(64, 1, size, size)
+    found = coarsen(images)
+    is_kept = (found == images).flatten(1).all(dim=1)
+    assert found.shape == images.shape
+    assert size == 1 or 16 <= is_kept.sum() <= 48
+    detail = [(one[..., 1:] - one[..., :-1]).abs().mean(dim=(1, 2, 3)) for one in (images, found)]
+    assert size == 1 or (detail[1] < detail[0])[~is_kept].all() and (detail[1] < 0.3 * detail[0]).any()
+    assert_close(found.mean(dim=(1, 2, 3)), images.mean(dim=(1, 2, 3)), atol=0.02, rtol=0)
+
+
+def test_the_loss_is_that_of_both_questions():
+    at_places, in_image = torch.tensor([[[[0.5, -1.0]]], [[[2.0, 0.0]]]]), torch.tensor([1.0, -2.0])
+    amount = torch.tensor([[[[0.2, 0.4, 0.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
+    found = losses.synthetic_loss(at_places, in_image, amount=amount)
+    log = torch.nn.functional.logsigmoid
+    places = [0.3 * log(torch.tensor(0.5)) + 0.7 * log(torch.tensor(-0.5)), log(torch.tensor(1.0))]
+    places += [log(torch.tensor(-2.0)), log(torch.tensor(0.0))]
+    image = [log(torch.tensor(1.0)), log(torch.tensor(2.0))]
+    assert_close(found, -torch.stack(places).mean() - torch.stack(image).mean())
+
+
+@pytest.mark.parametrize(("name", "channels"), [("unet", 192), ("CXR_resnet18", 384)])
+def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
+    torch.manual_seed(0)
+    network, head = build_network(name, rep_dim=8, isize=64), Head(channels)
+    module = Trained(network, head, embeds=True, decodes=False)
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    z, recon, found = module(images, images)
+    assert recon is None
+    assert (found.at_places.shape, found.in_image.shape) == ((2, 1, 8, 8), (2,))
+    losses.synthetic_loss(*found, amount=torch.rand(2, 1, 64, 64)).backward()
+    trained = {name for name, one in module.named_parameters() if one.grad is not None}
+    first, last = {"unet": ("input.", "feat."), "CXR_resnet18": ("encoder.conv1", "encoder.fc")}[name]
+    assert any(one.startswith(f"network.{first}") for one in trained)
+    assert not any(one.startswith(f"network.{last}") for one in trained)
+    assert_close(z.norm(dim=1), torch.ones(2))
+    z, recon, _ = Trained(network, head, embeds=False, decodes=False)(images, images)
+    assert z is None and recon is None
+
+
+def test_without_a_head_nothing_is_looked_for():
+    network, images = build_network("unet", rep_dim=8, isize=64), torch.rand(2, 3, 64, 64)
+    z, recon, found = Trained(network, None, decodes=True)(images, None)
+    assert found is None and recon.shape == images.shape and z.shape == (2, 8)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=32, num_train=12, num_val=3, num_test=3)
+    return root
+
+
+ALONE = ["--w_syn", 1, "--w_rec", 0, "--w_svdd", 0, "--w_contrast", 0, "--score", "local", "--deterministic"]
+
+
+def test_it_can_be_all_that_trains(data, tmp_path):
+    lines = train(tmp_path / "xp", data, *ALONE, "--n_epochs", 2)
+    assert len(lines) == 2  # one round, without anchors
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["syn"]) and 0 < line["syn"] < 3
+        assert not line.keys() & {"rec", "aggregation", "svdd", "spread"}
+    score(tmp_path / "xp", data)
+    assert read_json(tmp_path / "xp/metrics.json")["score"] == "local"
+
+
+def test_a_resumed_run_has_the_head_that_it_had(data, tmp_path):
+    whole = train(tmp_path / "whole", data, *ALONE, "--n_epochs", 3)
+    train(tmp_path / "parts", data, *ALONE, "--n_epochs", 1)
+    parts = train(tmp_path / "parts", data, *ALONE, "--n_epochs", 3, "--resume")
+    assert without_timings(parts) == without_timings(whole)
+    for name, tensor in read_tar(tmp_path / "whole/last.tar")["model_state_dict"].items():
+        assert torch.equal(tensor, read_tar(tmp_path / "parts/last.tar")["model_state_dict"][name]), name
+
+
+def test_it_joins_the_other_losses_but_not_the_pre_training(data, tmp_path):
+    lines = train(tmp_path, data, "--w_syn", 0.5, "--pre_training_epochs", 1)
+    assert "syn" not in lines[0]
+    for line in lines[1:]:
+        weighted = 0.5 * line["rec"] + line["aggregation"] + 0.5 * line["svdd"] + 0.5 * line["syn"]
+        assert line["loss"] == pytest.approx(weighted, rel=1e-4)

@@ -1,0 +1,248 @@
+"""What is shown of a model that scores by local features, and of one whose other parts no loss has trained."""
+
+import logging
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from browsing import browser, keep, opened
+from PIL import Image
+from running import invoke, read_csv, read_json, score, train
+from tiny_backbone import TinyBackbone, tiny_networks
+
+from salad import Detector
+from salad.__main__ import main
+from salad.datasets import phantom
+from salad.explaining.explanation import DEVIATIONS_RANGE
+from salad.explaining.heatmaps import Levels
+from salad.images.read import read_image
+from salad.patch_memory import LocalMaps
+from salad.report.captions import words
+from salad.scoring.scores import to_images
+
+WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
+# As --recipe strong does it, without the fit of --align: the network sees 64 of 80 pixels, the backbone all.
+ONLY_LOCAL = ["--w_syn", 1, "--w_rec", 0, "--w_svdd", 0, "--w_contrast", 0, "--crop", 0.8, "--n_epochs", 2]
+SIDES = {"local": 64, "backbone": 80, "fused": 64}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tiny():
+    with tiny_networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Nine normal films to train on, ten of each class to validate and three of each to score, with marks."""
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=64, num_train=9, num_val=10, num_test=3)
+    for path in (root / "test/1.abnormal").iterdir():
+        mask = np.zeros((64, 64), np.uint8)
+        mask[:16, :16] = 1
+        target = root / "masks" / path.relative_to(root).with_suffix(".png")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(target)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    """A run of the fused score; the other two are parts of it."""
+    xp = tmp_path_factory.mktemp("run") / "xp"
+    train(xp, data, *ONLY_LOCAL, "--score", "fused", *WITH_BACKBONE)
+    return xp
+
+
+@pytest.fixture(scope="module")
+def detectors(run) -> dict[str, Detector]:
+    return {name: Detector.load(run / "model.tar", score=name, device="cpu") for name in SIDES}
+
+
+def whole(data: Path, pattern: str) -> tuple[list[Path], torch.Tensor]:
+    """Files, and their pixels as decoded, (N, 1, 80, 80)."""
+    paths = sorted(data.glob(pattern))
+    return paths, torch.from_numpy(np.stack([read_image(path, isize=80, resize="squash") for path in paths]))[:, None]
+
+
+@torch.no_grad()
+def features_of(detector: Detector, part: str, grey: torch.Tensor) -> torch.Tensor:
+    if part == "backbone":
+        return TinyBackbone().local_features(to_images(grey))
+    return detector.scorer_.network.local_features(to_images(grey[:, :, 8:72, 8:72]))
+
+
+def standardized(detector: Detector, part: str, data: Path, grey: torch.Tensor) -> torch.Tensor:
+    """The distances at the places of the grid, by the validation normals, upsampled: (N, S, S)."""
+    memory, levels = detector.scorer_.checkpoint.memories[part], Levels()
+    _, normals = whole(data, "val/0*/*.png")
+    levels.add(memory.distances(LocalMaps(features_of(detector, part, normals))))
+    found = levels.measured().deviations(memory.distances(LocalMaps(features_of(detector, part, grey))))
+    return F.interpolate(found[:, None], size=SIDES[part], mode="bilinear")[:, 0]
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_the_map_is_the_distance_to_normal_images_at_each_place(detectors, data, name):
+    paths, grey = whole(data, "test/*/*.png")
+    found = [detectors[name].explain(path).score_map for path in paths]
+    if name == "fused":
+        parts = {part: standardized(detectors[name], part, data, grey) for part in ("local", "backbone")}
+        expected = (parts["local"] + parts["backbone"][:, 8:72, 8:72]) / 2
+    else:
+        expected = standardized(detectors[name], name, data, grey)
+
+    assert np.stack([one.values for one in found]) == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
+    inner = grey if name == "backbone" else grey[:, :, 8:72, 8:72]
+    assert np.array_equal(np.stack([one.pixels for one in found]), inner[:, 0].numpy())
+    assert {(one.normals, one.between) for one in found} == {("validation", DEVIATIONS_RANGE)}
+    assert found[0].overlay.shape == (SIDES[name], SIDES[name], 3)
+    assert expected.std() > 0.1
+
+
+@pytest.mark.parametrize("name", SIDES)
+def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
+    detector = detectors[name]
+    (path, *_), grey = whole(data, "test/1*/*.png")
+    normals, pixels = whole(data, "train/0*/*.png")
+    far = {}
+    for part in ("local", "backbone") if name == "fused" else (name,):
+        memory = detector.scorer_.checkpoint.memories[part]
+        (query,), rows = (
+            torch.nn.functional.adaptive_avg_pool2d(features_of(detector, part, one), 3).flatten(2).mT
+            for one in (grey[:1], pixels)
+        )
+        mean, std = detector.scorer_.standards.of[part] if name == "fused" else (0, 1)
+        far[part] = (((query - rows) @ memory.whitening).norm(dim=2).mean(dim=1) - mean) / std
+    expected = torch.stack([*far.values()]).mean(dim=0)
+
+    found = detector.explain(path).neighbours
+
+    order = expected.argsort()[:5].tolist()
+    assert [one.distance for one in found] == pytest.approx(expected[order].tolist(), rel=1e-2, abs=1e-2)
+    assert [one.name for one in found] == [str(normals[i].relative_to(data)) for i in order]
+    assert {one.angle for one in found} == {None}
+    inner = pixels if name == "backbone" else pixels[:, :, 8:72, 8:72]
+    assert np.array_equal(found[0].pixels, inner[order[0], 0].numpy())
+    itself = detector.explain(normals[0])
+    assert itself.neighbours[0].name == str(normals[0].relative_to(data))
+    assert itself.neighbours[0].distance == pytest.approx(detector.score(normals[0])[0], abs=1e-2)
+
+
+def test_what_no_loss_has_trained_is_not_shown(detectors, data):
+    found = detectors["fused"].explain(next(data.glob("test/1*/*.png")))
+
+    assert found.recon is None and found.error_map is None and found.error_overlay is None
+    assert found.memory_map is None and found.memory_overlay is None
+    assert len(found.neighbours) == 5
+
+
+def test_what_losses_have_trained_is_shown_beside_the_map(data, tmp_path):
+    train(tmp_path, data, "--score", "local")
+    film = next(data.glob("test/1*/*.png"))
+
+    found = Detector.load(tmp_path / "model.tar", device="cpu").explain(film)
+    assert found.recon.shape == found.error_map.shape == found.score_map.values.shape == (64, 64)
+    assert found.memory_map is None and found.neighbours[0].distance > 0
+    by_angle = Detector.load(tmp_path / "model.tar", score="knn", device="cpu").explain(film)
+    assert by_angle.score_map is None and by_angle.memory_map is not None and by_angle.neighbours[0].angle > 0
+
+
+def test_a_score_of_what_is_not_trained_is_warned_of_and_has_no_neighbours(run, data, caplog):
+    for name in ("knn", "reconstruction"):
+        with caplog.at_level(logging.WARNING, logger="salad"):
+            found = Detector.load(run / "model.tar", score=name, device="cpu").explain(next(data.glob("test/1*/*.png")))
+        assert found.score_map is None and found.memory_map is None and found.neighbours == ()
+    assert "the score knn tells nothing: no loss trained the embeddings of" in caplog.text
+    assert "the score reconstruction tells nothing: " in caplog.text and "--w_rec 0" in caplog.text
+
+
+def test_of_more_images_than_rows_there_are_maps_but_no_neighbours(run, data):
+    detector = Detector.load(run / "model.tar", score="local", local_rows=5, device="cpu")
+
+    found = detector.explain(next(data.glob("test/1*/*.png")))
+
+    assert found.score_map is not None and found.neighbours == ()
+    config, checkpoint = detector.scorer_.config, detector.scorer_.checkpoint
+    said = words(config, checkpoint, details=[SimpleNamespace(scales={})], k=None)["no_neighbours"]
+    assert said.startswith("No neighbours: of more images than --local_rows")
+
+
+def test_without_validation_images_the_scale_is_that_of_the_training_images(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("val", ".salad_cache"))
+    detector = Detector.load(run / "model.tar", score="local", device="cpu")
+    object.__setattr__(detector.scorer_.config, "data_path", tmp_path / "data")
+    memory, levels = detector.scorer_.checkpoint.memories["local"], Levels()
+    paths, grey = whole(data, "test/0*/*.png")
+
+    found = detector.explain(paths[0]).score_map
+
+    levels.add(memory.own_distances(most=9))
+    expected = levels.measured(least=2).deviations(
+        memory.distances(LocalMaps(features_of(detector, "local", grey[:1])))
+    )
+    expected = F.interpolate(expected[:, None], size=64, mode="bilinear")[0, 0]
+    assert found.normals == "training"
+    assert found.values == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
+
+
+# The page and the pictures ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored(run, data, tmp_path_factory) -> Path:
+    xp = tmp_path_factory.mktemp("scored") / "xp"
+    shutil.copytree(run, xp)
+    score(xp, data, "--report", "--heatmaps", xp / "maps")
+    return xp
+
+
+def test_the_page_shows_the_map_of_the_score_and_leaves_out_what_is_not_trained(scored, tmp_path):
+    with browser() as chromium, opened(chromium, scored / "report.html") as page:
+        said = "Left out, for no loss has trained this network for them: reconstructions and error maps, a map of"
+        assert page.locator("#untrained").inner_text().startswith(said)
+        assert page.locator("#map").count() == 0 and page.get_by_role("link", name="Map").count() == 0
+        assert page.locator("#history .title").all_text_contents() == ["Loss, weighted sum", "Validation AUC"]
+        assert page.locator(".card").first.locator("img").count() == 2
+        keep(page, "local", tmp_path)
+        page.locator(".card").first.click()
+        titles = page.locator(".views figcaption").all_inner_texts()
+        assert titles[0] == "Image, as the network sees it" and len(titles) == 2
+        assert titles[1].startswith("Unlike normal images, place by place (local and backbone); colours from 1 to 6")
+        far = [float(text.split()[0]) for text in page.locator(".neighbours p").all_inner_texts()]
+        assert far == sorted(far) and len(far) == 5
+        assert "of its parts local and backbone" in page.locator("#detail .caption").inner_text()
+        keep(page, "local_detail", tmp_path, full_page=False)
+
+
+def test_the_page_says_which_places_were_compared(scored):
+    text = (scored / "report.html").read_text(encoding="utf-8")
+
+    assert "fused of local, backbone, 3 x 3 places" in text
+    assert "embeddings of" not in text and "memory rows" not in text
+
+
+def test_pictures_show_the_map_of_the_score_alone(scored, data, run, tmp_path):
+    with Image.open(next((scored / "maps").glob("*.png"))) as picture:
+        assert 2 * 384 < picture.width < 3 * 384
+    found = read_json(scored / "metrics.json")["heatmaps"]
+    assert found["score_map"]["pointing_game"]["of"] == 3
+    assert "error_map" not in found and "memory_map" not in found
+    by_backbone = ["--load_model", run / "model.tar", "--score", "backbone", "--heatmaps", tmp_path / "maps"]
+    score(tmp_path, data, *by_backbone)
+    shares = [read_json(xp / "metrics.json")["heatmaps"]["pointing_game_by_chance"] for xp in (tmp_path, scored)]
+    assert shares[0] == pytest.approx(1 / 16)  # a quarter of each side, with nothing cut off
+    assert shares[1] == pytest.approx((12 / 64) ** 2, rel=0.2)  # 8 of 80 pixels of it cut off
+
+
+def test_new_images_are_scored_without_a_word_about_embeddings(run, data, tmp_path):
+    paths = sorted(data.glob("test/*/*.png"))
+    result = invoke(main, "predict", *paths, "--load_model", run / "model.tar", "--device", "cpu")
+
+    assert result.exit_code == 0 and len(result.stderr.splitlines()) == 1 and "6 images in" in result.stderr
+    expected = Detector.load(run / "model.tar", device="cpu").score(paths)
+    (tmp_path / "new.csv").write_text(result.stdout)
+    assert [float(row["score"]) for row in read_csv(tmp_path / "new.csv")] == pytest.approx(expected, rel=1e-5)

@@ -1,0 +1,339 @@
+"""`python -m salad export`: files that give, without this program, what it gives."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from running import ONE_THREAD, invoke, read_tar, stopped, tiny_unet, train
+from safetensors import safe_open
+from tiny_backbone import tiny_networks
+
+from salad import Detector
+from salad.__main__ import main
+from salad.checkpoint import save_checkpoint
+from salad.config import Config
+from salad.datasets import phantom
+from salad.errors import DivergedError
+from salad.export import files as exporting
+from salad.images import align
+from salad.images.in_memory import read_source
+from salad.memory import MemoryBank
+from salad.networks import build_network
+
+# In a process that cannot import this program.
+ALONE = """
+import sys
+sys.modules["salad"] = None
+import numpy as np, torch
+files = {"facts.json": ""}
+module = torch.export.load(sys.argv[1], extra_files=files).module()
+grey = torch.from_numpy(np.load(sys.argv[2]))
+with torch.no_grad():
+    z, scores = module(grey)
+    assert torch.allclose(module(grey[:1])[1], scores[:1], atol=1e-6)
+np.savez(sys.argv[3], z=z, scores=scores, facts=files["facts.json"])
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Eight normal films to train on, four of each class to validate and three of each to score."""
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=80, num_train=8, num_val=4, num_test=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    xp = tmp_path_factory.mktemp("run")
+    train(xp, data, "--normalize", "standardize", "--n_epochs", 10, "--k", 5)
+    return xp
+
+
+@pytest.fixture(scope="module")
+def published(run) -> Path:
+    state = {name: value for name, value in read_tar(run / "model.tar").items() if name.endswith("_state_dict")}
+    torch.save(state, run / "published.tar")
+    return run / "published.tar"
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory) -> Path:
+    """A checkpoint of the real other network, its weights as they are drawn."""
+    path = tmp_path_factory.mktemp("resnet") / "model.tar"
+    torch.manual_seed(0)
+    config = Config(dataset_name="CXR_author", net_name="CXR_resnet18", xp_path=Path(), data_path=Path(), isize=32)
+    save_checkpoint(
+        [path],
+        network=build_network("CXR_resnet18", rep_dim=200, isize=32),
+        bank=MemoryBank(150, 200, temperature=0.1, momentum=0.5),
+        anchors=None,
+        config=config.as_json(),
+        normal_class="0.normal",
+        row_labels=(torch.arange(150) % 5 == 0).long(),
+        svdd=None,
+        training={},
+        memories={},
+    )
+    return path
+
+
+def write(checkpoint: Path, form: str, out: Path, *options: object) -> str:
+    result = invoke(main, "export", checkpoint, "--format", form, "--out", out, *options)
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr == ""
+    return result.stdout
+
+
+def expected(checkpoint: Path, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    """Grey images (5, 1, S, S) of one contrast after the other, and the scores that the detector gives them."""
+    with tiny_unet():
+        detector = Detector.load(checkpoint, device="cpu", **options)
+    side = detector.get_params()["isize"]
+    noise = np.random.default_rng(1).random((5, 70, 90)) * np.linspace(40, 255, 5)[:, None, None]
+    films = noise.astype(np.uint8)
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    assert grey.shape == (5, 1, side, side)
+    return grey, detector.score(films)
+
+
+def infer(path: Path, grey: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"grey": grey})
+
+
+def infer_torch(path: Path, grey: np.ndarray) -> list[np.ndarray]:
+    with torch.no_grad():
+        return [found.numpy() for found in torch.export.load(path).module()(torch.from_numpy(grey))]
+
+
+def test_an_onnx_file_gives_the_scores_of_the_checkpoint(run, tmp_path):
+    said = write(run / "model.tar", "onnx", tmp_path / "model.onnx")
+
+    assert "grey (B, 1, 64, 64) uint8 -> embedding (B, 8), score (B,) of the 5 nearest rows; differs" in said
+    grey, scores = expected(run / "model.tar")
+    z, found = infer(tmp_path / "model.onnx", grey)
+    assert found == pytest.approx(scores, abs=1e-5)
+    assert np.ptp(scores) > 1e-3
+    assert z.shape == (5, 8)
+    assert infer(tmp_path / "model.onnx", grey[:1])[1] == pytest.approx(scores[:1], abs=1e-5)
+    onnx.checker.check_model(tmp_path / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_an_onnx_file_says_what_its_user_has_to_know(run, tmp_path):
+    write(run / "model.tar", "onnx", tmp_path / "model.onnx", "--specificity", 0.5)
+
+    facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert {"isize": "64", "resize": "squash", "trim": "false", "normalize": "standardize", "k": "5"}.items() <= (
+        facts.items()
+    )
+    with tiny_unet():
+        assert float(facts["threshold"]) == Detector.load(run / "model.tar", specificity=0.5).threshold
+    assert json.loads(facts["config"])["n_epochs"] == 10
+
+
+@pytest.mark.parametrize("normalize", ["fixed", "clahe"])
+def test_every_normalisation_is_in_the_graph(published, tmp_path, normalize):
+    write(published, "onnx", tmp_path / "model.onnx", "--normalize", normalize, "--k", 3)
+
+    grey, scores = expected(published, normalize=normalize, k=3)
+    assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(scores, abs=1e-5)
+
+
+def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(align, "NUM_STEPS", 2)  # all twelve take a minute to write
+    xp = tmp_path / "xp"
+    train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 10, "--lr", 0.0003, "--k", 5)
+    said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
+
+    assert "grey (B, 1, 92, 92) uint8 -> embedding (B, 8)" in said
+    with tiny_unet():
+        detector = Detector.load(xp / "model.tar", device="cpu")
+    films = sorted((data / "test").rglob("*.png"))
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    for batch, scores in ((grey, detector.score(films)), (grey[:1], detector.score(films[:1]))):
+        assert infer(tmp_path / "model.onnx", batch)[1] == pytest.approx(scores, abs=2e-5)
+    assert np.ptp(detector.score(films)) > 1e-3
+    facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert {"isize": "64", "crop": "0.7", "align": "true", "decoded_size": "92"}.items() <= facts.items()
+    write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        assert torch.equal(file.get_tensor("mean_image"), read_tar(xp / "model.tar")["mean_image"])
+
+
+def test_the_crop_is_in_the_graph(published, tmp_path):
+    write(published, "onnx", tmp_path / "model.onnx", "--crop", 0.5, "--k", 3)
+
+    with tiny_unet():
+        detector = Detector.load(published, device="cpu", crop=0.5, k=3)
+    film = np.random.default_rng(1).integers(0, 256, (70, 90), np.uint8)
+    grey = read_source(film, detector.scorer_.decoder)[None, None]
+    assert grey.shape == (1, 1, 128, 128)
+    assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(detector.score(film), abs=1e-5)
+
+
+def test_the_other_network_is_exported_too(resnet, tmp_path):
+    write(resnet, "onnx", tmp_path / "model.onnx")
+    write(resnet, "torch", tmp_path / "model.pt2")
+
+    grey, scores = expected(resnet)
+    assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(scores, abs=1e-5)
+    with torch.no_grad():
+        module = torch.export.load(tmp_path / "model.pt2").module()
+    assert module(torch.from_numpy(grey))[1].detach().numpy() == pytest.approx(scores, abs=1e-6)
+
+
+LOCAL_SCORES = {
+    "local": ["--score", "local"],
+    "backbone": ["--score", "backbone"],
+    "fused": ["--score", "fused", "--fuse", "local", "--fuse", "backbone", "--fuse", "knn", "--k", 5],
+}
+
+
+# until images differ by more than rounding, which standardised parts of a score enlarge
+LONGER = ["--backbone", "efficientnet_lite0", "--n_epochs", 5, "--lr", 0.01]
+
+
+@pytest.mark.parametrize("name", LOCAL_SCORES)
+def test_a_local_score_is_exported_where_the_model_is_kept_with_it(data, tmp_path, name):
+    xp, embedding = tmp_path / "xp", "embedding (B, 8), " if name == "fused" else ""
+    which = "fused of local, backbone, knn" if name == "fused" else name
+    with tiny_networks():
+        train(xp, data, *LOCAL_SCORES[name], *LONGER, "--crop", 0.8)
+        said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
+        write(xp / "model.tar", "torch", tmp_path / "model.pt2")
+        detector = Detector.load(xp / "model.tar", device="cpu")
+    films = sorted((data / "test").rglob("*.png"))
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    scores = detector.score(films)
+
+    assert f"grey (B, 1, 80, 80) uint8 -> {embedding}score (B,) {which}; differs" in said
+    least = 1e-4 if name == "fused" else 1e-7  # standard deviations, which may be near 0
+    assert np.ptp(scores) > 1e-2
+    for found in (infer(tmp_path / "model.onnx", grey), infer_torch(tmp_path / "model.pt2", grey)):
+        assert len(found) == (2 if embedding else 1)
+        assert found[-1] == pytest.approx(scores, rel=1e-4, abs=least)
+    assert infer(tmp_path / "model.onnx", grey[:1])[-1] == pytest.approx(scores[:1], rel=1e-4, abs=least)
+    facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert facts["score"] == name and facts["threshold"] == str(detector.threshold)
+    assert json.loads(facts["parts"]) == (["local", "backbone", "knn"] if name == "fused" else [name])
+
+
+def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(align, "NUM_STEPS", 2)
+    xp = tmp_path / "xp"
+    options = ["--score", "fused", *LONGER, "--align", "--crop", 0.7]
+    with tiny_networks():
+        train(xp, data, *options, "--normalize", "standardize")
+        write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
+        write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
+        detector = Detector.load(xp / "model.tar", device="cpu")
+    films = sorted((data / "test").rglob("*.png"))
+    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+
+    (found,) = infer(tmp_path / "model.onnx", grey)
+
+    # of a standard deviation, that of four films; a grey level, or what is seen, may be rounded the other way
+    assert found == pytest.approx(detector.score(films), rel=1e-4, abs=0.02)
+    assert np.ptp(found) > 1
+    had = read_tar(xp / "model.tar")
+    with safe_open(tmp_path / "model.safetensors", "pt") as file:
+        for part in ("local", "backbone"):
+            for key in ("rows", "mean", "whitening"):
+                assert torch.equal(file.get_tensor(f"memory.{part}.{key}"), had["local_memories"][part][key])
+            assert file.get_tensor(f"standards.{part}").tolist() == list(had["standards"][part])
+        assert torch.equal(file.get_tensor("mean_image"), had["mean_image"])
+        assert file.metadata()["score"] == "fused" and file.metadata()["backbone"] == "efficientnet_lite0"
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch", "safetensors"])
+def test_other_scores_are_refused(run, tmp_path, form):
+    with tiny_unet():
+        Detector.load(run / "model.tar", score="weighted", device="cpu").save(tmp_path / "weighted.tar")
+
+    result = invoke(main, "export", tmp_path / "weighted.tar", "--format", form, "--out", tmp_path / "model")
+
+    assert "its score weighted is made of weighted, but only backbone, knn, local and fused ones" in stopped(result)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_torch_file_needs_nothing_of_this_program(run, tmp_path):
+    write(run / "model.tar", "torch", tmp_path / "model.pt2")
+    grey, scores = expected(run / "model.tar")
+    np.save(tmp_path / "grey.npy", grey)
+
+    words = [sys.executable, "-c", ALONE, tmp_path / "model.pt2", tmp_path / "grey.npy", tmp_path / "found.npz"]
+    subprocess.run(list(map(str, words)), check=True, env=ONE_THREAD, cwd=tmp_path)
+
+    with np.load(tmp_path / "found.npz") as found:
+        assert found["scores"] == pytest.approx(scores, abs=1e-6)
+        assert np.linalg.norm(found["z"], axis=1) == pytest.approx(1)
+        assert json.loads(str(found["facts"]))["normalize"] == "standardize"
+
+
+def test_safetensors_hold_the_network_and_the_memory(run, tmp_path):
+    write(run / "model.tar", "safetensors", tmp_path / "model.safetensors")
+    had = read_tar(run / "model.tar")
+
+    with safe_open(tmp_path / "model.safetensors", framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dict
+        facts = file.metadata()
+    network = {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    assert network.keys() == had["model_state_dict"].keys()
+    assert all(torch.equal(value, had["model_state_dict"][name]) for name, value in network.items())
+    assert torch.equal(tensors["memory.rows"], had["memory_state_dict"]["memory"])
+    assert torch.equal(tensors["memory.row_labels"], had["row_labels"])
+    assert sorted(tensors["val_normal_scores"].tolist()) == sorted(had["val_normal_scores"].tolist())
+    assert json.loads(facts["config"])["isize"] == 64
+
+
+@pytest.mark.parametrize(
+    ("form", "package"), [("onnx", "onnx"), ("onnx", "onnxscript"), ("safetensors", "safetensors")]
+)
+def test_a_missing_package_is_named_and_how_to_get_it(run, tmp_path, monkeypatch, form, package):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+
+    result = invoke(main, "export", run / "model.tar", "--format", form, "--out", tmp_path / "model")
+
+    assert stopped(result) == f'Error: --format {form} needs the package {package}: pip install "salad[export]"'
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_onnxruntime_the_file_is_written_and_that_is_said(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    said = write(run / "model.tar", "onnx", tmp_path / "model.onnx")
+
+    assert 'not compared with torch, for which onnxruntime is needed: pip install "salad[export]"' in said
+    assert (tmp_path / "model.onnx").stat().st_size > 0
+
+
+def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch):
+    (tmp_path / "model.pt2").write_text("as before")
+    monkeypatch.setattr(exporting, "MOST_DIFFERENCE", -1)
+
+    result = invoke(main, "export", run / "model.tar", "--format", "torch", "--out", tmp_path / "model.pt2")
+
+    assert "the file differs from torch by" in stopped(result, status=1)
+    assert (tmp_path / "model.pt2").read_text() == "as before"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_is_no_number_counts_as_different():
+    with pytest.raises(DivergedError, match="differs from torch by nan"):
+        exporting.compare(lambda grey: [grey.float()], lambda grey: [np.full(grey.shape, np.nan)], size=4)
+
+
+def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
+    result = invoke(main, "export", run / "model.tar", "--format", "safetensors", "--out", tmp_path / "absent" / "m")
+
+    assert "absent/m: cannot be written (No such file or directory)" in stopped(result, status=1)

@@ -1,0 +1,106 @@
+"""Arrays and tensors go through the same steps as files of the same pixels."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from salad.errors import InputError
+from salad.images.decoder import Decoder
+from salad.images.in_memory import images_of, read_source
+
+DECODER = Decoder(isize=16, resize="squash")
+GREY = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
+COLOUR = np.random.default_rng(1).integers(0, 256, (24, 40, 3), dtype=np.uint8)
+DEEP = np.random.default_rng(2).integers(300, 5000, (24, 40), dtype=np.uint16)
+FRAMED = np.pad(GREY, 8)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "suffix"),
+    [
+        (GREY, ".png"),
+        (COLOUR, ".png"),
+        (np.dstack([COLOUR, GREY]), ".png"),
+        (DEEP, ".png"),
+        (DEEP.astype(np.float32) / 7, ".tif"),
+        (DEEP.astype(np.int32), ".tif"),
+        (GREY > 127, ".png"),
+        (FRAMED, ".png"),
+    ],
+)
+@pytest.mark.parametrize("decoder", [DECODER, Decoder(isize=16, resize="pad", trim=True)])
+def test_an_array_is_read_as_a_file_of_its_pixels(tmp_path, pixels, suffix, decoder):
+    path = tmp_path / f"image{suffix}"
+    Image.fromarray(pixels).save(path)
+
+    found = read_source(pixels, decoder)
+
+    assert found.shape == (16, 16)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, read_source(path, decoder))
+
+
+def test_the_options_of_the_decoder_count():
+    squashed, trimmed = (read_source(FRAMED, Decoder(isize=16, resize="squash", trim=trim)) for trim in (False, True))
+
+    assert squashed[0].max() < 30 < trimmed[0].max()
+
+
+@pytest.mark.parametrize(
+    ("images", "shapes"),
+    [
+        ("a.png", ["a.png"]),
+        (["a.png", GREY], ["a.png", (24, 40)]),
+        (np.array(["a.png", "b.png"]), ["a.png", "b.png"]),
+        (np.array(["a.png", "b.png"], dtype=object), ["a.png", "b.png"]),
+        (GREY, [(24, 40)]),
+        (COLOUR, [(24, 40, 3)]),
+        (np.stack([GREY, GREY]), [(24, 40)] * 2),
+        (np.stack([COLOUR, COLOUR]), [(24, 40, 3)] * 2),
+        (torch.zeros(2, 3, 24, 40, dtype=torch.uint8), [(24, 40, 3)] * 2),
+        (torch.zeros(2, 1, 24, 40), [(24, 40)] * 2),
+        (torch.zeros(24, 40, dtype=torch.bfloat16, requires_grad=True), [(24, 40)]),
+        ([torch.zeros(3, 24, 40), torch.zeros(1, 8, 9), GREY[:9]], [(24, 40, 3), (8, 9), (9, 40)]),
+        ((image for image in [GREY]), [(24, 40)]),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_what_is_handed_over_falls_into_single_images(images, shapes):
+    assert [getattr(one, "shape", None) or one.name for one in images_of(images)] == shapes
+
+
+def test_channels_in_front_and_behind_are_the_same_image():
+    (behind,), (in_front,) = images_of(COLOUR[None]), images_of(torch.from_numpy(COLOUR.transpose(2, 0, 1)[None]))
+
+    assert np.array_equal(behind, in_front)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (7, "an image is a path, a numpy array or a torch tensor, not int"),
+        ([7], "an image is a path, a numpy array or a torch tensor, not int"),
+        (np.zeros(5), r"an array of shape \(5,\): images are"),
+        (np.zeros((2, 5, 6, 7)), r"an image of shape \(5, 6, 7\): one is"),
+        (np.zeros((2, 1, 5, 6, 7)), r"an array of shape \(2, 1, 5, 6, 7\)"),
+    ],
+)
+def test_what_is_no_image_is_refused(images, message):
+    with pytest.raises(InputError, match=message):
+        list(images_of(images))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((0, 5)), "an array of 5 x 0 pixels; from 1 to"),
+        (np.broadcast_to(np.uint8(0), (8193, 8192)), "an array of 8192 x 8193 pixels"),
+        (np.zeros((4, 4), complex), "an array of complex128: pixels are"),
+        (np.zeros((4, 4, 3)), r"a colour image of float64: convert it to uint8 \(0 to 255\)"),
+        (np.full((4, 4), np.nan), "NaN or infinite"),
+    ],
+)
+def test_an_array_that_cannot_be_read_is_refused(pixels, message):
+    with pytest.raises(InputError, match=message):
+        read_source(pixels, DECODER)

@@ -1,0 +1,293 @@
+"""`python -m salad predict`: one line for each new image, whatever it is called and whether or not it can be read."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import Result
+from PIL import Image
+from running import ONE_THREAD, REPOSITORY, invoke, read_csv, read_json, score, stopped, train
+
+from salad.__main__ import main
+from salad.datasets import phantom
+
+COLUMNS = ["path", "score", "percentile", "abnormal", "seconds", "error"]
+# In a process of its own with the tiny network.
+PROGRAM = """
+import signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background commands ignore
+torch.set_num_threads(1)
+from salad.networks import unet
+unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
+from salad.__main__ import main
+main(sys.argv[1:], prog_name="python -m salad")
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """Eight normal films to train on, four of each class to validate and three of each to score."""
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=80, num_train=8, num_val=4, num_test=3)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory) -> Path:
+    xp = tmp_path_factory.mktemp("run")
+    train(xp, data, "--normalize", "standardize", "--n_epochs", 10)
+    score(xp, data, "--specificity", 0.5)
+    return xp
+
+
+@pytest.fixture
+def film(data) -> Path:
+    return next((data / "test").rglob("*.png"))
+
+
+@pytest.fixture
+def predict(run):
+    """A function that runs the command in this process and returns its result."""
+
+    def call(*words: object) -> Result:
+        return invoke(main, "predict", "--load_model", run / "model.tar", "--device", "cpu", *words)
+
+    return call
+
+
+@pytest.fixture
+def start(run, tmp_path):
+    """A function that starts the command as a process of its own."""
+    started = []
+
+    def call(*words: object, **streams: object) -> subprocess.Popen:
+        command = [sys.executable, "-c", PROGRAM, "predict", "--load_model", run / "model.tar", "--k", 8, *words]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "cwd": tmp_path, **streams}
+        env = {**ONE_THREAD, "PYTHONPATH": str(REPOSITORY)}
+        started.append(subprocess.Popen(list(map(str, command)), env=env, **options))
+        return started[-1]
+
+    yield call
+    for process in started:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def lines_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def read(result: Result) -> list[dict[str, str]]:
+    assert result.exit_code == 0, result.stderr
+    return lines_of(result.stdout)
+
+
+def test_scores_percentiles_and_flags_are_those_of_test_py(run, data, predict):
+    expected = read_csv(run / "scores.csv")
+    threshold = read_json(run / "metrics.json")["at_threshold"]["threshold"]
+
+    found = read(predict(data / "test", "--batch_size", 4, "--specificity", 0.5))
+
+    assert list(found[0]) == COLUMNS
+    assert [row["path"] for row in found] == [str(data / row["path"]) for row in expected]
+    assert [float(row["score"]) for row in found] == pytest.approx([float(row["score"]) for row in expected], abs=1e-7)
+    assert [float(row["percentile"]) for row in found] == [float(row["percentile"]) for row in expected]
+    assert [row["abnormal"] for row in found] == [str(int(float(row["score"]) > threshold)) for row in expected]
+    assert {row["abnormal"] for row in found} == {"0", "1"}
+    assert len({row["score"] for row in found}) == 6
+    assert all(float(row["seconds"]) > 0 for row in found)
+
+
+def test_a_bad_file_gets_a_row_with_the_reason_and_the_others_go_on(predict, film, tmp_path):
+    (tmp_path / "cut.png").write_bytes(film.read_bytes()[:200])
+    (tmp_path / "text.png").write_text("no image")
+
+    result = predict(tmp_path / "absent.png", film, tmp_path, film, "--batch_size", 1)
+
+    found = read(result)
+    assert [bool(row["score"]) for row in found] == [False, True, False, False, True]
+    assert found[0]["error"] == "no such file"
+    assert "not an image" in found[3]["error"]
+    assert [row["percentile"] for row in found if row["error"]] == [""] * 3
+    assert result.stderr.splitlines()[-1].endswith("3 of them cannot be read")
+
+
+def test_where_nothing_can_be_read_the_status_says_so(predict, tmp_path):
+    result = predict(tmp_path / "absent.png")
+
+    assert result.exit_code == 2
+    assert lines_of(result.stdout)[0]["error"] == "no such file"
+    assert result.stderr.splitlines()[-1] == "Error: none of the 1 images can be read"
+    assert predict(tmp_path).stderr.splitlines()[-1] == "Error: there are no images"
+
+
+def test_json_lines(predict, film):
+    result = predict(film, "absent.png", "--format", "jsonl")
+
+    good, bad = map(json.loads, result.stdout.splitlines())
+    assert list(good) == COLUMNS
+    assert isinstance(good["abnormal"], bool)
+    assert good["error"] is None
+    assert bad["score"] is bad["abnormal"] is bad["percentile"] is None
+
+
+def test_a_file_is_written_and_one_that_cannot_be_is_named(predict, film, tmp_path):
+    result = predict(film, "--out", tmp_path / "out.csv")
+
+    assert result.stdout == ""
+    assert [row["path"] for row in read_csv(tmp_path / "out.csv")] == [str(film)]
+    assert "cannot be written" in stopped(predict(film, "--out", tmp_path / "absent" / "out.csv"), status=1)
+    if Path("/dev/full").exists():
+        full = stopped(predict(film, "--out", "/dev/full"), status=1)
+        assert full == "Error: /dev/full: cannot be written (No space left on device)"
+
+
+def test_other_normals_calibrate(predict, data, film, tmp_path, caplog):
+    normals = data / "val" / "0.normal"
+    scores = sorted(float(row["score"]) for row in read(predict(normals)))
+    (tmp_path / "bad.png").write_text("no image")
+    shutil.copytree(normals, tmp_path / "normals")
+    shutil.copy(tmp_path / "bad.png", tmp_path / "normals")
+
+    result = predict(data / "test", "--k", 3, "--calibrate", tmp_path / "normals", "--specificity", 0.5)
+
+    assert "bad.png: not an image" in caplog.text
+    found = read(result)
+    of_normals = sorted(float(row["score"]) for row in read(predict(normals, "--k", 3)))
+    assert scores != of_normals
+    assert [row["abnormal"] == "1" for row in found] == [float(row["score"]) > of_normals[1] for row in found]
+
+
+def test_without_validation_scores_one_line_says_why_flags_are_missing(predict, film, caplog):
+    result = predict(film, film, "--k", 3)
+
+    assert [(row["percentile"], row["abnormal"]) for row in read(result)] == [("", "")] * 2
+    assert caplog.text.count("no percentiles and no flags: the checkpoint holds no scores") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no PATH is given"),
+        (["--calibrate", "absent", "x.png"], "there are no normal images to calibrate with"),
+        (["--isize", 128, "x.png"], r"--isize is 128, but"),
+        (["--batch_size", 0, "x.png"], "--batch_size is 0, but must be at least 1"),
+        (["--watch", "absent"], "--watch absent: no such folder"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(predict, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = predict(*words)
+
+    assert result.exit_code == 2
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_a_checkpoint_must_be_given():
+    assert "--load_model is missing" in stopped(invoke(main, "predict", "x.png"))
+
+
+def test_names_of_every_kind_leave_the_table_whole(predict, film, tmp_path):
+    for name in (b'a,"b".png', b"line\nbreak.png", b"\xff\xfe.png", "bild-ä.png".encode(), b"\x1b[31m.png"):
+        shutil.copy(film, tmp_path / os.fsdecode(name))
+
+    result = predict(tmp_path)
+
+    found = read(result)
+    assert sorted(Path(row["path"]).name for row in found) == sorted(
+        ['a,"b".png', r"line\nbreak.png", r"\udcff\udcfe.png", "bild-ä.png", r"\x1b[31m.png"]
+    )
+    assert len({row["score"] for row in found}) == 1
+    assert len(result.stdout.splitlines()) == 6
+    for line in predict(tmp_path, "--format", "jsonl").stdout.splitlines():
+        json.loads(line)
+
+
+def test_order_is_that_of_the_paths_however_long_each_takes(predict, film, tmp_path):
+    Image.fromarray(np.tile(np.asarray(Image.open(film)), (25, 25))).save(tmp_path / "0.png")
+    for number in range(1, 9):
+        shutil.copy(film, tmp_path / f"{number}.png")
+
+    found = read(predict(tmp_path, "--n_jobs_dataloader", 4, "--batch_size", 2))
+
+    assert [Path(row["path"]).stem for row in found] == list("012345678")
+
+
+def test_paths_come_from_standard_input_and_a_line_is_out_before_the_next_is_in(start, film):
+    process = start("-", "--null", stdin=subprocess.PIPE)
+
+    assert process.stdout.readline().decode().strip() == ",".join(COLUMNS)
+    for _ in range(2):
+        process.stdin.write(os.fsencode(film) + b"\0")
+        process.stdin.flush()
+        assert process.stdout.readline().decode().startswith(f"{film},0.")
+    process.stdin.close()
+    assert process.wait(30) == 0
+
+
+def test_a_closed_pipe_ends_it_without_a_word(start, film):
+    process = start(*[film] * 200, "--batch_size", 1)
+    process.stdout.readline()
+    process.stdout.close()
+
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert process.stderr.read() == b""
+
+
+def test_a_watched_folder_is_scored_as_it_fills_until_ctrl_c(start, film, tmp_path):
+    folder = tmp_path / "arriving"
+    folder.mkdir()
+    shutil.copy(film, folder / "1.png")
+
+    process = start("--watch", folder, "--interval", 0.05, "--out", tmp_path / "out.csv")
+    out = tmp_path / "out.csv"
+    for number in (1, 2):
+        shutil.copy(film, folder / f"{number}.png")
+        wait_until(lambda number=number: out.exists() and len(out.read_text().splitlines()) == 1 + number, process)
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(30) == 130
+    assert process.stderr.read() == b""
+    assert [Path(row["path"]).name for row in read_csv(out)] == ["1.png", "2.png"]
+
+
+def wait_until(condition, process) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_many_files_are_held_a_few_at_a_time(predict, film, monkeypatch):
+    from salad.scoring.stream import Scorer
+
+    ahead, taken = [], 0
+    stream = Scorer.stream
+
+    def count(self, sources):
+        def counted():
+            nonlocal taken
+            for taken, source in enumerate(sources, start=1):  # noqa: B007
+                yield source
+
+        for number, one in enumerate(stream(self, counted())):
+            ahead.append(taken - number)
+            yield one
+
+    monkeypatch.setattr(Scorer, "stream", count)
+
+    assert len(read(predict(*[film] * 60, "--batch_size", 4))) == 60
+    assert max(ahead) == 8

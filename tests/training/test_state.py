@@ -1,0 +1,398 @@
+"""An interrupted and resumed run ends bit by bit as one that was never interrupted."""
+
+import multiprocessing
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from running import (
+    ONE_THREAD,
+    REPOSITORY,
+    SHORT,
+    interrupt_after,
+    invoke,
+    read_lines,
+    read_tar,
+    run_main,
+    same,
+    stopped,
+    train,
+    without_timings,
+)
+
+from salad import cli
+from salad.datasets import phantom
+from salad.training.signals import Interrupts
+from salad.training.trainer import Trainer
+
+# pre-training, three rounds of two epochs of two batches, soft boundary, two views
+OPTIONS = ["--pre_training_epochs", 1, "--n_epochs", 2, "--ans_select_rate", 0.5, "--deterministic", "--n_views", 2]
+NUM_EPOCHS = 7
+# what lies in a checkpoint beside all that: a mean image, a local memory, the head of the synthetic anomalies
+NEWER = ["--align", "--crop", 0.8, "--w_syn", 1, "--score", "local"]
+# main.py as typed, with a network of a few channels
+TINY_MAIN = (
+    "from salad.networks import unet; unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)\n"
+    "from salad.cli import train; train(prog_name='main.py')"
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    phantom.write_phantom(root, size=32, num_train=12, num_val=3, num_test=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never interrupted."""
+    xp = tmp_path_factory.mktemp("whole") / "xp"
+    train(xp, data, *OPTIONS)
+    return xp
+
+
+@pytest.fixture(scope="module")
+def whole_newer(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the newer options."""
+    xp = tmp_path_factory.mktemp("whole_newer") / "xp"
+    train(xp, data, *OPTIONS, *NEWER)
+    assert {"local"} == read_tar(xp / "last.tar")["local_memories"].keys()
+    return xp
+
+
+def assert_same_end(xp: Path, whole: Path) -> None:
+    assert without_timings(read_lines(xp / "metrics.jsonl")) == without_timings(read_lines(whole / "metrics.jsonl"))
+    assert [line["epoch"] for line in read_lines(xp / "metrics.jsonl")] == list(range(1, NUM_EPOCHS + 1))
+    for name in ("last.tar", "model.tar", "model_round0.tar", "model_round1.tar", "model_round2.tar"):
+        ours, theirs = read_tar(xp / name), read_tar(whole / name)
+        for content in (ours, theirs):
+            del content["config"]["xp_path"], content["config"]["n_jobs_dataloader"]
+        different = [key for key in theirs if not same(ours.get(key), theirs[key])]
+        assert not different, (name, different)
+    assert not [*xp.glob(".writing*"), *xp.glob(".linking*"), *xp.glob("lock")]
+
+
+def resume(xp: Path, data: Path) -> None:
+    """Go on with nothing but --resume typed."""
+    result = invoke(cli.train, "CXR_author", "unet", xp, data, "--resume")
+    assert result.exit_code == 0, result.stderr
+
+
+# 7 epochs of 2 batches: steps 1 and 2 are pre-training, an even one ends an epoch
+@pytest.mark.parametrize("num_steps", range(1, 2 * NUM_EPOCHS + 1))
+def test_a_signal_in_any_step_loses_nothing(data, whole, tmp_path, num_steps):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, num_steps)
+        words = ["CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS]
+        line = stopped(invoke(cli.train, *words), status=143)
+    assert "--resume" in line and "SIGTERM" in line
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_in_fp16_the_loss_scale_goes_on_too(data, tmp_path):
+    options = [*OPTIONS, "--amp", "fp16"]
+    train(tmp_path / "whole", data, *options)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 5)
+        words = ["CXR_author", "unet", tmp_path / "xp", data, *SHORT, *options]
+        stopped(invoke(cli.train, *words), status=143)
+    scaler = read_tar(tmp_path / "xp/last.tar")["scaler"]
+    assert (scaler["scale"], scaler["_growth_tracker"]) != (2**16, 0)  # a fresh one
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", tmp_path / "whole")
+
+
+def test_a_full_disk_loses_the_epoch_under_way_and_nothing_more(data, whole, tmp_path, small_disk, fill):
+    xp, step, count = small_disk / "xp", Trainer.step, 0
+    words = ["CXR_author", "unet", xp, data, "--resume", "auto", *SHORT, *OPTIONS]
+
+    def filling(self, batch):
+        nonlocal count
+        count += 1
+        if count == 6:  # the end of the third epoch
+            fill()
+        return step(self, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", filling)
+        line = stopped(invoke(cli.train, *words), status=1)
+    assert line.startswith(f"Error: {xp}/") and "No space left on device" in line
+    assert read_tar(xp / "last.tar")["epoch"] == 2
+    line = stopped(invoke(cli.train, *words), status=1)  # trying again before there is room does no harm
+    assert line.startswith(f"Error: {xp}/") and "No space left on device" in line
+    (small_disk / "filler").unlink()
+    resume(xp, data)
+    assert_same_end(xp, whole)
+
+
+@pytest.mark.parametrize("name", ["append_metrics", "keep_newest_rounds"])
+@pytest.mark.parametrize("num_calls", [1, 2, 3, 5, 7])
+def test_dying_before_or_after_an_epoch_is_saved_loses_at_most_that_epoch(data, whole, tmp_path, name, num_calls):
+    from salad.runs.folder import RunFolder
+
+    with pytest.MonkeyPatch.context() as patch:
+        real, count = getattr(RunFolder, name), 0
+
+        def dying(self, *words):
+            nonlocal count
+            real(self, *words)
+            count += 1
+            if count == num_calls:
+                raise RuntimeError("killed")
+
+        patch.setattr(RunFolder, name, dying)
+        assert invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS).exit_code == 1
+    saved = num_calls if name == "keep_newest_rounds" else num_calls - 1
+    assert read_tar(tmp_path / "xp" / "last.tar")["epoch"] == saved
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_resuming_twice_and_a_finished_run(data, whole, tmp_path):
+    for num_steps in (3, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            interrupt_after(patch, num_steps)
+            invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS, "--resume", "auto")
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_n_epochs_may_grow(data, tmp_path):
+    train(tmp_path / "xp", data, "--w_contrast", 0)
+    lines = train(tmp_path / "xp", data, "--w_contrast", 0, "--resume", "--n_epochs", 3)
+    assert [line["epoch"] for line in lines] == [1, 2, 3]
+
+
+# Refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--lr", 0.01], ["--lr", "0.01", "0.0001"]),
+        (["--n_epochs", 1], ["--n_epochs", "1", "2"]),
+        (["--seed", 5], ["--seed", "5", "2"]),
+        (["--augment", "flip"], ["--augment", "flip", "ssl"]),
+        (["--rep_dim", 9], ["--rep_dim", "9", "8"]),
+    ],
+)
+def test_a_contradicting_option_names_both_values(data, whole, tmp_path, options, named):
+    words = ["CXR_author", "unet", whole, data, "--resume", *options]
+    line = stopped(invoke(cli.train, *words))
+    assert all(word in line for word in named), line
+
+
+def test_other_images_are_refused(data, whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "train" / "0.normal" / "0000.png").unlink()
+    line = stopped(invoke(cli.train, "CXR_author", "unet", whole, other, "--resume"))
+    assert "11 images" in line and "12 images" in line
+
+
+def test_other_validation_images_are_refused(data, whole, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(data, other)
+    (other / "val" / "1.abnormal" / "0000.png").unlink()
+    line = stopped(invoke(cli.train, "CXR_author", "unet", whole, other, "--resume"))
+    assert "validates on 6 images" in line and "5 images" in line
+    shutil.rmtree(other / "val")
+    assert "holds no images" in stopped(invoke(cli.train, "CXR_author", "unet", whole, other, "--resume"))
+
+
+def test_another_data_set_is_refused(data, whole):
+    line = stopped(invoke(cli.train, "CXR_phantom", "unet", whole, data, "--resume"))
+    assert "DATASET_NAME is CXR_phantom" in line and "CXR_author" in line
+
+
+def test_another_network_is_refused(data, whole):
+    assert "unet" in stopped(invoke(cli.train, "CXR_author", "CXR_resnet18", whole, data, "--resume"))
+
+
+def test_resume_without_a_run(data, tmp_path):
+    assert "--resume" in stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, "--resume"))
+    train(tmp_path, data, "--resume", "auto")
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == 2
+
+
+def test_resume_auto_goes_on_with_a_run(data, whole, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, 6)
+        invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS, "--resume", "auto")
+    train(tmp_path / "xp", data, *OPTIONS, "--resume", "auto")
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_a_new_run_in_a_used_folder_names_both_ways_out(data, whole):
+    line = stopped(invoke(cli.train, "CXR_author", "unet", whole, data, *SHORT))
+    assert "--resume" in line and "--overwrite" in line
+
+
+def test_resume_and_overwrite_exclude_each_other(data, whole):
+    before = (whole / "last.tar").read_bytes()
+    stopped(invoke(cli.train, "CXR_author", "unet", whole, data, *SHORT, "--resume", "--overwrite"))
+    assert (whole / "last.tar").read_bytes() == before
+
+
+def test_a_damaged_last_checkpoint_is_named(data, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "xp")
+    content = bytearray((whole / "last.tar").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "xp" / "last.tar").write_bytes(content)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume"))
+    assert "damaged" in line and "last.tar" in line
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 1000)], ids=["gone", "cut"])
+@pytest.mark.parametrize("words", [["--resume"], ["--resume", "auto", *SHORT, *OPTIONS]], ids=["must", "auto"])
+def test_where_the_last_checkpoint_is_lost_the_rounds_stand_and_one_of_them_goes_on(data, whole, tmp_path, harm, words):
+    xp = tmp_path / "xp"
+    shutil.copytree(whole, xp)
+    harm(xp / "last.tar")
+    os.truncate(xp / "model_round2.tar", 1000)  # it was the same file
+    before = sorted(xp.iterdir())
+    line = stopped(invoke(cli.train, "CXR_author", "unet", xp, data, *words))
+    command = shlex.split(line.partition("end of a round:  ")[2])
+    assert command == ["cp", str(xp / "model_round1.tar"), str(xp / "last.tar")]
+    assert sorted(xp.iterdir()) == before
+    subprocess.run(command, check=True)
+    resume(xp, data)
+    assert_same_end(xp, whole)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_is_told_a_way_on(data, whole, tmp_path):
+    shutil.copy(whole / "config.json", tmp_path)
+    words = ["CXR_author", "unet", tmp_path, data, *SHORT]
+    assert "--overwrite" in stopped(invoke(cli.train, *words))
+    assert "last.tar is missing); --overwrite starts anew" in stopped(invoke(cli.train, *words, "--resume"))
+    train(tmp_path, data, "--resume", "auto")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("optimizer", {}), ("rng", 3), ("round", "a"), ("tally", 5), ("head", None), ("schedule", None)],
+)
+def test_a_checkpoint_without_a_whole_state_is_refused(data, whole_newer, tmp_path, name, value):
+    shutil.copytree(whole_newer, tmp_path / "xp")
+    torch.save({**read_tar(whole_newer / "last.tar"), name: value}, tmp_path / "xp/last.tar")
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume", "--n_epochs", 3))
+    assert "last.tar: holds no state that a run can go on from" in line
+
+
+def test_only_the_newest_rounds_are_kept(data, tmp_path):
+    train(tmp_path, data, "--n_epochs", 1, "--ans_select_rate", 0.34, "--keep", 2)
+    assert sorted(path.name for path in tmp_path.glob("model_round*")) == ["model_round1.tar", "model_round2.tar"]
+
+
+# Real processes -------------------------------------------------------------------------------------------------
+
+
+def start(xp: Path, data: Path, *options: object) -> subprocess.Popen:
+    words = ["CXR_author", "unet", xp, data, *SHORT, *OPTIONS, "--n_jobs_dataloader", 1, *options]
+    command = [sys.executable, "-c", TINY_MAIN, *map(str, words)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=REPOSITORY, env=ONE_THREAD, stdout=pipe, stderr=pipe, text=True)
+
+
+def wait_for_epochs(is_running: Callable[[], bool], xp: Path, num_epochs: int, *, since: float = 0) -> None:
+    """Until metrics.jsonl has so many lines, written after a time: an earlier process may have left one more."""
+    metrics, deadline = xp / "metrics.jsonl", time.monotonic() + 120
+    while is_running() and time.monotonic() < deadline:
+        is_new = metrics.exists() and metrics.stat().st_mtime > since
+        if is_new and len(metrics.read_text().splitlines()) >= num_epochs:
+            return
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 128 + signal.SIGUSR1)]
+)
+def test_a_signal_ends_a_real_process_with_its_status_and_the_resume_command(data, whole, tmp_path, number, status):
+    xp = tmp_path / "xp"
+    process = start(xp, data)
+    wait_for_epochs(lambda: process.poll() is None, xp, 2)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status, err
+    assert out == "" and "Traceback" not in err
+    *_, line = err.splitlines()
+    assert line.startswith("Error: interrupted by") and line.endswith("--resume") and str(xp) in line
+    assert shlex.split(line)[-1] == "--resume"
+    process = start(xp, data, "--resume")
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert_same_end(xp, whole)
+
+
+@pytest.mark.parametrize(("kind", "kills"), [("whole", 25), ("whole_newer", 10)])
+def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, tmp_path, request, kind, kills):
+    """SIGKILL, from before the first checkpoint to the end; SALAD_KILLS asks for another number of blows."""
+    whole, xp, draw = request.getfixturevalue(kind), tmp_path / "xp", random.Random(0)
+    wanted = int(os.environ.get("SALAD_KILLS", kills))
+    context = multiprocessing.get_context("forkserver")  # processes of their own, with the imports done
+    context.set_forkserver_preload(["salad.training.run", "salad.networks.unet"])
+    words = ["CXR_author", "unet", xp, data, *SHORT, *OPTIONS, *(NEWER if kind == "whole_newer" else [])]
+    words += ["--n_jobs_dataloader", 0, "--resume", "auto"]
+    num_kills = epochs_before = 0
+    rounds = set()
+    while num_kills < wanted:
+        process = context.Process(target=run_main, args=([str(word) for word in words],))
+        since = time.time()
+        process.start()
+        if draw.random() < 0.7:  # else while it starts
+            wait_for_epochs(process.is_alive, xp, epochs_before + draw.choice([1, 2]), since=since)
+        time.sleep(draw.uniform(0, 0.25))
+        process.kill()
+        process.join()
+        if process.exitcode != -signal.SIGKILL:  # it was done before the blow
+            assert process.exitcode == 0
+            assert_same_end(xp, whole)
+            shutil.rmtree(xp)
+            epochs_before = 0
+            continue
+        num_kills += 1
+        saved = [*xp.glob("*.tar")]
+        epochs = max((read_tar(path)["epoch"] for path in saved), default=0)  # all readable, and
+        lines = len((xp / "metrics.jsonl").read_text().splitlines()) if (xp / "metrics.jsonl").exists() else 0
+        assert epochs >= max(epochs_before, lines - 1)  # nothing but the current epoch is lost
+        assert not epochs_before or read_tar(xp / "last.tar")["epoch"] >= epochs_before
+        epochs_before = epochs
+        rounds.update(read_tar(path)["round"] for path in saved)
+    assert len(rounds) >= (3 if wanted >= 25 else 2)  # of 4, pre-training included: they were met everywhere
+    result = invoke(cli.train, *words)
+    assert result.exit_code == 0, result.stderr
+    assert_same_end(xp, whole)
+
+
+def test_a_second_ctrl_c_ends_at_once():
+    script = (
+        "import time\nfrom salad.training.signals import Interrupts\n"
+        "with Interrupts():\n    print('ready', flush=True)\n    time.sleep(60)\n    time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None  # the first is remembered
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=5) == 130
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupts():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before
