@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.compare import Timing, compare
-from salad.config.images import num_cores
+from salad.config.data import num_cores
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch, Loader
 from salad.images.decoder import Decoder

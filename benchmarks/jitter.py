@@ -10,7 +10,7 @@ from torch import Tensor
 
 from salad.datasets.augment import expose, uniform
 from salad.datasets.synthetic import sharpen_or_blur
-from salad.images.align import reframe
+from salad.images.align import warp
 from salad.images.decoder import Decoder
 from salad.samples import Split
 
@@ -54,7 +54,7 @@ def jitter(grey: Tensor) -> Tensor:
     """
     images = grey / 255
     drawn = [uniform(images, -one, one).flatten() for one in (SCALE, SCALE, 2 * SHIFT, 2 * SHIFT)]
-    images = reframe(images, torch.stack(drawn, dim=1))
+    images = warp(images, torch.stack(drawn, dim=1))
     images = expose(images, gamma=GAMMA, contrast=CONTRAST, brightness=BRIGHTNESS)
     images = sharpen_or_blur(images, low=-FOCUS, high=FOCUS)
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.compare import Timing, compare, seconds_of
-from salad.scoring.knn import knn_angle, mean_angle
+from salad.scores.knn import knn_angle, mean_angle
 
 DIM = 200
 NUM_QUERIES, NUM_ROWS, K = 25_596, 50_000, 150

@@ -18,6 +18,7 @@ from benchmarks.compare import Timing, compare, seconds_of
 from benchmarks.plain import PLAIN_NETWORKS, plain_loss, plain_update
 from benchmarks.sides import Side
 from salad.anchors import Anchors, discover_anchors
+from salad.build import RunContext
 from salad.config import Config
 from salad.datasets import phantom
 from salad.datasets.augment import AUGMENTATIONS
@@ -28,7 +29,7 @@ from salad.memory import MemoryBank
 from salad.networks import build_network
 from salad.runs.folder import RunFolder
 from salad.training.data import read_training_data
-from salad.training.meters import Tally
+from salad.training.meters import Meters
 from salad.training.trainer import Trainer
 
 NUM_ROWS, REP_DIM, GEMM_SIZE = 1000, 200, 4096
@@ -61,19 +62,21 @@ class Task:
     @property
     def config(self) -> Config:
         """As main.py would have it."""
-        return Config(
-            dataset_name="CXR_author",
-            net_name=self.net_name,
-            xp_path=self.folder / "run",
-            data_path=self.folder / "data",
-            isize=self.isize,
-            rep_dim=REP_DIM,
-            weights="none" if self.net_name == "CXR_resnet18" else None,
-            batch_size=self.batch_size,
-            n_jobs_dataloader=0,
-            device=self.device,
-            amp=self.amp,
-            compile=self.compile,
+        return Config.of(
+            {
+                "dataset_name": "CXR_author",
+                "net_name": self.net_name,
+                "xp_path": self.folder / "run",
+                "data_path": self.folder / "data",
+                "isize": self.isize,
+                "rep_dim": REP_DIM,
+                "weights": "none" if self.net_name == "CXR_resnet18" else None,
+                "batch_size": self.batch_size,
+                "n_jobs_dataloader": 0,
+                "device": self.device,
+                "amp": self.amp,
+                "compile": self.compile,
+            }
         )
 
     def draw_images(self) -> None:
@@ -104,13 +107,15 @@ class Task:
 
 def our_step(task: Task) -> Step:
     """The program's own `Trainer.step` in a round with anchors, on batches that are drawn beforehand."""
-    config = task.config
-    train, _ = read_training_data(config)
-    trainer = Trainer(config, RunFolder(config.xp_path), train=train, val=None, device=torch.device(task.device))
-    trainer.network.load_state_dict(task.start_network().state_dict())
-    trainer.network.train()
-    trainer.bank.rows, trainer.anchors, trainer.centre = task.start_memory()
-    trainer.round, trainer.tally, draw = 1, Tally(trainer.device), task.batches()
+    config, device = task.config, torch.device(task.device)
+    context = RunContext(config=config, device=device)
+    train, _ = read_training_data(context)
+    trainer = Trainer(context, RunFolder(config.output.xp_path), train=train, val=None)
+    state = trainer.state
+    state.network.load_state_dict(task.start_network().state_dict())
+    state.network.train()
+    state.bank.rows, state.anchors, state.centre = task.start_memory()
+    state.round, state.meters, draw = 1, Meters(device), task.batches()
     return lambda: trainer.step(draw())
 
 
@@ -121,7 +126,11 @@ def plain_step(task: Task) -> Step:
     network.load_state_dict(task.start_network().state_dict())
     network.to(device).train()
     optimizer = torch.optim.Adam(
-        network.parameters(), lr=config.lr, weight_decay=config.weight_decay, foreach=False, fused=False
+        network.parameters(),
+        lr=config.optimisation.lr,
+        weight_decay=config.optimisation.weight_decay,
+        foreach=False,
+        fused=False,
     )
     rows, anchors, centre = task.start_memory()
     neighbours = dict(zip(anchors.anchors.tolist(), anchors.neighbours.tolist(), strict=True))
@@ -130,16 +139,20 @@ def plain_step(task: Task) -> Step:
     def step() -> Tensor:
         batch = draw()
         index = batch.index.to(device)
-        inputs, targets = AUGMENTATIONS[config.augment].views(batch.grey.to(device), num_views=1)
+        inputs, targets = AUGMENTATIONS[config.images.augment].views(batch.grey.to(device), num_views=1)
         optimizer.zero_grad()
         z, recon = network(inputs.contiguous())
         rec, aggregation, svdd = plain_loss(
             z, recon, targets, index=index, rows=rows, neighbours=neighbours, centre=centre, temperature=0.1
         )
-        loss = config.w_rec * rec + config.w_contrast * aggregation + config.w_svdd * svdd
+        loss = (
+            config.loss.weights["rec"] * rec
+            + config.loss.weights["aggregation"] * aggregation
+            + config.loss.weights["svdd"] * svdd
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        plain_update(rows, index, z.detach(), momentum=config.npc_momentum)
+        plain_update(rows, index, z.detach(), momentum=config.memory.npc_momentum)
         return loss.detach()
 
     return step

@@ -27,7 +27,7 @@ def main() -> None:
 def inspect(given: dict[str, Any], _: Team) -> None:
     """Say what a data set holds and what is wrong with it, without training; test/ is looked at, too."""
     as_json = given.pop("as_json")
-    config = Config(**{**NO_RUN, **given})
+    config = Config.of({**NO_RUN, **given})
     from salad.checks.inspection import inspect_data
     from salad.checks.leaks import refuse_leaks
     from salad.checks.screen import baseline_lines, fact_lines, warning_lines
@@ -38,7 +38,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
     else:
         baselines = baseline_lines(found.baselines) if found.baselines else []
         click.echo("\n".join([*fact_lines(found), *warning_lines(found), *baselines]))
-    if config.strict:
+    if config.data.strict:
         refuse_leaks(found.leaks)
 
 
@@ -86,6 +86,12 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
         click.echo(FORMATS[form](compare_runs(runs)))
 
 
+DATA_PATH = click.Option(
+    ["--data_path"],
+    type=FOLDER,
+    help="DATA_PATH of the training: for a checkpoint of the authors, which does not say which of its memory rows are "
+    "normal.",
+)
 PREDICT_OPTIONS = (
     click.Argument(["paths"], nargs=-1, metavar="PATH..."),
     click.Option(["--watch"], type=FOLDER, help="Score images as they arrive in this folder, too, until Ctrl-C."),
@@ -103,6 +109,7 @@ PREDICT_OPTIONS = (
     click.Option(["--format", "form"], type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True),
     click.Option(["--out"], type=FOLDER, help="File to write  [default: stdout]"),
     click.Option(["--null"], is_flag=True, help="Paths on stdin end with NUL, as find -print0 writes them."),
+    DATA_PATH,
 )
 
 
@@ -136,6 +143,7 @@ EXPORT_OPTIONS = (
     click.Argument(["checkpoint"], type=FOLDER, metavar="CHECKPOINT"),
     click.Option(["--format", "form"], type=click.Choice(["onnx", "torch", "safetensors"]), required=True),
     click.Option(["--out"], type=FOLDER, required=True, help="File to write."),
+    DATA_PATH,
 )
 
 

@@ -1,8 +1,9 @@
-"""What a run starts from: images, loaders, and a network."""
+"""Parts of a run, made from its options: decoder, preprocessing, loader, network."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets.loader import Loader
+from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.images.cache import find_cached
@@ -18,7 +20,7 @@ from salad.images.cache_file import choose_folder
 from salad.images.decoder import DecodedImages, Decoder
 from salad.images.preprocessing import Preprocessing
 from salad.images.scan import scan
-from salad.networks import build_network, network_spec
+from salad.networks import NETWORKS, build_network
 from salad.networks.compiled import compile_network
 from salad.samples import Images, Split
 
@@ -28,116 +30,143 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def scan_images(config: Config, splits: dict[str, Split]) -> dict[str, Split]:
-    """Decode every file once, or find its pixels in the cache, and leave out the bad ones where the options say so.
+@dataclass(frozen=True, kw_only=True)
+class RunContext:
+    """Options, device and processes of a run, and the parts that follow from them.
 
-    Raises:
-        InputError: a file cannot be read and --on_bad_image is not skip, or none can be.
+    Attributes:
+        config: the options.
+        device: to compute on.
+        team: the processes that run together.
+        template: the mean normal image that images are registered to, (1, 1, SIDE, SIDE); None where there is none.
     """
-    return scan(
-        splits,
-        decoder=make_decoder(config),
-        num_threads=config.n_jobs_dataloader,
-        on_bad_image=config.on_bad_image,
-        cache=choose_folder(config.cache, config.data_path),
-        data_path=config.data_path,
-    )
+
+    config: Config
+    device: torch.device
+    team: Team = SOLO
+    template: Tensor | None = None
+
+    @property
+    def decoder(self) -> Decoder:
+        """Reader of image files."""
+        return make_decoder(self.config)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Steps from decoded images to what a network sees.
+
+        Raises:
+            InputError: --align is asked for, but there is no template.
+        """
+        images = self.config.images
+        if images.align and self.template is None:
+            raise InputError(
+                "--align needs the mean normal image of its training, but the checkpoint has none: leave it out"
+            )
+        template = self.template if images.align else None
+        return Preprocessing(kind=images.normalize, margin=images.margin, template=template)
+
+    def scan(self, splits: dict[str, Split]) -> dict[str, Split]:
+        """Decode every file once, or find its pixels in the cache; leave out the bad ones where the options say so.
+
+        Raises:
+            InputError: a file cannot be read and --on_bad_image is not skip, or none can be.
+        """
+        data = self.config.data
+        return scan(
+            splits,
+            decoder=self.decoder,
+            num_threads=data.n_jobs_dataloader,
+            on_bad_image=data.on_bad_image,
+            cache=choose_folder(data.cache, data.data_path),
+            data_path=data.data_path,
+        )
+
+    def find_images(self, split: Split, *, name: str) -> Images:
+        """Find the pixels of a split without looking at each: in the cache where it has all, else in the files.
+
+        Args:
+            split: its images.
+            name: ``train``, ``val`` or ``test``.
+        """
+        if split.images is not None:
+            return split.images
+        data = self.config.data
+        folder = choose_folder(data.cache, data.data_path)
+        cached = folder and find_cached(
+            split.samples, folder=folder, data_path=data.data_path, split=name, decoder=self.decoder
+        )
+        return cached or DecodedImages(split.samples, decoder=self.decoder)
+
+    def loader(self, split: Split, *, seed: int | None = None) -> Loader:
+        """Make a loader of a split that was scanned, or of this process's part of each batch; shuffled with a seed."""
+        assert split.images is not None and len(split.images) == len(split.samples), "scan comes first"
+        data = self.config.data
+        return Loader(
+            split.images,
+            batch_size=data.batch_size,
+            num_threads=data.n_jobs_dataloader,
+            seed=seed,
+            pin_memory=self.device.type == "cuda",
+            rank=self.team.rank,
+            world_size=self.team.size,
+            preprocessing=self.preprocessing,
+        )
+
+    def start_network(self, start: Checkpoint | None) -> Network:
+        """Make a network on the device: from a checkpoint, else from ImageNet or a file where it has a ResNet trunk.
+
+        Raises:
+            InputError: the checkpoint or the weights do not fit.
+        """
+        config = self.config
+        weights = config.network.weights
+        if weights is None and NETWORKS[config.network.net_name].has_imagenet_trunk:
+            weights = "imagenet"
+        if start is not None or weights == "none":  # a checkpoint has all weights
+            weights = None
+        network = build_network(
+            config.network.net_name, rep_dim=config.network.rep_dim, isize=config.images.size, weights=weights
+        )
+        if start is not None:
+            start.load_into(network)
+        network.to(self.device).to(memory_format=torch.channels_last)  # half as fast again on a CPU
+        if config.run.compile:
+            compile_network(network, self.device)
+        return network
+
+    def check_same_for_all(self, split: Split) -> None:
+        """Raise `InputError` where the processes have found different images, on different machines say."""
+        found, first = split.fingerprint, self.team.from_first(lambda: split.fingerprint)
+        if found != first:
+            raise InputError(
+                f"process {self.team.rank} finds {found}, but process 0 {first}: DATA_PATH must hold the same for all"
+            )
 
 
-def find_images(config: Config, split: Split, *, name: str) -> Images:
-    """The pixels of a split without looking at each: out of the cache where it has all, else from the files.
+def open_context(config: Config, *, team: Team = SOLO, template: Tensor | None = None) -> RunContext:
+    """Choose the device, connect the processes, draw a seed where it is -1, and seed all random generators.
 
     Args:
-        config: how they are read.
-        split: its images.
-        name: ``train``, ``val`` or ``test``.
+        config: the options.
+        team: the processes that run together.
+        template: of a checkpoint.
+
+    Raises:
+        InputError: this machine lacks the device.
     """
-    if split.images is not None:
-        return split.images
-    samples, decoder, data_path = split.samples, make_decoder(config), config.data_path
-    folder = choose_folder(config.cache, data_path)
-    cached = folder and find_cached(samples, folder=folder, data_path=data_path, split=name, decoder=decoder)
-    return cached or DecodedImages(samples, decoder=decoder)
+    device = choose_device(config.run.device, team=team)
+    if config.optimisation.sync_bn and team.size > 1 and device.type == "cpu":
+        raise InputError(f"--sync_bn works on GPUs alone, but {team.size} processes share the CPU: leave it out")
+    team.connect(device)
+    config = config.changed(seed=team.from_first(lambda: draw_seed(config.run.seed)))
+    seed_everything(config.run.seed, deterministic=config.run.deterministic)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return RunContext(config=config, device=device, team=team, template=template)
 
 
 def make_decoder(config: Config) -> Decoder:
-    """How the images of a run are read."""
-    return Decoder(isize=config.decoded_size, resize=config.resize, trim=config.trim)
-
-
-def make_preprocessing(config: Config, mean_image: Tensor | None) -> Preprocessing:
-    """What becomes of the decoded images of a run.
-
-    Args:
-        config: of the training or of the scoring.
-        mean_image: that the checkpoint holds; not looked at without --align.
-
-    Raises:
-        InputError: there is none, but --align.
-    """
-    if config.align and mean_image is None:
-        raise InputError(
-            "--align needs the mean normal image of its training, but the checkpoint has none: leave it out"
-        )
-    return Preprocessing(
-        kind=config.normalize,
-        margin=config.margin,
-        mean_image=mean_image if config.align else None,
-    )
-
-
-def check_same_for_all(split: Split, team: Team) -> None:
-    """Raise `InputError` where the processes of a team have found different images, on different machines say."""
-    found, first = split.fingerprint, team.from_first(lambda: split.fingerprint)
-    if found != first:
-        raise InputError(
-            f"process {team.rank} finds {found}, but process 0 {first}: DATA_PATH must hold the same for all"
-        )
-
-
-def make_loader(
-    config: Config,
-    split: Split,
-    device: torch.device,
-    *,
-    mean_image: Tensor | None = None,
-    seed: int | None = None,
-    team: Team = SOLO,
-) -> Loader:
-    """A loader of a split that was scanned, or of this process's part of each batch; shuffled with a seed."""
-    assert split.images is not None and len(split.images) == len(split.samples), "scan_images comes first"
-    return Loader(
-        split.images,
-        batch_size=config.batch_size,
-        num_threads=config.n_jobs_dataloader,
-        seed=seed,
-        pin_memory=device.type == "cuda",
-        rank=team.rank,
-        world_size=team.size,
-        preprocessing=make_preprocessing(config, mean_image),
-    )
-
-
-def start_network(config: Config, start: Checkpoint | None, device: torch.device) -> Network:
-    """A network on the device: from a checkpoint, else from ImageNet or a file where it has a ResNet trunk.
-
-    Raises:
-        InputError: the checkpoint or the weights do not fit.
-    """
-    weights = config.weights
-    if weights is None and network_spec(config.net_name).has_imagenet_trunk:
-        weights = "imagenet"
-    if start is not None or weights == "none":  # a checkpoint has all weights
-        weights = None
-    network = build_network(
-        config.net_name,
-        rep_dim=config.rep_dim,
-        isize=config.image_size,
-        weights=weights,
-    )
-    if start is not None:
-        start.load_into(network)
-    network.to(device).to(memory_format=torch.channels_last)  # half as fast again on a CPU
-    if config.compile:
-        compile_network(network, device)
-    return network
+    """Make the reader of image files."""
+    images = config.images
+    return Decoder(isize=images.decoded_size, resize=images.resize, trim=images.trim)

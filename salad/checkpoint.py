@@ -14,9 +14,10 @@ from torch import Tensor
 from salad.anchors import Anchors
 from salad.errors import InputError, printable
 from salad.images.align import SIDE
+from salad.losses import EMBEDDINGS, LOSSES, RECONSTRUCTION
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
-from salad.patch_memory import LocalMemory
+from salad.patch_memory import PatchMemory
 from salad.runs.sealed import read_sealed, write_sealed
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ SCHEMA_VERSION = 1
 # options that files written before they came do not name
 NEWER = {"normalize": "fixed", "trim": False, "crop": 1.0, "align": False}
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # what only resuming needs
-TELLTALES = {"unet": "feat.weight", "CXR_resnet18": "encoder.fc.weight"}  # the tensor of shape (D, ...) of each network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +55,25 @@ class Checkpoint:
     svdd: dict[str, Tensor] | None
     anchors: Anchors | None
     training: dict[str, Any]
-    memories: dict[str, LocalMemory] = field(default_factory=dict)
+    memories: dict[str, PatchMemory] = field(default_factory=dict)
 
     @property
     def net_name(self) -> str:
         """The network whose tensors these are."""
-        return next(name for name, tensor in TELLTALES.items() if tensor in self.model_state)
+        return next(name for name, spec in NETWORKS.items() if spec.embedding_weight in self.model_state)
 
     @property
-    def mean_image(self) -> Tensor | None:
+    def template(self) -> Tensor | None:
         """The mean normal image that images are aligned to, (1, 1, SIDE, SIDE); None where they are not."""
         return self.training.get("mean_image")
 
     def known(self) -> dict[str, Any]:
         """The options that the file itself fixes, by option name."""
-        embedding = self.model_state[TELLTALES[self.net_name]]
+        spec = NETWORKS[self.net_name]
+        embedding = self.model_state[spec.embedding_weight]
         known = {"net_name": self.net_name, "rep_dim": embedding.shape[0], "npc_temperature": self.bank.temperature}
-        if self.net_name == "unet":
-            known["isize"] = embedding.shape[-1] * NETWORKS["unet"].size_multiple
+        if spec.fixes_isize:
+            known["isize"] = embedding.shape[-1] * spec.size_multiple
         if self.config is not None:
             known |= {name: self.config[name] for name in ("isize", "resize", "npc_temperature")}
             known |= {name: self.config.get(name, default) for name, default in NEWER.items()}
@@ -80,17 +81,18 @@ class Checkpoint:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether a loss has trained the network to reconstruct; of a published file it is taken for granted."""
-        return self._is_weighted("w_rec")
+        """True where a loss has trained the network to reconstruct; of a published file it is taken for granted."""
+        return self._has_trained(RECONSTRUCTION)
 
     @property
     def embeds(self) -> bool:
-        """Whether a loss has trained the embeddings; of a published file it is taken for granted."""
+        """True where a loss has trained the embeddings; of a published file it is taken for granted."""
         reaches_z = self.reconstructs and NETWORKS[self.net_name].decodes_embedding
-        return reaches_z or self._is_weighted("w_svdd") or self._is_weighted("w_contrast")
+        return reaches_z or self._has_trained(EMBEDDINGS)
 
-    def _is_weighted(self, loss: str) -> bool:
-        return float((self.config or {}).get(loss, 1)) > 0
+    def _has_trained(self, what: str) -> bool:
+        had = self.config or {}
+        return any(float(had.get(spec.weight, 1)) > 0 for spec in LOSSES.values() if spec.trains == what)
 
     def has_parts(self, parts: Iterable[str]) -> bool:
         """Whether what the file holds of validation images is of the score that is made of these parts."""
@@ -127,7 +129,7 @@ def save_checkpoint(
     row_labels: Tensor,
     svdd: dict[str, Tensor] | None,
     training: dict[str, Any],
-    memories: dict[str, LocalMemory],
+    memories: dict[str, PatchMemory],
 ) -> None:
     """Write one checkpoint under one or several names.
 
@@ -195,7 +197,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise InputError(f"{path}: not a checkpoint: it holds no model_state_dict")
-    if not any(name in content["model_state_dict"] for name in TELLTALES.values()):
+    if not any(spec.embedding_weight in content["model_state_dict"] for spec in NETWORKS.values()):
         raise InputError(f"{path}: holds none of the networks {', '.join(NETWORKS)}")
     version = content.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int):
@@ -217,7 +219,7 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
             if not name.endswith("_state_dict") and name != "local_memories"  # held once, as what they are
         },
         memories={
-            name: LocalMemory.from_state_dict(state) for name, state in content.get("local_memories", {}).items()
+            name: PatchMemory.from_state_dict(state) for name, state in content.get("local_memories", {}).items()
         },
     )
     num_rows, rep_dim = checkpoint.bank.rows.shape
@@ -226,9 +228,9 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
         raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
     _check_facts(checkpoint, rep_dim)
-    mean_image = checkpoint.mean_image
-    if mean_image is not None and mean_image.shape != (1, 1, SIDE, SIDE):
-        raise InputError(f"{path}: its mean image has shape {tuple(mean_image.shape)}, not {(1, 1, SIDE, SIDE)}")
+    template = checkpoint.template
+    if template is not None and template.shape != (1, 1, SIDE, SIDE):
+        raise InputError(f"{path}: its mean image has shape {tuple(template.shape)}, not {(1, 1, SIDE, SIDE)}")
     return checkpoint
 
 
@@ -248,7 +250,7 @@ def _check_facts(checkpoint: Checkpoint, rep_dim: int) -> None:
             raise ValueError(name)
 
 
-def _states_of(memories: dict[str, LocalMemory]) -> dict[str, dict[str, Tensor]]:
+def _states_of(memories: dict[str, PatchMemory]) -> dict[str, dict[str, Tensor]]:
     return {name: memory.state_dict() for name, memory in memories.items()}
 
 

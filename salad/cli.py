@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import inspect
 import logging
@@ -17,24 +16,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from salad.config import Config
-from salad.config.declare import TEST, TRAIN, read_values, value_type
+import salad
+from salad.config import ARGUMENTS, OPTIONS, SECTIONS, Config
+from salad.config.declare import PREDICT, TEST, TRAIN, Option, read_values
 from salad.config.recipes import recipe_values
-from salad.datasets import DATASETS
 from salad.distributed.team import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 from salad.errors import RunInterruptedError, StoppedError, printable
-from salad.networks import NETWORKS
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
 
 logger = logging.getLogger(__name__)
 
-ARGUMENT_NOTES = {
-    "dataset_name": f"({', '.join(DATASETS)})",
-    "net_name": f"({', '.join(NETWORKS)})",
-}
 REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
+MAX_WIDTH = 110  # columns of a help text
+COMMAND_SECTION = "this command"
 LOST_PEER = "Error: another process of this run has ended without a word (killed? out of memory?); torchrun says which"
 NO_MEMORY = "out of memory: choose a smaller --batch_size or --isize, or in training --amp bf16"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -42,10 +38,26 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 Run = Callable[[dict[str, Any], Team], None]
 
 
-class _Command(click.Command):
+class Command(click.Command):
+    """A command whose help lists its options by section."""
+
     def main(self, *words: Any, **options: Any) -> Any:
+        """Run the command; of the processes of a machine one speaks."""
         mute_all_but_one_a_machine()
         return super().main(*words, **options)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list of options for each section, those of this command alone at the end."""
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (*SECTIONS, COMMAND_SECTION)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                declared = OPTIONS.get(parameter.name or "")
+                sections[declared.section if declared else COMMAND_SECTION].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name.capitalize()):
+                    formatter.write_dl(records)
 
 
 @contextlib.contextmanager
@@ -84,73 +96,104 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Callable[[Run], click.Command]:
-    """Turn a function of the given values and the team into a click command with the parameters of `Config`.
+    """Turn a function of the given values and the team into a click command with the options of `Config`.
 
-    The function gets the values that were typed or stand in the --load_config file, by name; the others
-    are left to the defaults of `Config`.
+    The function gets the values that were typed or stand in the --load_config file, by name; the others are left to
+    the defaults of `Config`.
 
     Args:
-        program: which of the parameters it takes.
+        program: which of the options it takes.
         more: parameters of this command alone.
     """
 
     def decorate(run: Run) -> click.Command:
-        declared = [one for one in dataclasses.fields(Config) if program in one.metadata["commands"]]
-
-        def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
-            typed = {name: value for name, value in values.items() if value is not None and value != ()}
-            with exit_status(debug=debug):
-                team = join()
-            with exit_status(debug=debug, team=team):
-                read = read_values(load_config, Config) if load_config else {}
-                read = {name: value for name, value in read.items() if value is not None}
-                if program != TRAIN:
-                    for name in ("load_model", "recipe"):  # what a run started from, not what it made
-                        read.pop(name, None)
-                run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
-                team.leave()
-
-        positional = [one for one in declared if one.default is dataclasses.MISSING]
-        notes = "\n".join(
-            f"{one.name.upper():<14}{one.metadata['help']} {ARGUMENT_NOTES.get(one.name, '')}" for one in positional
-        )
-        file_option = click.Option(
-            ["--load_config"],
-            type=click.Path(path_type=Path),
-            help="JSON file of options, such as the config.json of a run; flags given on the line win  [default: none]",
-        )
-        debug_option = click.Option(
-            ["--debug"], is_flag=True, help="Show the traceback of an internal error  [default: off]"
-        )
-        return _Command(
+        declared = [one for one in OPTIONS.values() if program in one.facts.commands]
+        arguments = [OPTIONS[name] for name in ARGUMENTS if OPTIONS[name] in declared]
+        options = [one for one in declared if not one.facts.is_argument]
+        notes = "\n".join(f"{one.name.upper():<14}{one.facts.help}" for one in arguments)
+        return Command(
             run.__name__,
-            callback=callback,
-            params=[*map(_parameter, declared), *more, file_option, debug_option],
+            callback=_callback(program, run),
+            params=[*(_parameter(one, program) for one in [*arguments, *options]), *more, *_common_options()],
             help=f"{inspect.getdoc(run)}\n\n\b\n{notes}",
-            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
         )
 
     return decorate
 
 
-def _parameter(declared: dataclasses.Field[Any]) -> click.Parameter:
-    kind, many = value_type(Config, declared.name)
-    given_type: Any = click.Path(path_type=Path) if kind is Path else kind
-    if declared.default is dataclasses.MISSING:
+def _callback(program: str, run: Run) -> Callable[..., None]:
+    def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
+        typed = {name: value for name, value in values.items() if value is not None and value != ()}
+        with exit_status(debug=debug):
+            team = join()
+        with exit_status(debug=debug, team=team):
+            read = read_values(load_config, OPTIONS) if load_config else {}
+            read = {name: value for name, value in read.items() if value is not None}
+            if program != TRAIN:
+                for name in ("load_model", "recipe"):  # what a run started from, not what it made
+                    read.pop(name, None)
+            run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
+            team.leave()
+
+    return callback
+
+
+def _common_options() -> list[click.Parameter]:
+    return [
+        click.Option(
+            ["--load_config"],
+            type=click.Path(path_type=Path),
+            help="JSON file of options, such as the config.json of a run; flags given on the line win  [default: none]",
+        ),
+        click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error  [default: off]"),
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_say_version,
+            help="Show the version and exit.",
+        ),
+    ]
+
+
+def _say_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not context.resilient_parsing:
+        click.echo(f"salad {salad.__version__}")
+        context.exit()
+
+
+def _parameter(declared: Option, program: str) -> click.Parameter:
+    facts, default = declared.facts, declared.default
+    given_type: Any = click.Path(path_type=Path) if declared.kind is Path else declared.kind
+    if facts.is_argument:
         return click.Argument([declared.name], type=given_type)
-    if declared.metadata["choices"]:
-        given_type = click.Choice(declared.metadata["choices"])
-    default = declared.default
-    shown_value = ("on" if default else "off") if kind is bool else default[0] if many and default else default
-    shown = "" if default is None else f"  [default: {shown_value}]"
+    if facts.choices:
+        given_type = click.Choice(facts.choices)
+    is_switch = declared.kind is bool
+    bare: dict[str, Any] = {"is_flag": False, "flag_value": facts.bare} if facts.bare else {}
     return click.Option(
-        [f"--{declared.name}/--no_{declared.name}" if kind is bool else f"--{declared.name}"],
-        **({"is_flag": False, "flag_value": declared.metadata["bare"]} if declared.metadata["bare"] else {}),
-        type=None if kind is bool else given_type,
+        [f"--{declared.name}/--no_{declared.name}" if is_switch else f"--{declared.name}"],
+        **bare,
+        type=None if is_switch else given_type,
         default=None,
-        multiple=many,
-        help=declared.metadata["help"] + shown,
+        multiple=declared.many,
+        help=_help_of(declared, default, of_model=facts.of_model and program in (TEST, PREDICT)),
     )
+
+
+def _help_of(declared: Option, default: Any, *, of_model: bool) -> str:
+    """Write the help of an option with its default, or with the word that the checkpoint knows it."""
+    if of_model:
+        return f"{declared.facts.help.partition('  [default')[0]}  [default: as the checkpoint was trained]"
+    if default is None:
+        return declared.facts.help
+    if declared.kind is bool:
+        shown = "on" if default else "off"
+    else:
+        shown = default[0] if declared.many and default else default
+    return f"{declared.facts.help}  [default: {shown}]"
 
 
 def without_resume(words: list[str]) -> list[str]:
@@ -164,7 +207,7 @@ def without_resume(words: list[str]) -> list[str]:
 @command_of(TRAIN)
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
-    config = Config(**given)  # cheap checks before anything heavy
+    config = Config.of(given)  # cheap checks before anything heavy
     from salad.runs.folder import RunFolder, log_to
     from salad.runs.followers import check_packages
 
@@ -190,7 +233,7 @@ def test(given: dict[str, Any], team: Team) -> None:
     How images are prepared, the sizes of the network and what it is scored by are those of the training, whatever
     defaults are named below.
     """
-    Config(**given)  # cheap checks before anything heavy
+    Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluation.summary import summarise, write_result
@@ -200,33 +243,35 @@ def test(given: dict[str, Any], team: Team) -> None:
 
     path = given.get("load_model") or given["xp_path"] / MODEL_FILE
     checkpoint = load_checkpoint(path)
-    config = Config(**reconcile(given, checkpoint))
-    config = dataclasses.replace(config, seed=draw_seed(config.seed), load_model=path)
-    folder = RunFolder(config.xp_path, writes=team.is_first)
+    config = Config.of(reconcile(given, checkpoint))
+    config = config.changed(seed=draw_seed(config.run.seed), load_model=path)
+    folder = RunFolder(config.output.xp_path, writes=team.is_first)
     log_to(folder)
-    if config.heatmaps is not None:
+    if config.output.heatmaps is not None:
         from salad.explaining.overlays import draw_heatmaps, make_folder
 
-        make_folder(config.heatmaps)  # now, not after the scoring
-    result, score = run_test(config, checkpoint, team=team)
+        make_folder(config.output.heatmaps)  # now, not after the scoring
+    result, model = run_test(config, checkpoint, team=team)
     located = None
-    if config.heatmaps is not None:
-        located = draw_heatmaps(config, checkpoint, score=score, result=result, folder=config.heatmaps, team=team)
+    if config.output.heatmaps is not None:
+        located = draw_heatmaps(model, checkpoint, result=result, folder=config.output.heatmaps)
     if not team.is_first:
         return
-    summary = summarise(result, specificity=config.specificity, seed=config.seed)
+    summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
     facts = {"heatmaps": located.as_json()} if located else {}
-    write_result(result, summary, folder, score=config.score, checkpoint=str(path), seed=config.seed, **facts)
+    write_result(
+        result, summary, folder, score=config.scoring.score, checkpoint=str(path), seed=config.run.seed, **facts
+    )
     say_result(result, [*summary.rows(), *(located.rows() if located else [])])
-    if config.report:
+    if config.output.report:
         from salad.report.compose import Scoring
         from salad.report.write import write_report
 
         command = team.how_to(shlex.join(sys.argv))
         scoring = Scoring(
-            result=result, summary=summary, config=config, checkpoint=checkpoint, folder=folder, command=command
+            result=result, summary=summary, model=model, checkpoint=checkpoint, folder=folder, command=command
         )
-        write_report(scoring, score)
+        write_report(scoring)
 
 
 def say_result(result: Result, rows: list[tuple[str, str]]) -> None:

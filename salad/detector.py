@@ -12,28 +12,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.exceptions import NotFittedError
 
 from salad.checkpoint import load_checkpoint, save_for_scoring
-from salad.config import Config
-from salad.config.declare import value_from_json
-from salad.config.detector_defaults import DEFAULTS, OF_A_MACHINE, check_names, make_signature, with_recipe
-from salad.config.scoring import SCORED_BY
+from salad.config import OPTIONS, Config
+from salad.config.declare import without_removed
+from salad.config.recipes import recipe_values
 from salad.errors import InputError
-from salad.images.in_memory import images_of, shown_name
+from salad.explaining.explain import make_explainer
+from salad.images.in_memory import images_of, read_source, shown_name
 from salad.runs.folder import RunFolder
-from salad.scoring.options import scoring_config
+from salad.scoring.options import SCORED_BY, scoring_config
 from salad.scoring.stream import NOT_CALIBRATED, Scorer
 from salad.training.fit import fit_images
 
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
+    from salad.explaining.explain import Explainer
     from salad.explaining.explanation import Explanation
 
 logger = logging.getLogger(__name__)
 
+OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model", "overwrite", "keep"}
 
-class Detector:
+
+class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Scores how unlike normal radiographs an image is.
 
     A detector is loaded from a checkpoint, or fitted on normal images. `images` of its methods are a path, a list of
@@ -41,22 +46,77 @@ class Detector:
     more anomalous images. As in scikit-learn, `predict` says 1 for inliers and -1 for outliers, and
     `decision_function` is positive for inliers.
 
-    Args:
-        **parameters: options of main.py and test.py by their names, `DEFAULTS`, and val_share, the share of the images
-            that `fit` holds out, at least one, to calibrate the scores with (0 for none). xp_path None trains in a
-            temporary folder. They are checked when they are used.
+    The arguments are the options of main.py by their names there. None takes the value of the recipe, else the default
+    of main.py. They are checked when they are used.
 
-    Raises:
-        InputError: there is no parameter of this name.
+    Args:
+        recipe: named set of defaults: ``paper``, ``released`` or ``strong``.
+        val_share: share of the images that `fit` holds out, at least one, to calibrate the scores with; 0 for none.
+        xp_path: folder for checkpoints and logs; None trains in a temporary one.
+        net_name: ``unet`` or ``CXR_resnet18``.
+        options: values of other options, by name.
     """
 
-    _estimator_type = "outlier_detector"
     scorer_: Scorer
+    val_share: float
+    specificity: float | None
 
-    def __init__(self, **parameters: Any) -> None:
-        check_names(parameters)
-        # no attributes of their own: one is called as the method score
-        self._parameters = {**DEFAULTS, **with_recipe(parameters)}
+    def __init__(
+        self,
+        *,
+        recipe: str | None = None,
+        val_share: float = 0.1,
+        xp_path: str | Path | None = None,
+        net_name: str = "unet",
+        isize: int | None = None,
+        resize: str | None = None,
+        trim: bool | None = None,
+        normalize: str | None = None,
+        crop: float | None = None,
+        align: bool | None = None,
+        augment: str | None = None,
+        n_views: int | None = None,
+        batch_size: int | None = None,
+        n_jobs_dataloader: int | None = None,
+        rep_dim: int | None = None,
+        weights: str | None = None,
+        load_model: str | Path | None = None,
+        w_rec: float | None = None,
+        w_contrast: float | None = None,
+        w_svdd: float | None = None,
+        w_syn: float | None = None,
+        rec_loss: str | None = None,
+        objective: str | None = None,
+        nu: float | None = None,
+        npc_temperature: float | None = None,
+        npc_momentum: float | None = None,
+        ans_select_rate: float | None = None,
+        ans_size: int | None = None,
+        optimizer_name: str | None = None,
+        lr: float | None = None,
+        lr_milestone: tuple[int, ...] | None = None,
+        weight_decay: float | None = None,
+        n_epochs: int | None = None,
+        pre_training_epochs: int | None = None,
+        amp: str | None = None,
+        on_collapse: str | None = None,
+        score: str | None = None,
+        k: int | None = None,
+        backbone: str | None = None,
+        fuse: tuple[str, ...] | None = None,
+        local_grid: int | None = None,
+        local_rows: int | None = None,
+        specificity: float | None = None,
+        device: str | None = None,
+        compile: bool | None = None,  # noqa: A002
+        seed: int | None = None,
+        deterministic: bool | None = None,
+        overwrite: bool | None = None,
+        keep: int | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        # as scikit-learn wants it, each under its own name; but score is a method
+        self.__dict__.update({_attribute(name): value for name, value in locals().items() if name != "self"})
 
     @classmethod
     def load(
@@ -67,9 +127,10 @@ class Detector:
         score: str | None = None,
         k: int | None = None,
         specificity: float = 0.95,
-        **parameters: Any,
+        data_path: str | Path | None = None,
+        **options: Any,
     ) -> Detector:
-        """A detector from a checkpoint.
+        """Load a detector from a checkpoint.
 
         Args:
             path: of a file of main.py, of `save`, or of the authors.
@@ -77,26 +138,28 @@ class Detector:
             score: as of test.py  [default: as in training]
             k: nearest normal memory rows  [default: as in training]
             specificity: share of the normal validation images that the threshold calls normal.
-            **parameters: others; isize, resize, trim, normalize and crop where the checkpoint, one of the authors,
-                does not know them.
+            data_path: data set of the training; for a file of the authors, which does not say which of its memory
+                rows are normal.
+            **options: others of test.py, by name; isize, resize, trim, normalize and crop where the checkpoint, one of
+                the authors, does not know them.
 
         Raises:
-            InputError: the file is no checkpoint, or a parameter contradicts it.
-            InputError: there is no parameter of this name.
+            InputError: the file is no checkpoint, an option contradicts it, or there is no option of this name.
         """
-        check_names(parameters)
         checkpoint = load_checkpoint(Path(path))
-        given = {"score": score, "k": k}
-        asked = {"device": device, "specificity": specificity, **parameters}
+        given = {"score": score, "k": k, "data_path": data_path and Path(data_path)}
+        asked = {"device": device, "specificity": specificity, **options}
         config = scoring_config(
             checkpoint, {**asked, **{name: value for name, value in given.items() if value is not None}}
         )
+        names = {*cls._get_param_names()} - {"val_share", "recipe"}
         trained = {
-            name: value_from_json(Config, name, value)
-            for name, value in (checkpoint.config or {}).items()
-            if name in DEFAULTS.keys() - OF_A_MACHINE
+            name: OPTIONS[name].from_json(value)
+            for name, value in without_removed(checkpoint.config or {}).items()
+            if name in names - OF_A_MACHINE
         }
-        known = {name: getattr(config, name) for name in [*checkpoint.known(), *asked, *SCORED_BY]}
+        values = config.values()
+        known = {name: values[name] for name in [*checkpoint.known(), *asked, *SCORED_BY] if name in names}
         detector = cls(**{**trained, **known})
         detector.scorer_ = Scorer(config, checkpoint)
         if detector.scorer_.calibration is None:
@@ -113,26 +176,35 @@ class Detector:
             y: not used.
 
         Raises:
-            InputError: an image cannot be read, a parameter is not allowed, or xp_path holds a run.
+            InputError: an image cannot be read, an argument is not allowed, or xp_path holds a run.
             DivergedError: a loss was not finite.
         """
-        parameters = self.get_params()
-        share = parameters["val_share"]
+        share = self.val_share
         if not 0 <= share < 1:
             raise InputError(f"val_share is {share}, but must be at least 0 and below 1")
+        values = self._values()
         with contextlib.ExitStack() as stack:
-            path = Path(parameters["xp_path"] or stack.enter_context(tempfile.TemporaryDirectory()))
-            options = {name: parameters[name] for name in parameters.keys() - {"val_share", "xp_path"}}
-            config = Config(dataset_name="CXR_author", data_path=Path(), xp_path=path, **options)
+            path = Path(values.pop("xp_path", None) or stack.enter_context(tempfile.TemporaryDirectory()))
+            config = Config.of({**values, "dataset_name": "CXR_author", "data_path": Path(), "xp_path": path})
             folder = RunFolder(path)
-            if not config.overwrite:
+            if not config.run.overwrite:
                 folder.check_free()
             checkpoint = fit_images(images, config=config, val_share=share, folder=folder)
         self.scorer_ = Scorer(config, checkpoint)
         return self
 
+    def _values(self) -> dict[str, Any]:
+        """Values of the options that were given, beside those of the recipe."""
+        given = {name: value for name, value in self.get_params().items() if value is not None}
+        del given["val_share"]
+        given |= given.pop("options", {})
+        if "load_model" in given:
+            given["load_model"] = Path(given["load_model"])
+        recipe = {name: value for name, value in recipe_values(given.get("recipe")).items() if name != "val_share"}
+        return {**recipe, **given}
+
     def score(self, images: object) -> np.ndarray:
-        """How unlike normal images each image is, (N,), float64; larger is more anomalous.
+        """Score how unlike normal images each image is, (N,), float64; larger is more anomalous.
 
         Raises:
             InputError: an image cannot be read.
@@ -145,11 +217,11 @@ class Detector:
         return np.array(scores, dtype=np.float64)
 
     def score_samples(self, images: object) -> np.ndarray:
-        """The negative of `score`, for scikit-learn: smaller is more anomalous."""
+        """Give the negative of `score`, for scikit-learn: smaller is more anomalous."""
         return -self.score(images)
 
     def decision_function(self, images: object) -> np.ndarray:
-        """The threshold minus the score, for scikit-learn: negative for outliers, (N,).
+        """Give the threshold minus the score, for scikit-learn: negative for outliers, (N,).
 
         Raises:
             InputError: an image cannot be read, or there is no threshold.
@@ -157,22 +229,18 @@ class Detector:
         return self._threshold() - self.score(images)
 
     def predict(self, images: object) -> np.ndarray:
-        """-1 for images that score above the threshold, 1 for others, (N,).
+        """Predict -1 for images that score above the threshold, 1 for others, (N,).
 
         Raises:
             InputError: an image cannot be read, or there is no threshold.
         """
         return np.where(self.decision_function(images) < 0, -1, 1)
 
-    def fit_predict(self, images: object, y: object = None) -> np.ndarray:
-        """`fit`, then `predict` of the same images."""
-        return self.fit(images).predict(images)
-
     def explain(self, image: object) -> Explanation:
-        """What the model sees in one image: reconstruction, heatmaps, and the normal images that it is nearest to.
+        """Explain one image: by its reconstruction, heatmaps, and the normal images that it is nearest to.
 
         Of the scores local, backbone and fused the heatmap is `score_map`, and the nearest images are so by the score.
-        What no loss has trained, the reconstruction say, is None.
+        Parts that no loss has trained, the reconstruction say, are None.
 
         The first call takes longer: it looks at training and validation images where they lie as in training.
 
@@ -182,7 +250,8 @@ class Detector:
         sources = [*itertools.islice(images_of(image), 2)]
         if len(sources) != 1:
             raise InputError("explain takes one image at a time")
-        return self._scorer().explain(sources[0])
+        pixels = read_source(sources[0], self._scorer().model.context.decoder)
+        return self._explainer().explain(torch.tensor(pixels)[None, None])[0]
 
     def calibrate(self, images: object) -> Detector:
         """Let percentiles and the threshold follow from normal images that it has not been trained on.
@@ -197,10 +266,11 @@ class Detector:
     def threshold(self) -> float | None:
         """The score above which an image counts as abnormal; None without scores of normal validation images."""
         calibration = self._scorer().calibration
-        return calibration.threshold(self._parameters["specificity"]) if calibration else None
+        specificity = self.specificity or OPTIONS["specificity"].default
+        return calibration.threshold(specificity) if calibration else None
 
     def percentile(self, scores: ArrayLike) -> np.ndarray | None:
-        """Of each score, the share of normal validation images below it, in percent, (N,); None without these."""
+        """Rank scores: the share of normal validation images below each, in percent, (N,); None without these."""
         calibration = self._scorer().calibration
         return calibration.percentile(scores) if calibration else None
 
@@ -211,53 +281,56 @@ class Detector:
             StorageError: it cannot be written.
         """
         scorer = self._scorer()
-        calibration, had = scorer.calibration, scorer.config.as_json()
+        calibration, standards, had = scorer.calibration, scorer.model.standards, scorer.config.as_json()
         save_for_scoring(
             Path(path),
             scorer.checkpoint,
             config={**had, **(scorer.checkpoint.config or {}), **{name: had[name] for name in SCORED_BY}},
-            parts=scorer.config.parts,
-            k=scorer.k,
-            standards=scorer.standards and scorer.standards.of,
+            parts=scorer.model.parts,
+            k=scorer.model.normals.k,
+            standards=standards and standards.of,
             val_normal_scores=torch.from_numpy(calibration.scores) if calibration else None,
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The parameters by name."""
-        return dict(self._parameters)
+        """Give the arguments by name."""
+        return {name: getattr(self, _attribute(name)) for name in self._get_param_names()}
 
     def set_params(self, **parameters: Any) -> Detector:
-        """Change parameters; those of training show in the next `fit`.
+        """Change arguments; those of training show in the next `fit`.
 
         Raises:
-            InputError: there is no parameter of this name.
+            ValueError: there is no argument of this name.
         """
-        check_names(parameters)
-        self._parameters.update(with_recipe(parameters))
+        if "score" in parameters:
+            self._score = parameters.pop("score")
+        super().set_params(**parameters)
         return self
-
-    def __repr__(self) -> str:
-        changed = (f"{name}={value!r}" for name, value in self.get_params().items() if value != DEFAULTS[name])
-        return f"Detector({', '.join(changed)})"
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "scorer_")
 
     def __sklearn_tags__(self) -> Tags:
-        from sklearn.utils import InputTags, Tags, TargetTags
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
 
-        return Tags(
-            estimator_type="outlier_detector",
-            target_tags=TargetTags(required=False),
-            input_tags=InputTags(two_d_array=False, three_d_array=True),
-        )
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_explaining"}
 
     def _scorer(self) -> Scorer:
         if not self.__sklearn_is_fitted__():
-            from sklearn.exceptions import NotFittedError
-
             raise NotFittedError("this Detector is not fitted: call fit(normal images), or use Detector.load(path)")
         return self.scorer_
+
+    def _explainer(self) -> Explainer:
+        """Make the explainer of the present scorer, once."""
+        scorer = self._scorer()
+        held = getattr(self, "_explaining", None)
+        if held is None or held[0] is not scorer:
+            self._explaining = held = scorer, make_explainer(scorer.model, scorer.checkpoint)
+        explainer: Explainer = held[1]
+        return explainer
 
     def _threshold(self) -> float:
         threshold = self.threshold
@@ -266,4 +339,6 @@ class Detector:
         return threshold
 
 
-Detector.__init__.__signature__ = make_signature()  # type: ignore[attr-defined]
+def _attribute(name: str) -> str:
+    """Name of the attribute that holds an argument."""
+    return "_score" if name == "score" else name

@@ -17,7 +17,7 @@ LEAST_SHARE = 1e-6  # of a standard deviation in the largest mean: less is round
 LEAST_SEEN = 1e-6  # of a place: one of which nothing is seen counts as little, and not as 0 / 0
 
 
-class LocalMaps(NamedTuple):
+class PatchMaps(NamedTuple):
     """Local features of images, and where there is something to see.
 
     Attributes:
@@ -41,7 +41,7 @@ class Cells(NamedTuple):
     seen: Tensor
 
 
-def pool_cells(maps: LocalMaps, grid: int) -> Cells:
+def pool_cells(maps: PatchMaps, grid: int) -> Cells:
     """Average over G x G cells; of maps with fewer rows or columns, cells share some."""
     features = maps.features.float()
     if maps.seen is None:
@@ -53,7 +53,7 @@ def pool_cells(maps: LocalMaps, grid: int) -> Cells:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LocalMemory:
+class PatchMemory:
     """For each place of a coarse grid, what normal images look like there.
 
     Features are averaged over the cells of the grid and whitened: distances are Mahalanobis distances, by the
@@ -71,7 +71,7 @@ class LocalMemory:
     whitening: Tensor
 
     @classmethod
-    def build(cls, cells: Tensor, *, max_rows: int) -> LocalMemory:
+    def build(cls, cells: Tensor, *, max_rows: int) -> PatchMemory:
         """From the cells of normal images.
 
         Args:
@@ -85,11 +85,11 @@ class LocalMemory:
         whitening = whiten(covariance, least=rounding)
         rows = torch.stack([(place @ whitening).half() for place in places])
         if rows.shape[1] > max_rows:
-            rows = torch.stack([place[choose_cover(place.float(), max_rows)] for place in rows])
+            rows = torch.stack([place[choose_coreset(place.float(), max_rows)] for place in rows])
         return cls(rows=rows, mean=mean, whitening=whitening)
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Tensor]) -> LocalMemory:
+    def from_state_dict(cls, state: dict[str, Tensor]) -> PatchMemory:
         """What `state_dict` gave.
 
         Raises:
@@ -112,11 +112,11 @@ class LocalMemory:
         return sum(one.numel() * one.element_size() for one in (self.rows, self.mean, self.whitening))
 
     @torch.no_grad()
-    def distances(self, maps: LocalMaps) -> Tensor:
+    def distances(self, maps: PatchMaps) -> Tensor:
         """Of each place of each image, the distance to the nearest normal image there, (B, G, G), at least 0."""
         return self._distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
-    def scores(self, maps: LocalMaps) -> Tensor:
+    def scores(self, maps: PatchMaps) -> Tensor:
         """Mean distance over all places, by how much of each is seen, (B,); larger is more anomalous."""
         cells = self._whitened(maps)
         return weigh(self._distances(cells.features), cells.seen)
@@ -133,7 +133,7 @@ class LocalMemory:
         return torch.stack(found, dim=1)
 
     @torch.no_grad()
-    def image_distances(self, maps: LocalMaps) -> Tensor:
+    def image_distances(self, maps: PatchMaps) -> Tensor:
         """The score of each image, were one normal image the only one, for all M of these, (B, M).
 
         Where there were more images than rows, the rows at a place are of other images than those at the next.
@@ -161,7 +161,7 @@ class LocalMemory:
             found.append(distances.scatter(1, some[:, None], torch.inf).amin(dim=1))
         return torch.stack(found, dim=1).view(-1, self.grid, self.grid)
 
-    def _whitened(self, maps: LocalMaps) -> Cells:
+    def _whitened(self, maps: PatchMaps) -> Cells:
         cells = pool_cells(maps, self.grid)
         return Cells((cells.features - self.mean) @ self.whitening, cells.seen)
 
@@ -170,9 +170,9 @@ class LocalMemory:
         """Bytes that one takes, before it is built."""
         return (2 * grid**2 * min(num_images, max_rows) + 4 * grid**2 + 4 * num_channels) * num_channels
 
-    def to(self, device: torch.device) -> LocalMemory:
+    def to(self, device: torch.device) -> PatchMemory:
         """The same memory on a device."""
-        return LocalMemory(**{name: one.to(device) for name, one in self.state_dict().items()})
+        return PatchMemory(**{name: one.to(device) for name, one in self.state_dict().items()})
 
     def state_dict(self) -> dict[str, Tensor]:
         """As a checkpoint keeps it."""
@@ -201,7 +201,7 @@ def whiten(covariance: Tensor, *, least: float) -> Tensor:
     return whitening.to(covariance.dtype)
 
 
-def choose_cover(rows: Tensor, count: int) -> Tensor:
+def choose_coreset(rows: Tensor, count: int) -> Tensor:
     """Rows from which no other row is far: greedily, always the farthest (Gonzalez, 1985; the k-centre problem).
 
     Args:

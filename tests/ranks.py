@@ -82,13 +82,13 @@ def fail(error: Exception) -> None:
 def nan() -> None:
     """The reconstruction loss of rank 1 is not a number from step 4 on."""
 
-    def spoil() -> None:
+    def corrupt() -> None:
         real = salad.training.trainer.losses.reconstruction_loss
         salad.training.trainer.losses.reconstruction_loss = lambda *words, **options: (
             real(*words, **options) * torch.nan
         )
 
-    in_step(4, 1, spoil)
+    in_step(4, 1, corrupt)
 
 
 def first_hangs() -> None:

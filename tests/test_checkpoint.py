@@ -287,7 +287,7 @@ def drop(content: dict, *names: str) -> dict:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     {
         "a list": lambda content: [1, 2],
         "a tensor": lambda content: torch.zeros(3),
@@ -318,8 +318,8 @@ def drop(content: dict, *names: str) -> dict:
     }.items(),
     ids=lambda item: item[0],
 )  # fmt: skip
-def test_unfit_content_ends_in_one_line(content, data, tmp_path, spoil):
-    refuse(save(spoil[1](content), tmp_path / "unfit.tar"), data, tmp_path / "xp")
+def test_unfit_content_ends_in_one_line(content, data, tmp_path, corrupt):
+    refuse(save(corrupt[1](content), tmp_path / "unfit.tar"), data, tmp_path / "xp")
 
 
 def test_weights_that_give_no_finite_score_end_in_one_line(content, data, tmp_path):

@@ -85,9 +85,9 @@ def test_the_lines_of_the_requirements_parse_as_typed(line):
     for flag, text in typed.items():
         value = given[flag.removeprefix("--")]
         assert str(value) == text or float(value[0] if isinstance(value, tuple) else value) == float(text), flag
-    config = Config(**{name: value for name, value in given.items() if value not in (None, ())})
-    assert [config.dataset_name, config.net_name] == words[:2]
-    assert [config.xp_path, config.data_path] == [Path(words[2]), Path(words[3])]
+    config = Config.of({name: value for name, value in given.items() if value not in (None, ())})
+    assert [config.data.dataset_name, config.network.net_name] == words[:2]
+    assert [config.output.xp_path, config.data.data_path] == [Path(words[2]), Path(words[3])]
 
 
 def test_defaults_equal_the_first_line():
@@ -96,8 +96,8 @@ def test_defaults_equal_the_first_line():
         typed = {name: value for name, value in context.params.items() if value not in (None, ())}
     del typed["n_jobs_dataloader"], typed["debug"]
     names = ("dataset_name", "net_name", "xp_path", "data_path")
-    assert Config(**{name: typed[name] for name in names}) == Config(**typed)
-    assert Config(**{**{name: typed[name] for name in names}, "net_name": "unet"}).isize == 256
+    assert Config.of({name: typed[name] for name in names}) == Config.of(typed)
+    assert Config.of({**{name: typed[name] for name in names}, "net_name": "unet"}).isize == 256
 
 
 def help_texts(program: str) -> dict[str, str]:

@@ -264,7 +264,7 @@ def test_damaged_frames_that_gdcm_decodes(path, for_gdcm, which, changes):
 
 # Config files ---------------------------------------------------------------------------------------------------
 
-OPTIONS = json.dumps(Config(**REQUIRED, isize=64).as_json(), indent=1).encode()
+OPTIONS = json.dumps(Config.of({**REQUIRED, "isize": 64}).as_json(), indent=1).encode()
 NAMES = sorted(json.loads(OPTIONS))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
@@ -277,7 +277,7 @@ def try_config(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
         values = read_values(path, Config)
-        Config(**{**REQUIRED, **{name: value for name, value in values.items() if value is not None}})
+        Config.of({**REQUIRED, **{name: value for name, value in values.items() if value is not None}})
     except InputError as error:
         assert_refused_well(error)
 

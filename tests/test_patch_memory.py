@@ -8,7 +8,7 @@ import scipy.linalg
 import torch
 from torch.testing import assert_close
 
-from salad.patch_memory import SHRINKAGE, LocalMaps, LocalMemory, choose_cover, pool_cells
+from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells
 
 GRID = 3
 
@@ -20,12 +20,12 @@ def maps(num_images: int, *, seed: int = 0, channels: int = 5, side: int = 7) ->
     return noise * scale + 10 * scale
 
 
-def memory_of(features: torch.Tensor, *, max_rows: int = 1000) -> LocalMemory:
-    return LocalMemory.build(cells_of(features), max_rows=max_rows)
+def memory_of(features: torch.Tensor, *, max_rows: int = 1000) -> PatchMemory:
+    return PatchMemory.build(cells_of(features), max_rows=max_rows)
 
 
 def cells_of(features: torch.Tensor) -> torch.Tensor:
-    return pool_cells(LocalMaps(features), GRID).features
+    return pool_cells(PatchMaps(features), GRID).features
 
 
 def naive_cells(features: torch.Tensor, seen: torch.Tensor | None = None) -> list[list[torch.Tensor]]:
@@ -62,9 +62,9 @@ def test_scores_are_those_of_a_loop():
 
     memory = memory_of(normal)
 
-    assert_close(memory.distances(LocalMaps(new)).flatten(1), torch.tensor(expected).float(), rtol=2e-3, atol=2e-3)
+    assert_close(memory.distances(PatchMaps(new)).flatten(1), torch.tensor(expected).float(), rtol=2e-3, atol=2e-3)
     mean = torch.tensor(expected).float().mean(dim=1)
-    assert_close(memory.scores(LocalMaps(new)), mean, rtol=2e-3, atol=2e-3)
+    assert_close(memory.scores(PatchMaps(new)), mean, rtol=2e-3, atol=2e-3)
     assert_close(memory.mean, cells.mean(dim=0))
     assert_close(memory.whitening, whitening.float(), rtol=1e-3, atol=1e-4)
 
@@ -73,22 +73,22 @@ def test_what_is_not_seen_has_no_part_in_a_score():
     normal, new = maps(20), maps(4, seed=1)
     seen = torch.ones(4, 1, 7, 7)
     seen[:, :, :, 4:] = 0  # the right third, and a column of the middle one
-    spoilt = torch.where(seen > 0, new, 1e3)
+    corrupted = torch.where(seen > 0, new, 1e3)
     memory = memory_of(normal)
 
-    scores = memory.scores(LocalMaps(spoilt, seen))
+    scores = memory.scores(PatchMaps(corrupted, seen))
 
-    cells = pool_cells(LocalMaps(new, seen), GRID)
+    cells = pool_cells(PatchMaps(new, seen), GRID)
     visible = [place for place in range(9) if place % 3 < 2]
     expected = torch.stack([torch.stack(one) for one in naive_cells(new, seen)])[:, visible]
     assert_close(cells.features[:, visible], expected, rtol=1e-3, atol=1e-3)
     weights = torch.tensor([1.0, 2 / 3] * 3)  # of the middle third, two columns of three
     distances = torch.stack([distances_at(memory, expected[:, i], place) for i, place in enumerate(visible)], dim=1)
     assert_close(scores, (distances * weights).sum(dim=1) / weights.sum(), rtol=1e-2, atol=1e-2)
-    assert memory.scores(LocalMaps(spoilt)).min() > 10 * scores.max()
+    assert memory.scores(PatchMaps(corrupted)).min() > 10 * scores.max()
 
 
-def distances_at(memory: LocalMemory, cells: torch.Tensor, place: int) -> torch.Tensor:
+def distances_at(memory: PatchMemory, cells: torch.Tensor, place: int) -> torch.Tensor:
     """Distances of some cells (B, C) to the nearest row of a place."""
     return torch.cdist((cells - memory.mean[place]) @ memory.whitening, memory.rows[place].float()).amin(dim=1)
 
@@ -98,17 +98,17 @@ def test_a_coarser_mask_is_that_of_finer_pixels():
     seen[:, :, :8] = 0
     coarse = torch.nn.functional.avg_pool2d(seen, 2)
     for found, expected in zip(
-        pool_cells(LocalMaps(features, seen), GRID), pool_cells(LocalMaps(features, coarse), GRID), strict=True
+        pool_cells(PatchMaps(features, seen), GRID), pool_cells(PatchMaps(features, coarse), GRID), strict=True
     ):
         assert_close(found, expected)
 
 
 def test_an_image_of_which_nothing_is_seen_has_a_score():
-    assert memory_of(maps(9)).scores(LocalMaps(maps(2, seed=1), torch.zeros(2, 1, 7, 7))).isfinite().all()
+    assert memory_of(maps(9)).scores(PatchMaps(maps(2, seed=1), torch.zeros(2, 1, 7, 7))).isfinite().all()
 
 
 def test_distances_to_whole_images_and_between_remembered_ones_are_those_of_loops():
-    memory, new = memory_of(maps(20)), LocalMaps(maps(4, seed=1))
+    memory, new = memory_of(maps(20)), PatchMaps(maps(4, seed=1))
     rows = memory.rows.float()
     queries = ((cells_of(new.features) - memory.mean) @ memory.whitening).transpose(0, 1)
     to_images = [[sum(math.dist(queries[p, b], rows[p, m]) for p in range(9)) / 9 for m in range(20)] for b in range(4)]
@@ -139,7 +139,7 @@ def test_places_are_compared_with_the_same_place_alone():
     swapped = normal[:1].clone()
     swapped[0, 0, 0, 0], swapped[0, 0, 2, 2] = normal[0, 0, 2, 2], normal[0, 0, 0, 0]
 
-    distances = memory_of(normal).distances(LocalMaps(swapped))[0]
+    distances = memory_of(normal).distances(PatchMaps(swapped))[0]
 
     assert min(distances[0, 0], distances[2, 2]) > 2
     assert distances.flatten()[1:-1].max() < 0.01
@@ -148,12 +148,12 @@ def test_places_are_compared_with_the_same_place_alone():
 def test_images_of_the_memory_score_about_zero():
     memory, normal = memory_of(maps(30)), maps(30)
 
-    assert memory.scores(LocalMaps(normal)).max() < 2e-3
-    assert memory.scores(LocalMaps(maps(5, seed=1))).min() > 0.5
+    assert memory.scores(PatchMaps(normal)).max() < 2e-3
+    assert memory.scores(PatchMaps(maps(5, seed=1))).min() > 0.5
 
 
 def test_half_precision_costs_little():
-    cells, memory, new = cells_of(maps(40)), memory_of(maps(40)), LocalMaps(maps(6, seed=1))
+    cells, memory, new = cells_of(maps(40)), memory_of(maps(40)), PatchMaps(maps(6, seed=1))
     exact = ((cells - memory.mean) @ memory.whitening).transpose(0, 1)
 
     assert memory.rows.dtype == torch.float16
@@ -163,16 +163,16 @@ def test_half_precision_costs_little():
 
 def test_a_channel_that_hardly_varies_does_not_outweigh_all_others():
     normal, new = maps(20, channels=2), maps(3, seed=1, channels=2)
-    before = memory_of(normal[:, 1:]).scores(LocalMaps(new[:, 1:]))
+    before = memory_of(normal[:, 1:]).scores(PatchMaps(new[:, 1:]))
     normal[:, 0], new[:, 0] = 0.0, 1e-4
 
-    assert_close(memory_of(normal).scores(LocalMaps(new)), before, rtol=0.1, atol=0)
+    assert_close(memory_of(normal).scores(PatchMaps(new)), before, rtol=0.1, atol=0)
 
 
 def test_a_single_image_and_images_that_are_all_the_same_can_be_remembered():
     for normal in (maps(1), maps(1).repeat(5, 1, 1, 1)):
-        assert memory_of(normal).scores(LocalMaps(normal)).max() < 1e-3
-        assert memory_of(normal).scores(LocalMaps(maps(2, seed=1))).isfinite().all()
+        assert memory_of(normal).scores(PatchMaps(normal)).max() < 1e-3
+        assert memory_of(normal).scores(PatchMaps(maps(2, seed=1))).isfinite().all()
 
 
 def test_a_cover_is_closer_to_all_rows_than_rows_drawn_at_random():
@@ -184,7 +184,7 @@ def test_a_cover_is_closer_to_all_rows_than_rows_drawn_at_random():
     def radius(chosen: torch.Tensor) -> float:
         return torch.cdist(rows, rows[chosen]).amin(dim=1).max().item()
 
-    cover = choose_cover(rows, 12)
+    cover = choose_coreset(rows, 12)
 
     assert len(set(cover.tolist())) == 12
     at_random = min(radius(torch.randperm(len(rows), generator=generator)[:12]) for _ in range(50))
@@ -197,7 +197,7 @@ def test_a_cover_is_that_of_a_loop():
     while len(chosen) < 9:
         chosen.append(max(range(40), key=lambda i: min(math.dist(rows[i], rows[j]) for j in chosen)))
 
-    assert choose_cover(rows, 9).tolist() == chosen
+    assert choose_coreset(rows, 9).tolist() == chosen
 
 
 def test_of_more_images_than_rows_each_place_keeps_its_cover():
@@ -206,21 +206,21 @@ def test_of_more_images_than_rows_each_place_keeps_its_cover():
 
     assert memory.rows.shape == (9, 7, 5)
     for place, rows in zip(memory.rows, all_rows, strict=True):
-        assert torch.equal(place, rows[choose_cover(rows.float(), 7)])
+        assert torch.equal(place, rows[choose_coreset(rows.float(), 7)])
 
 
 @pytest.mark.parametrize("max_rows", [7, 1000])
 def test_its_bytes_are_known_before_it_is_built(max_rows):
     memory = memory_of(maps(30), max_rows=max_rows)
 
-    assert memory.num_bytes == LocalMemory.bytes_for(30, grid=GRID, num_channels=5, max_rows=max_rows)
+    assert memory.num_bytes == PatchMemory.bytes_for(30, grid=GRID, num_channels=5, max_rows=max_rows)
 
 
 def test_a_state_comes_back_and_an_unfit_one_is_refused():
     memory = memory_of(maps(10))
     state = memory.state_dict()
 
-    assert torch.equal(LocalMemory.from_state_dict(state).scores(LocalMaps(maps(3))), memory.scores(LocalMaps(maps(3))))
+    assert torch.equal(PatchMemory.from_state_dict(state).scores(PatchMaps(maps(3))), memory.scores(PatchMaps(maps(3))))
     for unfit in (
         {"rows": state["rows"][:8]},
         {"mean": state["mean"][:4]},
@@ -228,4 +228,4 @@ def test_a_state_comes_back_and_an_unfit_one_is_refused():
         {"rows": state["rows"][:, :0]},
     ):
         with pytest.raises(ValueError, match="fit each other"):
-            LocalMemory.from_state_dict({**state, **unfit})
+            PatchMemory.from_state_dict({**state, **unfit})

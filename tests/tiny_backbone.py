@@ -25,7 +25,7 @@ class TinyBackbone(torch.nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.register_buffer("kernels", torch.randn(6, 3, 16, 16, generator=generator) / 10)
 
-    def local_features(self, images: torch.Tensor) -> torch.Tensor:
+    def patch_features(self, images: torch.Tensor) -> torch.Tensor:
         """Maps (B, 6, S/16, S/16) of images (B, 3, S, S)."""
         return torch.nn.functional.conv2d(images, self.kernels, stride=16).relu()
 

@@ -104,10 +104,10 @@ def read_splits(config: Config) -> tuple[dict[str, Split], dict[str, str]]:
     """
     splits: dict[str, Split] = {}
     absent: dict[str, str] = {}
-    selection = config.selection
+    selection = config.data.selection
     for name in SPLITS:
         try:
-            split = read_split(config.dataset_name, config.data_path, name, selection=selection)
+            split = read_split(config.data.dataset_name, config.data.data_path, name, selection=selection)
         except InputError as error:
             absent[name] = str(error)
             continue
@@ -128,9 +128,11 @@ def inspect_data(config: Config) -> Inspection:
         InputError: no split can be listed.
     """
     splits, absent = read_splits(config)
-    decoder = Decoder(isize=config.image_size, resize=config.resize, trim=config.trim)
-    num_threads = config.n_jobs_dataloader
-    found = inspect_splits(splits, train_on=config.train_on, num_threads=num_threads, max_bytes=None, absent=absent)
+    decoder = Decoder(isize=config.images.size, resize=config.images.resize, trim=config.images.trim)
+    num_threads = config.data.n_jobs_dataloader
+    found = inspect_splits(
+        splits, train_on=config.data.train_on, num_threads=num_threads, max_bytes=None, absent=absent
+    )
     if val := splits.get("val"):
         baselines = measure_baselines(val, decoder=decoder, num_threads=num_threads)
         found = dataclasses.replace(found, baselines=baselines)

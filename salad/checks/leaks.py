@@ -25,7 +25,7 @@ class Leak:
     Attributes:
         kind: ``content`` (the same images) or ``patient``.
         first: the split that is trained on, or stands nearer to training.
-        second: the split whose figures the leak spoils.
+        second: the split whose figures the leak corrupts.
         num_shared: different contents, or patients, that are in both.
         num_images: images of the second split that are concerned.
         pairs: names of some of these, each with one of the first split.

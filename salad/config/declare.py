@@ -1,4 +1,4 @@
-"""How a parameter is declared, checked, and read from a JSON file."""
+"""Options: how one is declared, checked, and read from a JSON file."""
 
 from __future__ import annotations
 
@@ -9,72 +9,139 @@ import math
 import os
 import types
 import typing
-from dataclasses import field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from salad.errors import InputError, printable
 
 TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
+SCORES_TOO = TRAIN, TEST, PREDICT
+KNOWN_TO_FILES = *SCORES_TOO, EXPORT
 MAX_CONFIG_BYTES = 2**20
 MAX_SHOWN = 80  # characters of a value in a message
 REMOVED = {"knn": ("exact", "faiss")}  # options that files of older versions name, with the values they may have there
 
 
-def option(
-    default: Any,
-    help: str,  # noqa: A002
-    *,
-    commands: tuple[str, ...] = (TRAIN, TEST),
-    choices: tuple[str, ...] | None = None,
-    low: float | None = None,
-    high: float | None = None,
-    open_low: bool = False,
-    may_change: bool = False,
-    bare: str | None = None,
-) -> Any:
-    """Declare a parameter.
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is declared of an option.
 
-    Args:
-        default: its value where none is given.
+    Attributes:
         help: one sentence, with the unit.
-        commands: which of the programs take it.
+        commands: the programs that take it.
         choices: the words it may be.
         low: the smallest value allowed.
         high: the largest value allowed.
         open_low: whether `low` itself is forbidden.
         may_change: whether a resumed run may have another value.
         bare: its value where the option is typed without one.
+        of_model: whether scoring takes it from the checkpoint where it is not given.
+        is_argument: whether it is typed by its place, without a name.
     """
-    return field(
-        default=default,
-        metadata={
-            "help": help,
-            "commands": commands,
-            "choices": choices,
-            "low": low,
-            "high": high,
-            "open_low": open_low,
-            "may_change": may_change,
-            "bare": bare,
-        },
-    )
+
+    help: str
+    commands: tuple[str, ...] = (TRAIN, TEST)
+    choices: tuple[str, ...] | None = None
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    may_change: bool = False
+    bare: str | None = None
+    of_model: bool = False
+    is_argument: bool = False
 
 
-def argument(help: str, *, commands: tuple[str, ...] = (TRAIN, TEST), may_change: bool = False) -> Any:  # noqa: A002
-    """Declare a positional parameter."""
-    return field(
-        metadata={
-            "help": help,
-            "commands": commands,
-            "may_change": may_change,
-        }
-    )
+def option(default: Any, help: str, **facts: Any) -> Any:  # noqa: A002
+    """Declare an option as the field of a section: its default, its help and other `Facts`."""
+    return field(default=default, metadata={"facts": Facts(help=help, **facts)})
 
 
-def value_type(cls: type, name: str) -> tuple[type, bool]:
-    """The type of a parameter's value (without None), and whether the parameter holds a tuple of them."""
-    hint = typing.get_type_hints(cls)[name]
+def argument(help: str, **facts: Any) -> Any:  # noqa: A002
+    """Declare a positional argument as the field of a section."""
+    return field(metadata={"facts": Facts(help=help, is_argument=True, **facts)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A declared option.
+
+    Attributes:
+        name: of the option, without hyphens.
+        section: of the config that holds it.
+        kind: type of its value, or of each of its values.
+        many: whether it holds a tuple of values.
+        default: value where none is given; `dataclasses.MISSING` of an argument.
+        facts: what is declared of it.
+    """
+
+    name: str
+    section: str
+    kind: type
+    many: bool
+    default: Any
+    facts: Facts
+
+    @property
+    def flag(self) -> str:
+        """The option as messages name it."""
+        return self.name.upper() if self.facts.is_argument else f"--{self.name}"
+
+    def from_json(self, value: Any) -> Any:
+        """Convert a JSON value to the type of the option where JSON has no such type; else it stays as it is."""
+        if self.many and isinstance(value, list):
+            return tuple(value)
+        if self.kind is Path and isinstance(value, str):
+            return Path(value)
+        return float(value) if self.kind is float and type(value) is int else value
+
+    def has_type(self, value: Any) -> bool:
+        """Tell if a value is of the declared type; None is where the default is."""
+        if value is None:
+            return self.default is None
+        if self.many != isinstance(value, tuple):
+            return False
+        accepted = (int, float) if self.kind is float else (self.kind,)
+        values = value if self.many else (value,)
+        return all(isinstance(one, accepted) and isinstance(one, bool) == (self.kind is bool) for one in values)
+
+    def check(self, value: Any) -> None:
+        """Raise `InputError` where a value is not what the declaration allows."""
+        if not self.has_type(value):
+            raise InputError(f"--{self.name} is {value!r}, but must be of type {self.kind.__name__}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                self._check_bounds(one)
+
+    def _check_bounds(self, value: Any) -> None:
+        facts = self.facts
+        if facts.choices is not None and value not in facts.choices:
+            raise InputError(f"--{self.name} is '{value}', but must be one of {', '.join(facts.choices)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{self.name} is {value}, but must be a finite number")
+        if facts.low is not None and (value < facts.low or (value == facts.low and facts.open_low)):
+            bound = f"{'above' if facts.open_low else 'at least'} {facts.low}"
+            raise InputError(f"--{self.name} is {value}, but must be {bound}")
+        if facts.high is not None and value > facts.high:
+            raise InputError(f"--{self.name} is {value}, but must be at most {facts.high}")
+
+
+def options_of(section: str, cls: type) -> list[Option]:
+    """List the options that a section of the config declares."""
+    hints = typing.get_type_hints(cls)
+    found = []
+    for declared in dataclasses.fields(cls):
+        kind, many = _value_type(hints[declared.name])
+        facts = declared.metadata["facts"]
+        found.append(
+            Option(name=declared.name, section=section, kind=kind, many=many, default=declared.default, facts=facts)
+        )
+    return found
+
+
+def _value_type(hint: Any) -> tuple[type, bool]:
+    """Type of a value, without None, and whether there may be several."""
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is tuple:
@@ -82,15 +149,15 @@ def value_type(cls: type, name: str) -> tuple[type, bool]:
     return hint, False
 
 
-def read_values(path: Path, cls: type) -> dict[str, Any]:
-    """Values from a JSON file such as the config.json of a run (its "run" entry is skipped).
+def read_values(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
+    """Read values from a JSON file such as the config.json of a run (its "run" entry is skipped).
 
     Args:
         path: the file; its keys are option names.
-        cls: the dataclass that declares them.
+        options: that there are, by name.
 
     Raises:
-        InputError: the file cannot be read, or holds a name or a value that no parameter takes.
+        InputError: the file cannot be read, or holds a name or a value that no option takes.
     """
     try:
         with path.open("rb") as file:  # a pipe may be given, so what is read is counted
@@ -108,81 +175,37 @@ def read_values(path: Path, cls: type) -> dict[str, Any]:
         raise InputError(f"--load_config {path}: holds no JSON object with option names as keys")
     values.pop("run", None)
     values = without_removed(values)
-    known = {declared.name: declared for declared in dataclasses.fields(cls)}
     for name in values:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+        if name not in options:
+            close = difflib.get_close_matches(name, options, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else ""
             raise InputError(f"--load_config {path}: no option is called '{_short(name)}'{hint}")
-    return {name: _from_file(cls, known[name], value, path) for name, value in values.items()}
+    return {name: _from_file(options[name], value, path) for name, value in values.items()}
 
 
-def without_removed(values: dict[str, Any]) -> dict[str, Any]:
-    """The options of a file of this version or an older one, without those that no longer exist."""
+def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Drop the options of an older version's file that no longer exist."""
     return {name: value for name, value in values.items() if value not in REMOVED.get(name, ())}
 
 
-def _from_file(cls: type, declared: dataclasses.Field[Any], value: Any, path: Path) -> Any:
-    """A value of a JSON file that anybody may have written."""
-    kind = value_type(cls, declared.name)[0].__name__
+def _from_file(declared: Option, value: Any, path: Path) -> Any:
+    """Convert a value of a JSON file that anybody may have written."""
     try:
-        converted = value_from_json(cls, declared.name, value)
+        converted = declared.from_json(value)
         if isinstance(converted, Path) and b"\0" in os.fsencode(converted):
             raise ValueError("NUL")
         if isinstance(converted, str) and printable(converted) != converted:
             raise ValueError("control characters")
     except (ValueError, OverflowError):  # no file, no word, or a whole number beyond all floats
-        shown = _short(repr(str(value)))
+        shown, kind = _short(repr(str(value))), declared.kind.__name__
         raise InputError(f"--load_config {path}: {declared.name} is {shown}, which no {kind} can be") from None
-    if not _has_type(cls, declared, converted):
-        shown = _short(repr(value))
+    if not declared.has_type(converted):
+        shown, kind = _short(repr(value)), declared.kind.__name__
         raise InputError(f"--load_config {path}: {declared.name} is {shown}, but must be of type {kind}")
     return converted
 
 
-def value_from_json(cls: type, name: str, value: Any) -> Any:
-    """A JSON value as the type that the parameter has, where JSON has no such type; else as it is."""
-    kind, many = value_type(cls, name)
-    if many and isinstance(value, list):
-        return tuple(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    return float(value) if kind is float and type(value) is int else value
-
-
 def _short(text: str) -> str:
-    """Text from a file as a part of one line of a message."""
+    """Cut text from a file to a part of one line of a message."""
     text = printable(text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-
-
-def _has_type(cls: type, declared: dataclasses.Field[Any], value: Any) -> bool:
-    kind, many = value_type(cls, declared.name)
-    if value is None:
-        return declared.default is None
-    if many != isinstance(value, tuple):
-        return False
-    accepted = (int, float) if kind is float else (kind,)
-    values = value if many else (value,)
-    return all(isinstance(one, accepted) and isinstance(one, bool) == (kind is bool) for one in values)
-
-
-def check(cls: type, declared: dataclasses.Field[Any], value: Any) -> None:
-    """Raise `InputError` where a value is not what its declaration in a dataclass allows."""
-    if not _has_type(cls, declared, value):
-        raise InputError(
-            f"--{declared.name} is {value!r}, but must be of type {value_type(cls, declared.name)[0].__name__}"
-        )
-    choices, low, high = (declared.metadata.get(name) for name in ("choices", "low", "high"))
-    for one in value if isinstance(value, tuple) else (value,):
-        if one is None:
-            continue
-        if choices is not None and one not in choices:
-            raise InputError(f"--{declared.name} is '{one}', but must be one of {', '.join(choices)}")
-        if isinstance(one, float) and not math.isfinite(one):
-            raise InputError(f"--{declared.name} is {one}, but must be a finite number")
-        if low is not None and (one < low or (one == low and declared.metadata["open_low"])):
-            bound = f"{'above' if declared.metadata['open_low'] else 'at least'} {low}"
-            raise InputError(f"--{declared.name} is {one}, but must be {bound}")
-        if high is not None and one > high:
-            raise InputError(f"--{declared.name} is {one}, but must be at most {high}")

@@ -1,7 +1,7 @@
 """Differently augmented views of whole batches, on the device where the batch lies.
 
 Every transform is a torchvision v2 transform that draws its parameters for each image of a batch on its
-own. Geometry moves what is seen; corruption spoils it. The network sees both and has to restore the clean
+own. Geometry moves what is seen; corruption corrupts it. The network sees both and has to restore the clean
 view: the image after the geometry and before the corruption.
 """
 

@@ -40,7 +40,7 @@ class Batch:
 class BalancedBatches:
     """The numbers 0..N-1 in batches whose sizes differ by one at most, none left out.
 
-    A last batch of one or two images would spoil batch statistics; here N = 33 at batch size 32 gives 17 + 16.
+    A last batch of one or two images would corrupt batch statistics; here N = 33 at batch size 32 gives 17 + 16.
     Of each batch, every process gets a part, again equal up to one.
 
     Args:

@@ -20,7 +20,7 @@ COARSE = 5  # cells a side of the noise that bends outlines
 BRIGHT = (0.57, 0.72)  # grey level that an opacity tends to
 
 
-def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
+def corrupt(clean: Tensor) -> tuple[Tensor, Tensor]:
     """Draw an anomaly into half of the images, then change resolution, sharpness and noise of all of them.
 
     Mean and standard deviation of each image end as they were, so that what tells the halves apart has a place; and
@@ -32,19 +32,19 @@ def spoil(clean: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The images, and how much of an anomaly there is at each place, in [0, 1]; both (B, 1, S, S).
     """
-    changed, amount = add_anomalies(clean)
+    changed, mask = add_anomalies(clean)
     is_drawn = uniform(clean, 0, 1) < 0.5
     images = sharpen_or_blur(coarsen(torch.where(is_drawn, changed, clean)), low=-1.2, high=1.0)
     images = images + torch.randn_like(images) * uniform(images, 0, 0.016)
     std, mean = torch.std_mean(clean, dim=(1, 2, 3), keepdim=True)
     own_std, own_mean = torch.std_mean(images, dim=(1, 2, 3), keepdim=True)
-    return ((images - own_mean) / own_std.clamp(min=1e-6) * std + mean).clamp(0, 1), amount * is_drawn
+    return ((images - own_mean) / own_std.clamp(min=1e-6) * std + mean).clamp(0, 1), mask * is_drawn
 
 
-def spoil_views(clean: Tensor) -> tuple[Tensor, Tensor]:
-    """As `spoil`, of images as a network sees them, (B, 3, S, S) in [-1, 1]; the amounts are (B, 1, S, S)."""
-    images, amount = spoil((clean[:, :1] + 1) / 2)
-    return to_network(images).contiguous(memory_format=torch.channels_last), amount
+def corrupt_views(clean: Tensor) -> tuple[Tensor, Tensor]:
+    """As `corrupt`, of images as a network sees them, (B, 3, S, S) in [-1, 1]; the amounts are (B, 1, S, S)."""
+    images, mask = corrupt((clean[:, :1] + 1) / 2)
+    return to_network(images).contiguous(memory_format=torch.channels_last), mask
 
 
 def coarsen(images: Tensor) -> Tensor:
@@ -77,18 +77,18 @@ def add_anomalies(images: Tensor) -> tuple[Tensor, Tensor]:
     """
     kind = torch.rand(len(images), 1, 1, 1, device=images.device)
     opacities = _opacities(images, small=kind < 0.2)
-    amount = torch.where(kind > 0.85, _effusion(images), opacities) * uniform(images, 0.25, 1.0) * _lung(images)
+    mask = torch.where(kind > 0.85, _effusion(images), opacities) * uniform(images, 0.25, 1.0) * _lung(images)
     texture = (1 + 0.35 * _noise(images, max(2, images.shape[-1] // 6))).clamp(0.3, 1.5)
     target = uniform(images, *BRIGHT)
-    changed = images + (target - images).clamp(min=-0.05) * 0.8 * amount * texture
-    return changed.clamp(0, 1), amount
+    changed = images + (target - images).clamp(min=-0.05) * 0.8 * mask * texture
+    return changed.clamp(0, 1), mask
 
 
 def _opacities(images: Tensor, *, small: Tensor) -> Tensor:
     """One to three blobs of soft and uneven outline, or nodules where `small`."""
     rows, columns = _places(images)
     number = torch.randint(1, MOST + 1, (len(images), 1, 1, 1), device=images.device)
-    amount = torch.zeros_like(images)
+    mask = torch.zeros_like(images)
     for i in range(MOST):
         x = uniform(images, *LUNGS[0]) * torch.where(uniform(images, 0, 1) < 0.5, -1.0, 1.0)
         y, angle = uniform(images, *LUNGS[1]), uniform(images, 0, math.pi)
@@ -97,8 +97,8 @@ def _opacities(images: Tensor, *, small: Tensor) -> Tensor:
         across = (rows - y) * angle.cos() - (columns - x) * angle.sin()
         distance = torch.hypot(along / width, across / height) + 0.5 * _noise(images, COARSE)
         blob = torch.sigmoid(3 * (1 - distance) / uniform(images, 0.15, 0.8))
-        amount = torch.maximum(amount, blob * (number > i))
-    return amount
+        mask = torch.maximum(mask, blob * (number > i))
+    return mask
 
 
 def _effusion(images: Tensor) -> Tensor:

@@ -1,8 +1,6 @@
-"""The network as the processes of a team train it together."""
+"""Network that the processes of a team train together."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -10,12 +8,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from salad.distributed.team import Team
 
-if TYPE_CHECKING:
-    pass
-
 
 def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: bool, all_used: bool) -> nn.Module:
-    """The network as a training step calls it: its gradients become the mean over the processes of a team.
+    """Wrap a network for the training step, so that its gradients become the mean over the processes of a team.
 
     Args:
         network: on the device; it stays the place of the weights, and is what is evaluated and saved.

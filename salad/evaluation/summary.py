@@ -14,7 +14,7 @@ from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_
 from salad.evaluation.result import Result
 from salad.evaluation.subgroups import Part, parts_by_kind, whole
 from salad.images.scan import write_skipped
-from salad.runs.atomic import written_aside
+from salad.runs.atomic import atomic_file
 from salad.runs.folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 
@@ -171,7 +171,7 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
     write_skipped(folder.path, split.skipped, scanned=("test",))
     percentiles = [""] * len(result.scores) if result.percentiles is None else result.percentiles.round(3).tolist()
     with (
-        written_aside(folder.path / SCORES_FILE) as temporary,
+        atomic_file(folder.path / SCORES_FILE) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
         writer = csv.writer(file)
@@ -189,7 +189,7 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
         "seconds": round(result.seconds, 2),
         **facts,
     }
-    with written_aside(folder.path / RESULT_FILE) as temporary:
+    with atomic_file(folder.path / RESULT_FILE) as temporary:
         temporary.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
 
 

@@ -13,23 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from salad.build import make_loader, make_preprocessing, scan_images
 from salad.checkpoint import Checkpoint
-from salad.config import Config
 from salad.errors import InputError
 from salad.explaining.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
 from salad.explaining.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
-from salad.explaining.local_views import LocalViews, make_views
-from salad.images.preprocessing import Preprocessing
+from salad.explaining.patch_views import PatchViews, make_views
 from salad.nearest import nearest
-from salad.patch_memory import LocalMaps
-from salad.samples import NORMAL, Split
-from salad.scoring.model import ModelScore
-from salad.scoring.scores import Inputs, to_images
-from salad.scoring.training_images import find_row_labels, find_training_images, find_val
+from salad.patch_memory import PatchMaps
+from salad.samples import Split
+from salad.scores.inputs import Inputs, to_images
+from salad.scoring.model import ScoringModel
+from salad.scoring.training_images import find_training_images, find_val
 
 if TYPE_CHECKING:
-    from salad.networks import Network
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -49,50 +46,45 @@ class Seen(NamedTuple):
     distances: Tensor | None  # of the memory map
     near: Near
     normal: dict[int, np.ndarray]  # pixels by place
-    features: dict[str, LocalMaps]  # of the local parts of a score
-    at_places: dict[str, Tensor]  # their distances, (B, G, G)
+    features: dict[str, PatchMaps]  # of the local parts of a score
+    cell_distances: dict[str, Tensor]  # their distances, (B, G, G)
 
 
 class Explainer:
     """Explains images by the normal rows of a memory.
 
     Args:
-        network: on the device; put into eval mode.
-        rows: memory rows of normal images, (N, D).
-        row_names: the name of the image that each row belongs to, N of them.
+        model: whose scores it explains.
+        row_names: the name of the image that each normal row belongs to, N of them.
         train_images: gives the pixels of these images; None where they are not at hand.
-        device: to compute on.
-        preprocessing: of images and of those of the rows.
-        num_neighbours: normal images that an image is compared with, at most.
-        levels: of the error of validation normals; None leaves error maps as they are.
-        views: of a score with local parts, by which neighbours are then chosen; None for others.
+        views: of a score with patch memories, by which neighbours are then chosen; None for others.
         reconstructs: whether a loss has trained the network to reconstruct.
         embeds: whether a loss has trained the embeddings.
+
+    Attributes:
+        levels: of the error of validation normals; None leaves error maps as they are.
+        memory_range: values of the memory map at which its colours begin and end.
     """
 
     def __init__(
         self,
-        network: Network,
+        model: ScoringModel,
         *,
-        rows: Tensor,
         row_names: Sequence[str],
         train_images: TrainImages | None,
-        device: torch.device,
-        preprocessing: Preprocessing,
-        num_neighbours: int = NUM_NEIGHBOURS,
-        levels: ErrorLevels | None = None,
-        views: LocalViews | None = None,
+        views: PatchViews | None = None,
         reconstructs: bool = True,
         embeds: bool = True,
     ) -> None:
-        self.network = network.eval()
-        self.rows = rows.to(device)
+        self.model = model
+        self.network = model.network.eval()
+        self.rows = model.normals.rows
         self.row_names = row_names
         self.train_images = train_images
-        self.device = device
-        self.preprocessing = preprocessing
-        self.num_neighbours = num_neighbours
-        self.levels = levels
+        self.device = model.context.device
+        self.preprocessing = model.context.preprocessing
+        self.num_neighbours = NUM_NEIGHBOURS
+        self.levels: ErrorLevels | None = None
         self.views = views
         self.reconstructs = reconstructs
         self.compares_embeddings = embeds and views is None
@@ -113,7 +105,7 @@ class Explainer:
         framed, recon = seen.inputs.framed[:, 0].cpu().numpy(), self._reconstructions(seen)
         errors = seen.errors if self.levels is None or seen.errors is None else self.levels.deviations(seen.errors)
         neighbours = self._neighbours_of(seen)
-        score_maps = self.views.score_maps(seen.at_places, seen.inputs) if self.views else []
+        score_maps = self.views.score_maps(seen.cell_distances, seen.inputs) if self.views else []
         return [
             Explanation(
                 pixels=framed[i],
@@ -140,8 +132,8 @@ class Explainer:
             near = [self._nearest_images(*one) for one in zip(*self._nearest_rows(inputs.z), strict=True)]
             normal, distances = self._compare(inputs.images, near)
         features = self.views.features(inputs) if self.views else {}
-        at_places = self.views.distances(features) if self.views else {}
-        return Seen(inputs, errors, distances, near, normal, features, at_places)
+        cell_distances = self.views.distances(features) if self.views else {}
+        return Seen(inputs, errors, distances, near, normal, features, cell_distances)
 
     def _reconstructions(self, seen: Seen) -> np.ndarray | None:
         """(B, S, S), uint8; None where no loss has trained them."""
@@ -195,98 +187,89 @@ class Explainer:
         if not normal:
             return {}, None
         parts = torch.split(torch.stack([*normal.values()]), len(images))
-        features = torch.cat([self.network.local_features(to_images(part)) for part in parts])
+        features = torch.cat([self.network.patch_features(to_images(part)) for part in parts])
         where = {place: number for number, place in enumerate(normal)}
         index = torch.tensor([[where[place] for place, _ in one] for one in near], device=self.device)
-        maps = memory_maps(self.network.local_features(images), features, index, isize=images.shape[-1])
+        maps = memory_maps(self.network.patch_features(images), features, index, isize=images.shape[-1])
         return {place: one[0].cpu().numpy() for place, one in normal.items()}, maps
 
 
-def make_explainer(
-    config: Config,
-    checkpoint: Checkpoint,
-    *,
-    score: ModelScore,
-    device: torch.device,
-) -> Explainer:
-    """An explainer with what DATA_PATH gives: the training images, and what normal validation images look like.
+def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
+    """Make an explainer with the images of DATA_PATH: those of train/, and the normal ones of val/ as a scale.
 
     Args:
-        config: of the scoring.
-        checkpoint: what it scores with.
-        score: that it explains.
-        device: to compute on.
+        model: whose scores it explains.
+        checkpoint: that the model was loaded from.
 
     Raises:
         InputError: an image of val/ cannot be read and --on_bad_image is not skip.
     """
-    places = (find_row_labels(config, checkpoint) == NORMAL).nonzero().flatten().tolist()
+    assert model.normal_index is not None, "it was loaded from a checkpoint"
+    index = model.normal_index.tolist()
     num_views = (checkpoint.config or {}).get("n_views", 1)
-    image_of = [place // num_views for place in places]
+    image_of = [row // num_views for row in index]
     first = [number for number, image in enumerate(image_of) if number == 0 or image != image_of[number - 1]]
-    views = make_views(score, places=first)
-    train = _training_images(config, checkpoint, has_views=views is not None)
+    views = make_views(model, places=first)
+    train = _training_images(model, checkpoint, has_views=views is not None)
     images = train.images if train else None
 
     def read(wanted: list[int]) -> np.ndarray:
         assert images is not None
         pixels = np.empty((len(wanted), images.isize, images.isize), np.uint8)
-        images.read([image_of[place] for place in wanted], pixels)
+        images.read([image_of[row] for row in wanted], pixels)
         return pixels
 
     explainer = Explainer(
-        score.network,
-        rows=checkpoint.bank.rows[places],
+        model,
         row_names=[train.samples[i].name if train else f"row {i * num_views}" for i in image_of],
         train_images=read if images else None,
-        device=device,
-        preprocessing=make_preprocessing(config, checkpoint.mean_image),
         views=views,
         reconstructs=checkpoint.reconstructs,
         embeds=checkpoint.embeds,
     )
-    measure_on_normals(config, explainer)
+    measure_on_normals(explainer)
     return explainer
 
 
-def _training_images(config: Config, checkpoint: Checkpoint, *, has_views: bool) -> Split | None:
-    """The training images where they are at hand; where not, that is said."""
+def _training_images(model: ScoringModel, checkpoint: Checkpoint, *, has_views: bool) -> Split | None:
+    """Find the training images where they are at hand; where not, that is said."""
     try:
-        return find_training_images(config, checkpoint)
+        return find_training_images(model.context, checkpoint)
     except InputError as error:
         logger.info("no %s: %s", "pictures of neighbours" if has_views else "memory maps", error)
         return None
 
 
-def measure_on_normals(config: Config, explainer: Explainer) -> None:
+def measure_on_normals(explainer: Explainer) -> None:
     """Put the maps of an explainer on the scale of the normal images of val/.
 
     Raises:
         InputError: an image cannot be read and --on_bad_image is not skip.
     """
-    val = find_val(config)
+    context = explainer.model.context
+    val = find_val(context.config)
     if val is None or val.num_normal < MIN_NORMALS:
         what = (
             "error maps are not standardized" if explainer.reconstructs else "maps are not scaled by validation normals"
         )
         logger.info("%s: that needs %d normal images in val/", what, MIN_NORMALS)
         return
-    val = scan_images(config, {"val": val.only_normal()})["val"]
+    val = context.scan({"val": val.only_normal()})["val"]
     errors, distances, views = Levels(), Levels(), explainer.views
-    at_places = {part: Levels() for part in (views.memories if views else ())}
-    loader = make_loader(config, val, explainer.device, mean_image=explainer.preprocessing.mean_image, seed=0)
-    for batch in islice(loader.epoch(0), -(-MOST_NORMALS // config.batch_size)):  # shuffled, as only some may be seen
+    of_cells = {part: Levels() for part in (views.memories if views else ())}
+    batches = context.loader(val, seed=0).epoch(0)  # shuffled, as only some may be seen
+    for batch in islice(batches, -(-MOST_NORMALS // context.config.data.batch_size)):
         seen = explainer.look_at(batch.grey)
         for levels, maps in ((errors, seen.errors), (distances, seen.distances)):
             if maps is not None:
                 levels.add(maps)
-        for part, grid in seen.at_places.items():
-            at_places[part].add(grid)
+        for part, grid in seen.cell_distances.items():
+            of_cells[part].add(grid)
     explainer.levels = errors.measured()
     if (found := distances.measured()) is not None:
         low, high = DEVIATIONS_RANGE
         mean, std = float(found.mean.mean()), float(found.std.square().mean().sqrt())
         explainer.memory_range = mean + low * std, mean + high * std
-    measured = {part: found for part, levels in at_places.items() if (found := levels.measured()) is not None}
+    measured = {part: found for part, levels in of_cells.items() if (found := levels.measured()) is not None}
     if views is not None and len(measured) == len(views.memories):
         views.levels, views.normals = measured, "validation"

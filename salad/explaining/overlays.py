@@ -12,11 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
-from salad.build import make_decoder, make_loader
 from salad.checkpoint import Checkpoint
-from salad.config import Config
-from salad.device import choose_device
-from salad.distributed.team import SOLO, Team
 from salad.errors import InputError, StorageError
 from salad.evaluation.localisation import Localisation, Marks
 from salad.evaluation.result import Result
@@ -25,7 +21,7 @@ from salad.explaining.explanation import Explanation
 from salad.explaining.heatmaps import colours
 from salad.images.masks import read_mask
 from salad.samples import ABNORMAL, Sample
-from salad.scoring.model import ModelScore
+from salad.scoring.model import ScoringModel
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +32,14 @@ MARK = (86, 180, 233)  # sky blue of Okabe and Ito: no colour of the maps, and t
 MAX_NAME = 120  # characters of a file name, which others may limit to 255 bytes
 
 
-def draw_heatmaps(
-    config: Config, checkpoint: Checkpoint, *, score: ModelScore, result: Result, folder: Path, team: Team = SOLO
-) -> Localisation | None:
+def draw_heatmaps(model: ScoringModel, checkpoint: Checkpoint, *, result: Result, folder: Path) -> Localisation | None:
     """Draw the maps of every image that was scored, and compare them with what experts marked.
 
     Args:
-        config: of the scoring.
-        checkpoint: what it scored with.
-        score: what it scored by.
+        model: that scored; the processes of its team share the images.
+        checkpoint: that the model was loaded from.
         result: of the test split.
         folder: for the pictures.
-        team: the processes that share the images.
 
     Returns:
         None where nothing is marked.
@@ -56,13 +48,12 @@ def draw_heatmaps(
         InputError: an image can no longer be read.
         StorageError: a picture cannot be written.
     """
-    device = choose_device(config.device, team=team)
-    explainer = make_explainer(config, checkpoint, score=score, device=device)
+    context = model.context
+    explainer = make_explainer(model, checkpoint)
     is_whole = explainer.views is not None and explainer.views.is_whole
     samples = result.split.samples
     names = file_names([sample.name for sample in samples])
-    loader = make_loader(config, result.split, device, mean_image=checkpoint.mean_image, team=team)
-    decoder, marks = make_decoder(config), Marks()
+    loader, decoder, marks = context.loader(result.split), context.decoder, Marks()
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="heatmaps", leave=False, disable=None):
         for i, grey, found in zip(batch.index.tolist(), batch.grey, explainer.explain(batch.grey), strict=True):
             mask = None
@@ -74,7 +65,7 @@ def draw_heatmaps(
             picture = draw(found, score=float(result.scores[i]), percentile=percentile, mask=mask)
             save(picture, folder / names[i])
     total = Marks()
-    for part in team.joined([marks]):
+    for part in context.team.joined([marks]):
         total.merge(part)
     logger.info("heatmaps of %d images in %s", len(samples), folder)
     return total.result()

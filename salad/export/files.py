@@ -17,7 +17,7 @@ from torch import Tensor
 import salad
 from salad.errors import DivergedError, InputError, printable
 from salad.export.portable import PARTS, Portable
-from salad.runs.atomic import written_aside
+from salad.runs.atomic import atomic_file
 from salad.scoring.stream import Scorer, load_scorer
 
 INPUT = "grey"
@@ -44,13 +44,13 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
         StorageError: it cannot be written.
     """
     scorer = load_scorer(path, {**given, "device": "cpu"})
-    if other := set(scorer.config.parts) - PARTS:
+    if other := set(scorer.model.parts) - PARTS:
         raise InputError(
-            f"{printable(path)}: its score {scorer.config.score} is made of {', '.join(sorted(other))}, but only "
-            f"{', '.join(sorted(PARTS))} and fused ones of these can be exported: save it with another one first, "
+            f"{printable(path)}: its score {scorer.config.scoring.score} is made of {', '.join(sorted(other))}, but "
+            f"only {', '.join(sorted(PARTS))} and fused ones of these can be exported: save it with another one first, "
             'Detector.load(PATH, score="knn").save(FILE)'
         )
-    with written_aside(out) as temporary, warnings.catch_warnings():
+    with atomic_file(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporters' own
         note = FORMATS[form](scorer, temporary)
     return f"{printable(out)}: {note}"
@@ -61,20 +61,20 @@ def facts(scorer: Scorer) -> dict[str, str]:
     config, checkpoint, calibration = scorer.config, scorer.checkpoint, scorer.calibration
     values = {
         "salad": salad.__version__,
-        "isize": config.image_size,
-        "resize": config.resize,
-        "trim": config.trim,
-        "normalize": config.normalize,
-        "crop": config.crop,
-        "align": config.align,
-        "decoded_size": config.decoded_size,
-        "score": config.score,
-        "parts": config.parts,
-        "k": scorer.k or None,
-        "local_grid": config.local_grid,
-        "backbone": config.backbone,
-        "threshold": calibration and calibration.threshold(config.specificity),
-        "specificity": config.specificity,
+        "isize": config.images.size,
+        "resize": config.images.resize,
+        "trim": config.images.trim,
+        "normalize": config.images.normalize,
+        "crop": config.images.crop,
+        "align": config.images.align,
+        "decoded_size": config.images.decoded_size,
+        "score": config.scoring.score,
+        "parts": config.scoring.parts,
+        "k": scorer.model.normals.k or None,
+        "local_grid": config.scoring.local_grid,
+        "backbone": config.scoring.backbone,
+        "threshold": calibration and calibration.threshold(config.scoring.specificity),
+        "specificity": config.scoring.specificity,
         "normal_class": checkpoint.normal_class,
         "config": checkpoint.config or config.as_json(),
     }
@@ -97,7 +97,9 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
     except ImportError:
         return f"{_signature(scorer)}; not compared with torch, for which onnxruntime is needed: {INSTALL}"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    difference = compare(portable, lambda grey: session.run(None, {INPUT: grey}), size=scorer.config.decoded_size)
+    difference = compare(
+        portable, lambda grey: session.run(None, {INPUT: grey}), size=scorer.config.images.decoded_size
+    )
     return f"{_signature(scorer)}; differs from torch by {difference:.1e} at most"
 
 
@@ -111,7 +113,7 @@ def _to_program(scorer: Scorer, path: Path) -> str:
     compare(
         portable,
         lambda grey: [found.detach().numpy() for found in loaded(torch.from_numpy(grey))],
-        size=scorer.config.decoded_size,
+        size=scorer.config.images.decoded_size,
     )
     return _signature(scorer)
 
@@ -128,14 +130,15 @@ def _to_safetensors(scorer: Scorer, path: Path) -> str:
         tensors["memory.row_labels"] = checkpoint.row_labels
     for part, memory in checkpoint.memories.items():
         tensors |= {f"memory.{part}.{name}": tensor for name, tensor in memory.state_dict().items()}
-    for part, pair in (scorer.standards.of if scorer.standards else {}).items():
+    for part, pair in (scorer.model.standards.of if scorer.model.standards else {}).items():
         tensors[f"standards.{part}"] = torch.tensor(pair, dtype=torch.float64)  # mean and standard deviation
-    if scorer.preprocessing.mean_image is not None:
-        tensors["mean_image"] = scorer.preprocessing.mean_image
+    if scorer.model.context.preprocessing.template is not None:
+        tensors["mean_image"] = scorer.model.context.preprocessing.template
     if scorer.calibration is not None:
         tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
-    return f"{len(tensors)} tensors: the network, the memory of its score {scorer.config.score} and what calibrates it"
+    score = scorer.config.scoring.score
+    return f"{len(tensors)} tensors: the network, the memory of its score {score} and its calibration"
 
 
 FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
@@ -172,32 +175,38 @@ def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *
 
 def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
     portable = Portable(
-        scorer.network,
-        scorer.rows,
-        parts=scorer.config.parts,
-        k=scorer.k,
-        preprocessing=scorer.preprocessing,
+        scorer.model.network,
+        scorer.model.normals.rows,
+        parts=scorer.config.scoring.parts,
+        k=scorer.model.normals.k,
+        preprocessing=scorer.model.context.preprocessing,
         memories=scorer.checkpoint.memories,
-        standards=scorer.standards,
-        backbone=scorer.backbone,
+        standards=scorer.model.standards,
+        backbone=scorer.model.normals.backbone,
     )
     portable = portable.eval().to(memory_format=torch.contiguous_format)
-    example = torch.zeros(2, 1, scorer.config.decoded_size, scorer.config.decoded_size, dtype=torch.uint8)
+    example = torch.zeros(2, 1, scorer.config.images.decoded_size, scorer.config.images.decoded_size, dtype=torch.uint8)
     with torch.no_grad():
         shapes = {INPUT: {0: torch.export.Dim("batch")}}
         return portable, torch.export.export(portable, (example,), dynamic_shapes=shapes)
 
 
 def _outputs(scorer: Scorer) -> list[str]:
-    return ["embedding", "score"] if scorer.k else ["score"]
+    return ["embedding", "score"] if scorer.model.normals.k else ["score"]
 
 
 def _signature(scorer: Scorer) -> str:
-    config, (_, dim) = scorer.config, scorer.rows.shape
-    which = f" {config.score} of {', '.join(config.parts)}" if config.is_fused else f" {' '.join(config.parts)}"
-    score = "score (B,)" + (f" of the {scorer.k} nearest rows" if config.parts == ("knn",) else which)
-    found = f"embedding (B, {dim}), {score}" if scorer.k else score
-    return f"{INPUT} (B, 1, {config.decoded_size}, {config.decoded_size}) uint8 -> {found}"
+    config, (_, dim) = scorer.config, scorer.model.normals.rows.shape
+    which = (
+        f" {config.scoring.score} of {', '.join(config.scoring.parts)}"
+        if config.scoring.is_fused
+        else f" {' '.join(config.scoring.parts)}"
+    )
+    score = "score (B,)" + (
+        f" of the {scorer.model.normals.k} nearest rows" if config.scoring.parts == ("knn",) else which
+    )
+    found = f"embedding (B, {dim}), {score}" if scorer.model.normals.k else score
+    return f"{INPUT} (B, 1, {config.images.decoded_size}, {config.images.decoded_size}) uint8 -> {found}"
 
 
 def _need(what: str, *packages: str) -> None:

@@ -8,20 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from salad.images.preprocessing import Preprocessing
-from salad.patch_memory import LocalMaps, LocalMemory, pool_cells, weigh
-from salad.scoring.knn import mean_angle
-from salad.scoring.scores import LOCAL, Inputs, local_maps
+from salad.patch_memory import PatchMaps, PatchMemory, pool_cells, weigh
+from salad.scores import SCORES
+from salad.scores.inputs import Inputs
+from salad.scores.knn import mean_angle
 
 if TYPE_CHECKING:
     from salad.evaluation.calibration import Standards
     from salad.networks import Network
     from salad.networks.backbones import Backbone
 
-PARTS = {"knn", *LOCAL}  # the scores that can be written as one module
+PARTS = {name for name, spec in SCORES.items() if spec.exportable}
 
 
-class LocalDistances(nn.Module):
-    """What `LocalMemory.scores` gives, for all places at once: without a loop, or blocks of images.
+class PatchDistances(nn.Module):
+    """What `PatchMemory.scores` gives, for all places at once: without a loop, or blocks of images.
 
     Args:
         memory: of normal images.
@@ -31,13 +32,13 @@ class LocalDistances(nn.Module):
     mean: Tensor
     whitening: Tensor
 
-    def __init__(self, memory: LocalMemory) -> None:
+    def __init__(self, memory: PatchMemory) -> None:
         super().__init__()
         self.grid = memory.grid
         for name, tensor in memory.state_dict().items():
             self.register_buffer(name, tensor)
 
-    def forward(self, maps: LocalMaps) -> Tensor:
+    def forward(self, maps: PatchMaps) -> Tensor:
         """Mean distance over all places, by how much of each is seen, (B,)."""
         cells = pool_cells(maps, self.grid)
         queries = ((cells.features - self.mean) @ self.whitening).transpose(0, 1)
@@ -90,7 +91,7 @@ class Portable(nn.Module):
         parts: tuple[str, ...],
         k: int,
         preprocessing: Preprocessing,
-        memories: dict[str, LocalMemory],
+        memories: dict[str, PatchMemory],
         standards: Standards | None = None,
         backbone: Backbone | None = None,
     ) -> None:
@@ -99,7 +100,7 @@ class Portable(nn.Module):
         self.backbone = backbone
         self.preprocessing = preprocessing
         self.parts = nn.ModuleDict(
-            {part: LocalDistances(memories[part]) if part in LOCAL else Angles(rows, k=k) for part in parts}
+            {part: PatchDistances(memories[part]) if SCORES[part].features else Angles(rows, k=k) for part in parts}
         )
         self.standards = standards
 
@@ -110,7 +111,7 @@ class Portable(nn.Module):
         """
         inputs = Inputs(self.network, grey, self.preprocessing)
         found = {
-            part: module(local_maps(part, inputs, self.backbone) if part in LOCAL else inputs.z)
+            part: module(SCORES[part].load_features()(inputs, self.backbone) if SCORES[part].features else inputs.z)
             for part, module in self.parts.items()
         }
         if self.standards is not None:

@@ -18,14 +18,14 @@ LEAST_STD = 1.0  # grey levels: an image of less contrast shows nothing
 
 
 @torch.no_grad()
-def fit_to(mean: Tensor, grey: Tensor) -> Tensor:
+def register(mean: Tensor, grey: Tensor) -> Tensor:
     """How each image has to be framed to look like the mean normal image: scales and shifts, no rotation.
 
     The squared difference of standardised grey levels is made small by Gauss-Newton steps (Lucas and Kanade, IJCAI
     1981), for all images of a batch at once; a pull towards zero keeps what shows nothing in its place.
 
     Args:
-        mean: of `find_mean`, (1, 1, SIDE, SIDE).
+        mean: of `build_template`, (1, 1, SIDE, SIDE).
         grey: (B, 1, S, S), uint8.
 
     Returns:
@@ -42,7 +42,7 @@ def _fit(mean: Tensor, images: Tensor) -> Tensor:
     copies = images.expand(9, *images.shape).flatten(0, 1)  # one call for all probes: the calls are what takes time
     params = images.new_zeros(images.shape[0], 4)  # len() would fix the size of batches in an exported graph
     for _ in range(NUM_STEPS):
-        found = _inner(reframe(copies, (params + probes).flatten(0, 1)))
+        found = _inner(warp(copies, (params + probes).flatten(0, 1)))
         residuals = (found - wanted).view(9, images.shape[0], -1)
         slopes = (residuals[:4] - residuals[4:8]) / (2 * DIFFERENCE)
         # products and sums rather than matrix products, which round by the size of the batch, and on GPUs to TF32
@@ -67,14 +67,14 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     return rows[:, :, -1] / rows.diagonal(dim1=1, dim2=2)
 
 
-def reframe(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
+def warp(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
     """Take a window of each image and resample it, bilinear; what lies outside repeats the border.
 
     Where all parameters are zero, this leaves pixels as they are.
 
     Args:
         images: (B, C, S, S), floating point.
-        params: of `fit_to`, (B, 4).
+        params: of `register`, (B, 4).
         margin: pixels to leave out along each border of the window.
 
     Returns:
@@ -87,7 +87,7 @@ def reframe(images: Tensor, params: Tensor, *, margin: int = 0) -> Tensor:
 
 
 def find_inside(params: Tensor, *, side: int, margin: int = 0) -> Tensor:
-    """Where windows of `reframe` show their images, of `side` pixels: 1 inside, 0 where the border is repeated.
+    """Where windows of `warp` show their images, of `side` pixels: 1 inside, 0 where the border is repeated.
 
     Returns:
         (B, 1, side - 2 * margin, side - 2 * margin), float32.
@@ -105,7 +105,7 @@ def _places(params: Tensor, *, side: int, margin: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def find_mean(images: Tensor) -> Tensor:
+def build_template(images: Tensor) -> Tensor:
     """The mean normal image, from normal images that are framed ever more alike.
 
     Args:
@@ -116,7 +116,7 @@ def find_mean(images: Tensor) -> Tensor:
     """
     mean = images.mean(dim=0, keepdim=True)
     for _ in range(NUM_ROUNDS):
-        mean = standardize(reframe(images, _fit(mean, images))).mean(dim=0, keepdim=True)
+        mean = standardize(warp(images, _fit(mean, images))).mean(dim=0, keepdim=True)
     return mean
 
 

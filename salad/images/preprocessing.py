@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from salad.images.align import find_inside, fit_to, reframe
+from salad.images.align import find_inside, register, warp
 from salad.images.normalize import normalize
 
 
@@ -23,12 +23,12 @@ class Preprocessing:
     Attributes:
         kind: how grey levels are normalised.
         margin: pixels that are cut off along each border; images are decoded that much larger than a network sees them.
-        mean_image: of `find_mean`, to whose framing images are brought; None leaves theirs.
+        template: of `build_template`, to whose framing images are brought; None leaves theirs.
     """
 
     kind: str = "fixed"
     margin: int = 0
-    mean_image: Tensor | None = None
+    template: Tensor | None = None
 
     def __call__(self, grey: Tensor) -> Tensor:
         """What a network sees of decoded images (B, 1, S0, S0), uint8: (B, 1, S, S), uint8, S = S0 - 2 * margin."""
@@ -40,9 +40,9 @@ class Preprocessing:
 
     def fit(self, grey: Tensor) -> Tensor | None:
         """How decoded images (B, 1, S0, S0), uint8, have to be framed, (B, 4); None where they are left as they are."""
-        if self.mean_image is None:
+        if self.template is None:
             return None
-        return fit_to(self.mean_image.to(grey.device, non_blocking=True), grey)
+        return register(self.template.to(grey.device, non_blocking=True), grey)
 
     def view(self, grey: Tensor, params: Tensor | None, *, is_whole: bool = False) -> Tensor:
         """Decoded images (B, 1, S0, S0), uint8, in a framing.
@@ -89,4 +89,4 @@ class Preprocessing:
         if params is None:
             inner = slice(margin, pixels.shape[-1] - margin)
             return pixels[:, :, inner, inner]
-        return reframe(pixels.float(), params, margin=margin).round().to(torch.uint8)
+        return warp(pixels.float(), params, margin=margin).round().to(torch.uint8)

@@ -16,7 +16,7 @@ from salad.images.cache import CachedImages, cached_images
 from salad.images.decoder import DecodedImages, Decoder
 from salad.images.npz import forget
 from salad.images.threads import map_in_order
-from salad.runs.atomic import written_aside
+from salad.runs.atomic import atomic_file
 from salad.samples import Sample, Skipped, Split
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def write_skipped(xp_path: Path, skipped: tuple[Skipped, ...], *, scanned: tuple
     if not lines:
         path.unlink(missing_ok=True)
         return
-    with written_aside(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "reason", "split"])
         writer.writerows((line.name, line.reason, line.split) for line in lines)

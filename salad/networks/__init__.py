@@ -28,6 +28,9 @@ class NetworkSpec:
         size_multiple: image sizes must be a multiple of it.
         has_imagenet_trunk: whether torchvision has weights for its encoder.
         decodes_embedding: whether reconstructions are made of the embedding, rather than of what is before it.
+        embedding_weight: the tensor of shape (D, ...) by which a checkpoint of this network is told.
+        fixes_isize: whether its embedding takes images of one size only, the last dimension of that tensor times
+            `size_multiple`.
     """
 
     cls: str
@@ -35,11 +38,19 @@ class NetworkSpec:
     size_multiple: int
     has_imagenet_trunk: bool
     decodes_embedding: bool
+    embedding_weight: str
+    fixes_isize: bool = False
 
 
 NETWORKS = {
     "unet": NetworkSpec(
-        cls="unet:UNet", default_isize=256, size_multiple=64, has_imagenet_trunk=False, decodes_embedding=True
+        cls="unet:UNet",
+        default_isize=256,
+        size_multiple=64,
+        has_imagenet_trunk=False,
+        decodes_embedding=True,
+        embedding_weight="feat.weight",
+        fixes_isize=True,
     ),
     "CXR_resnet18": NetworkSpec(
         cls="resnet18:CXRResNet18",
@@ -47,6 +58,7 @@ NETWORKS = {
         size_multiple=16,
         has_imagenet_trunk=True,
         decodes_embedding=False,
+        embedding_weight="encoder.fc.weight",
     ),
 }
 

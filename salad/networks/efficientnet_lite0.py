@@ -85,7 +85,7 @@ class EfficientNetLite0(nn.Module):
         )
         self.eval().requires_grad_(requires_grad=False)
 
-    def local_features(self, images: Tensor) -> Tensor:
+    def patch_features(self, images: Tensor) -> Tensor:
         """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, 112, ceil(S / 16), ceil(S / 16))."""
         maps = F.relu6(self._bn0(self._conv_stem(images * CONTRAST)))
         for block in self._blocks:

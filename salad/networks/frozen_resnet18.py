@@ -20,7 +20,7 @@ class FrozenResNet18(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self.eval().requires_grad_(requires_grad=False)
 
-    def local_features(self, images: Tensor) -> Tensor:
+    def patch_features(self, images: Tensor) -> Tensor:
         """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, 256, S/16, S/16)."""
         trunk, colours = self.trunk, ((images + 1) / 2 - self.get_buffer("mean")) / self.get_buffer("std")
         maps = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(colours))))

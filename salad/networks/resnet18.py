@@ -70,7 +70,7 @@ class CXRResNet18(nn.Module):
     """
 
     weights_loaded = "none"
-    num_local_channels = 128 + 256
+    num_patch_channels = 128 + 256
 
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class CXRResNet18(nn.Module):
         """The last feature map: (B, 3, S, S) in [-1, 1] -> (B, 512, S/16, S/16)."""
         return self.encoder.layer4(self.encoder.layer3(self._to_layer2(images)))  # type: ignore[no-any-return]
 
-    def local_features(self, images: Tensor) -> Tensor:
+    def patch_features(self, images: Tensor) -> Tensor:
         """Maps of two stages in the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 384, S/8, S/8)."""
         fine = self._to_layer2(images)
         return join_stages(fine, self.encoder.layer3(fine))

@@ -71,7 +71,7 @@ class UNet(nn.Module):
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
         grid = isize // SIZE_MULTIPLE
-        self.num_local_channels = WIDTHS[LOCAL_STEP - 1] + WIDTHS[LOCAL_STEP]
+        self.num_patch_channels = WIDTHS[LOCAL_STEP - 1] + WIDTHS[LOCAL_STEP]
         self.input = DoubleConv(3, WIDTHS[0])
         for step, (narrow, wide) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True), start=1):
             self.add_module(f"e{step}", Down(narrow, wide))
@@ -86,7 +86,7 @@ class UNet(nn.Module):
         maps = self._down(images, len(WIDTHS) - 1)
         return F.normalize(at_least_float32(self.feat(maps)).flatten(1), dim=1)
 
-    def local_features(self, images: Tensor) -> Tensor:
+    def patch_features(self, images: Tensor) -> Tensor:
         """Maps of two stages in the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 192, S/8, S/8)."""
         fine = self._down(images, LOCAL_STEP - 1)
         return join_stages(fine, self.get_submodule(f"e{LOCAL_STEP}")(fine))

@@ -17,7 +17,7 @@ from salad.evaluation.result import Result
 from salad.report.content import heat_kind
 from salad.report.details import Detail
 from salad.runs.folder import CONFIG_FILE
-from salad.scoring.scores import LOCAL
+from salad.scores import PATCH_SCORES
 
 WHERE = {
     "score": "where it is farther from normal images than these are from each other, by the score's own local features",
@@ -28,7 +28,7 @@ WHERE = {
 
 def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], k: int | None) -> dict[str, Any]:
     """Sentences of the detail view: ``titles`` of its pictures in their order, what is said of the neighbours."""
-    parts = [part for part in config.parts if part in LOCAL]
+    parts = [part for part in config.scoring.parts if part in PATCH_SCORES]
     scales = details[0].scales if details else {}
     sees = "backbone" if parts == ["backbone"] else "network"
     return {
@@ -46,10 +46,12 @@ def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], 
 
 def _far(config: Config, *, parts: Sequence[str], k: int | None) -> str:
     if parts:
-        which = f", of its parts {' and '.join(parts)}" if config.is_fused else ""
+        which = f", of its parts {' and '.join(parts)}" if config.scoring.is_fused else ""
         return f"The score{which}, that the image would have if that one were the only normal image."
     angle = "Angles between embeddings, as shares of π: 0 is the same direction, 0.5 unrelated."
-    return angle + (f" The score is the mean angle to the {k} nearest memory rows." if config.score == "knn" else "")
+    return angle + (
+        f" The score is the mean angle to the {k} nearest memory rows." if config.scoring.score == "knn" else ""
+    )
 
 
 def _no_neighbours(checkpoint: Checkpoint, *, parts: Sequence[str], is_explained: bool) -> str:
@@ -83,18 +85,26 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     """Names and values, in the order in which they are shown; patients and their number are no part of it."""
     split, training = result.split, checkpoint.training
     num_images = len(split.samples)
-    score = f"{config.score} of {', '.join(result.parts)}" if result.parts else config.score
+    score = f"{config.scoring.score} of {', '.join(result.parts)}" if result.parts else config.scoring.score
     score += "" if result.k is None else f", k = {result.k}; {len(checkpoint.bank.rows):,} memory rows"
-    score += "" if LOCAL.isdisjoint(config.parts) else f", {config.local_grid} x {config.local_grid} places"
-    size = f"{config.image_size} x {config.image_size} px"
+    score += (
+        ""
+        if set(PATCH_SCORES).isdisjoint(config.scoring.parts)
+        else f", {config.scoring.local_grid} x {config.scoring.local_grid} places"
+    )
+    size = f"{config.images.size} x {config.images.size} px"
     facts = [
-        ("Data set", f"{config.dataset_name}, {config.data_path}"),
+        ("Data set", f"{config.data.dataset_name}, {config.data.data_path}"),
         ("Test images", f"{num_images:,}: {split}" + (f"; {len(split.skipped)} skipped" if split.skipped else "")),
         ("Checkpoint", str(checkpoint.path)),
-        ("Network", f"{config.net_name}, {size}" + (f", embeddings of {config.rep_dim}" if checkpoint.embeds else "")),
-        ("Grey levels", f"{config.normalize}, {config.resize}{_framing(config)}"),
+        (
+            "Network",
+            f"{config.network.net_name}, {size}"
+            + (f", embeddings of {config.network.rep_dim}" if checkpoint.embeds else ""),
+        ),
+        ("Grey levels", f"{config.images.normalize}, {config.images.resize}{_framing(config)}"),
         ("Score", score),
-        ("Seed", str(config.seed)),
+        ("Seed", str(config.run.seed)),
         ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
         ("Versions", f"salad {salad.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
         ("Written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
@@ -106,7 +116,11 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
 
 
 def _framing(config: Config) -> str:
-    words = {"trimmed": config.trim, "aligned": config.align, f"central {100 * config.crop:.3g} %": config.crop < 1}
+    words = {
+        "trimmed": config.images.trim,
+        "aligned": config.images.align,
+        f"central {100 * config.images.crop:.3g} %": config.images.crop < 1,
+    }
     return "".join(f", {word}" for word, holds in words.items() if holds)
 
 

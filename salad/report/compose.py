@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from salad.build import make_preprocessing
 from salad.errors import printable
 from salad.report import content, curves
 from salad.report.captions import gallery_note, run_facts, training_command, untrained_note, words
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from salad.evaluation.result import Result
     from salad.evaluation.summary import Summary
     from salad.runs.folder import RunFolder
+    from salad.scoring.model import ScoringModel
 
 MAX_POINTS = 1200  # of the map, and so small pictures
 MAX_ROWS = 800  # of the memory, on the map
@@ -41,18 +41,23 @@ class Scoring:
     Attributes:
         result: of the test images.
         summary: of the same.
-        config: of the scoring.
-        checkpoint: what it scored with.
+        model: that scored.
+        checkpoint: that the model was loaded from.
         folder: where the report goes; metrics.jsonl may lie there, besides the folder of the checkpoint.
         command: what was typed.
     """
 
     result: Result
     summary: Summary
-    config: Config
+    model: ScoringModel
     checkpoint: Checkpoint
     folder: RunFolder
     command: str
+
+    @property
+    def config(self) -> Config:
+        """Options of the scoring."""
+        return self.model.config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,18 +81,18 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
     """The text of report.html."""
     result, config, checkpoint = scoring.result, scoring.config, scoring.checkpoint
     most = MAX_POINTS if checkpoint.embeds else 0  # besides the gallery, only the map shows images
-    places = draw_others(len(result.scores), known=list(gallery.cases), most=most, seed=config.seed)
+    places = draw_others(len(result.scores), known=list(gallery.cases), most=most, seed=config.run.seed)
     items = _items(scoring, gallery, places)
     shown, neighbour_pictures = content.detail_data(gallery.details)
     cards = [{**item, **detail} for item, detail in zip(items, shown, strict=False)] or items[: len(gallery.cases)]
-    plane = _plane(result, checkpoint, places, seed=config.seed) if checkpoint.embeds else None
+    plane = _plane(result, checkpoint, places, seed=config.run.seed) if checkpoint.embeds else None
     history = read_history([checkpoint.path.parent, scoring.folder.path])
     epoch = checkpoint.training.get("epoch")
     data = {
         "items": [*map(content.without_card_pictures, cards), *items[len(cards) :]],
         "pictures": neighbour_pictures,
         "threshold": content.threshold_data(result, start=gallery.threshold),
-        "curves": content.curve_data(result, seed=config.seed),
+        "curves": content.curve_data(result, seed=config.run.seed),
         "history": content.history_data(history, scored_epoch=epoch, embeds=checkpoint.embeds),
         "map": plane and content.map_data(plane),
         "words": words(config, checkpoint, details=gallery.details, k=result.k),
@@ -109,7 +114,9 @@ def _results(scoring: Scoring) -> dict[str, Any]:
     """The head of the page."""
     config, result, summary = scoring.config, scoring.result, scoring.summary
     return {
-        "title": printable(f"{config.data_path.name or config.dataset_name}, scored by {config.net_name}"),
+        "title": printable(
+            f"{config.data.data_path.name or config.data.dataset_name}, scored by {config.network.net_name}"
+        ),
         "subtitle": printable(f"{len(result.scores):,} test images: {result.split}"),
         "tiles": tiles(summary),
         "notes": judge(summary),
@@ -135,8 +142,8 @@ def _run(scoring: Scoring) -> dict[str, Any]:
     config, checkpoint = scoring.config, scoring.checkpoint
     return {
         "num_resamples": curves.NUM_RESAMPLES,
-        "seed": config.seed,
-        "rep_dim": config.rep_dim,
+        "seed": config.run.seed,
+        "rep_dim": config.network.rep_dim,
         "facts": [(name, printable(value)) for name, value in run_facts(scoring.result, config, checkpoint)],
         "command": printable(scoring.command),
         "trained_with": printable(training_command(checkpoint) or ""),
@@ -150,9 +157,9 @@ def _items(scoring: Scoring, gallery: Gallery, places: list[int]) -> list[dict[s
     thumbs = thumbnails(
         images,
         places,
-        preprocessing=make_preprocessing(config, scoring.checkpoint.mean_image),
+        preprocessing=scoring.model.context.preprocessing,
         most=THUMB_SIDE,
-        num_threads=config.n_jobs_dataloader,
+        num_threads=config.data.n_jobs_dataloader,
     )
     return content.item_data(scoring.result, places, thumbs=thumbs, cases=gallery.cases)
 

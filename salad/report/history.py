@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salad.losses import LOSSES
 from salad.report.curves import evenly
 from salad.runs.folder import METRICS_FILE
 
 TITLES = {
     "loss": "Loss, weighted sum",
-    "rec": "Reconstruction loss",
-    "aggregation": "Aggregation loss",
-    "svdd": "Deep SVDD loss",
+    **{name: spec.title for name, spec in LOSSES.items()},
     "spread": "Spread of embeddings (0: one point)",
     "val_auc": "Validation AUC",
 }

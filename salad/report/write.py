@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 from salad.errors import InputError, StorageError
 from salad.report import content
@@ -14,23 +13,19 @@ from salad.report.cases import choose_cases
 from salad.report.compose import Gallery, Scoring, make_page
 from salad.report.details import Detail, explain_cases
 from salad.report.figures import write_figures
-from salad.runs.atomic import written_aside
+from salad.runs.atomic import atomic_file
 from salad.runs.folder import FIGURES_FOLDER, REPORT_FILE
-
-if TYPE_CHECKING:
-    from salad.scoring.model import ModelScore
 
 logger = logging.getLogger(__name__)
 
 NEEDS = ("jinja2", "matplotlib")
 
 
-def write_report(scoring: Scoring, score: ModelScore) -> None:
+def write_report(scoring: Scoring) -> None:
     """Write report.html and the figures into the run folder, or say in one line why not.
 
     Args:
         scoring: what the report tells of.
-        score: what it scored by.
 
     Raises:
         InputError: a test image can no longer be read.
@@ -43,33 +38,32 @@ def write_report(scoring: Scoring, score: ModelScore) -> None:
     result, config = scoring.result, scoring.config
     threshold, note = content.start_threshold(result, scoring.summary)
     cases = choose_cases(result.labels, result.scores, threshold=threshold)
-    details = explain(scoring, score, list(cases))
+    details = explain(scoring, list(cases))
     page = make_page(scoring, Gallery(cases=cases, details=details, threshold=threshold, threshold_note=note))
     path, figures = scoring.folder.path / REPORT_FILE, scoring.folder.path / FIGURES_FOLDER
-    with written_aside(path) as temporary:
+    with atomic_file(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     try:
-        write_figures(figures, result, threshold=threshold, seed=config.seed, cases=cases, details=details)
+        write_figures(figures, result, threshold=threshold, seed=config.run.seed, cases=cases, details=details)
     except OSError as error:
         raise StorageError(f"{error.filename or figures}: could not be written ({error.strerror})") from None
     logger.info("report: %s", path)
 
 
-def explain(scoring: Scoring, score: ModelScore, places: Sequence[int]) -> list[Detail]:
+def explain(scoring: Scoring, places: Sequence[int]) -> list[Detail]:
     """A detail of each of these test images; none at all where nothing can explain them, which is said."""
     from torch import compiler
 
-    from salad.device import choose_device
     from salad.explaining.explain import make_explainer
 
     config, images = scoring.config, scoring.result.split.images
     assert images is not None, "they have been scored"
-    size = {"batch_size": config.batch_size, "num_threads": config.n_jobs_dataloader}
+    size = {"batch_size": config.data.batch_size, "num_threads": config.data.n_jobs_dataloader}
     # a few batches are not worth compiling for; the import of torch's compiler alone takes a second
-    stance = compiler.set_stance("force_eager") if config.compile else contextlib.nullcontext()
+    stance = compiler.set_stance("force_eager") if config.run.compile else contextlib.nullcontext()
     try:
         with stance:
-            explainer = make_explainer(config, scoring.checkpoint, score=score, device=choose_device(config.device))
+            explainer = make_explainer(scoring.model, scoring.checkpoint)
             return list(explain_cases(explainer, images, places, **size))
     except InputError as error:
         logger.warning("the report goes without explanations: %s", error)

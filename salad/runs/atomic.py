@@ -11,7 +11,7 @@ from salad.errors import StorageError, printable
 
 
 @contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """A path to write to, which becomes `path` where all goes well and is removed where not.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 import salad
 from salad.errors import InputError, StorageError
-from salad.runs.atomic import written_aside
+from salad.runs.atomic import atomic_file
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
 LOG_FILE, LOCK_FILE = "log.txt", "lock"
@@ -125,7 +125,7 @@ class RunFolder:
         versions = {"salad": salad.__version__, "torch": torch.__version__, "python": platform.python_version()}
         run = {"command": shlex.join(sys.argv), "versions": versions, **facts}
         text = json.dumps({**options, "run": run}, indent=2)
-        with written_aside(self.path / CONFIG_FILE) as path:
+        with atomic_file(self.path / CONFIG_FILE) as path:
             path.write_text(text + "\n", encoding="utf-8")
 
     def append_metrics(self, values: dict[str, Any]) -> None:
@@ -149,7 +149,7 @@ class RunFolder:
         """Leave the lines of the first epochs in metrics.jsonl; a later one comes from an epoch that was not saved."""
         path = self.path / METRICS_FILE
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-        with written_aside(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("".join(lines[:num_epochs]), encoding="utf-8")
 
 

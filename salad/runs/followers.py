@@ -50,10 +50,13 @@ class Follower(Protocol):
 
 def check_packages(config: Config) -> None:
     """Raise `InputError` where a package that the options need is not installed, or an address must not be kept."""
-    for package, is_needed in (("tensorboard", config.tensorboard), ("mlflow", config.mlflow is not None)):
+    for package, is_needed in (
+        ("tensorboard", config.output.tensorboard),
+        ("mlflow", config.output.mlflow is not None),
+    ):
         if is_needed and importlib.util.find_spec(package) is None:
             raise InputError(f'--{package} needs a package that is not installed: pip install "salad[{package}]"')
-    if config.mlflow is not None and urlsplit(config.mlflow).password is not None:
+    if config.output.mlflow is not None and urlsplit(config.output.mlflow).password is not None:
         raise InputError(
             "--mlflow holds a password, which would be written into config.json: leave it out and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
@@ -74,10 +77,10 @@ def following(config: Config, folder: RunFolder) -> Iterator[None]:
         InputError: MLflow cannot be reached when the run starts.
     """
     followers: list[Follower] = []
-    if folder.writes and config.tensorboard:
+    if folder.writes and config.output.tensorboard:
         followers.append(TensorBoard(folder))
-    if folder.writes and config.mlflow is not None:
-        followers.append(_reach(config.mlflow, config, folder))
+    if folder.writes and config.output.mlflow is not None:
+        followers.append(_reach(config.output.mlflow, config, folder))
     for line in folder.read_metrics() if followers else ():
         _tell(followers, line)
     folder.listeners.append(lambda line: _tell(followers, line))

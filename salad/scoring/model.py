@@ -1,108 +1,173 @@
-"""The score of a checkpoint: the parts that it is made of, and what it knows of them from validation normals."""
+"""The scoring core: one model that test.py, validation, predict, `Detector`, heatmaps and export score with."""
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
+from salad.build import RunContext
 from salad.checkpoint import Checkpoint
 from salad.config import Config
-from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
-from salad.evaluation.calibration import Calibration, Standards
-from salad.networks.backbones import Backbone
-from salad.patch_memory import LocalMemory
-from salad.scoring import knn
-from salad.scoring.knn import DEFAULT_K, choose_k
+from salad.evaluation.calibration import Calibration, Standards, combine, no_standards
+from salad.losses import EMBEDDINGS, RECONSTRUCTION
+from salad.patch_memory import PatchMemory
+from salad.samples import NORMAL
+from salad.scores import SCORES
+from salad.scores.inputs import Inputs, Normals
+from salad.scores.knn import DEFAULT_K, choose_k
 from salad.scoring.patch_memories import find_memories, has_settings, needed_backbone
-from salad.scoring.scores import Score, choose_score
+from salad.scoring.training_images import find_row_labels
 
 if TYPE_CHECKING:
+    from salad.evaluation.result import Result
     from salad.networks import Network
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class ModelScore:
-    """What `load_score` gives.
+class BatchScores(NamedTuple):
+    """Scores of a batch of B images.
 
     Attributes:
-        network: with the weights of the checkpoint, on the device.
-        parts: the score by its name or, where it is fused, those that it is made of.
-        memories: of local features, which the parts look into.
-        backbone: that the parts look through.
-        standards: of the parts of a fused score; None where the checkpoint does not hold them.
-        calibration: the scores of validation normals; None where the checkpoint does not hold them.
+        parts: of each score that the model's score is made of, (B,) float64, by name.
+        inputs: the batch as the network saw it, and what it made of it.
     """
 
-    network: Network
-    parts: dict[str, Score]
-    memories: dict[str, LocalMemory]
-    backbone: Backbone | None
-    standards: Standards | None
-    calibration: Calibration | None
+    parts: dict[str, np.ndarray]
+    inputs: Inputs
 
 
-def load_score(
-    config: Config,
-    checkpoint: Checkpoint,
-    network: Network,
-    *,
-    rows: Tensor,
-    k: int,
-    team: Team = SOLO,
-) -> ModelScore:
-    """The score that the options ask for.
+@dataclass(frozen=True, kw_only=True)
+class ScoringModel:
+    """A network and what it knows of normal images, as a scorer.
 
-    Args:
-        config: of the scoring.
-        checkpoint: ours or a published one.
+    Attributes:
+        context: options, device and processes of the scoring.
         network: with its weights, on the device.
-        rows: memory rows of normal images, (N, D), on the device.
-        k: of `choose_rows_k`.
-        team: the processes that score together.
+        normals: rows, patch memories and centre of normal images.
+        normal_index: places of the normal rows among all rows of the bank, (M,).
+        standards: of the parts of a fused score; None of another score, and where they are not known.
+        calibration: scores of validation normals; None where there are none.
 
     Raises:
-        InputError: the checkpoint lacks what the score is made of, and it cannot be made.
+        InputError: a score needs the centre of Deep SVDD, and there is none.
     """
-    warn_of_untrained(config.parts, checkpoint)
-    device = rows.device
-    backbone = needed_backbone(config, device, team=team)
-    memories = find_memories(config, checkpoint, network, backbone=backbone, device=device, team=team)
-    parts = {
-        part: choose_score(
-            part,
-            rows=rows,
+
+    context: RunContext
+    network: Network
+    normals: Normals
+    normal_index: Tensor | None = None
+    standards: Standards | None = None
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        if self.normals.centre is None and any(SCORES[part].uses_centre for part in self.parts):
+            raise InputError("--score svdd needs a model that was trained with --w_svdd above 0")
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, context: RunContext) -> ScoringModel:
+        """Make the model of a checkpoint that the options ask for.
+
+        Args:
+            checkpoint: ours or a published one.
+            context: of the scoring; its options agree with the checkpoint (see `reconcile`).
+
+        Raises:
+            InputError: the checkpoint lacks what the score is made of, and it cannot be made.
+        """
+        config, device = context.config, context.device
+        warn_of_untrained(config.scoring.parts, checkpoint)
+        with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
+            network = context.start_network(checkpoint).eval()
+        index = (find_row_labels(config, checkpoint) == NORMAL).nonzero().flatten()
+        k = choose_rows_k(config, num_normal_rows=len(index))
+        backbone = needed_backbone(context)
+        normals = Normals(
+            rows=checkpoint.bank.rows[index].to(device),
             k=k,
             temperature=checkpoint.bank.temperature,
             centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
-            rec_loss=config.rec_loss,
-            memories=memories,
+            rec_loss=config.loss.rec_loss,
+            memories=find_memories(context, checkpoint, network=network, backbone=backbone),
             backbone=backbone,
         )
-        for part in config.parts
-    }
-    standards, calibration = _held(config, checkpoint) if is_known(config, checkpoint, k=k) else (None, None)
-    return ModelScore(
-        network=network,
-        parts=parts,
-        memories=memories,
-        backbone=backbone,
-        standards=standards,
-        calibration=calibration,
-    )
+        standards, calibration = _held(config, checkpoint) if is_known(config, checkpoint, k=k) else (None, None)
+        return cls(
+            context=context,
+            network=network,
+            normals=normals,
+            normal_index=index,
+            standards=standards,
+            calibration=calibration,
+        )
+
+    @property
+    def config(self) -> Config:
+        """Options of the scoring."""
+        return self.context.config
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the scores that the score is made of."""
+        return self.config.scoring.parts
+
+    @property
+    def memories(self) -> Mapping[str, PatchMemory]:
+        """Patch memories, by the name of the score."""
+        return self.normals.memories
+
+    @torch.no_grad()
+    def score(self, grey: Tensor) -> BatchScores:
+        """Score decoded images (B, 1, S0, S0), uint8, on any device."""
+        inputs = Inputs(self.network, grey.to(self.context.device, non_blocking=True), self.context.preprocessing)
+        scores = {part: SCORES[part].load()(inputs, self.normals) for part in self.parts}
+        return BatchScores({part: one.cpu().double().numpy() for part, one in scores.items()}, inputs)
+
+    def combine(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Fuse the parts of a score, or take the only one, (N,) each.
+
+        Raises:
+            InputError: a score is not finite.
+        """
+        check_finite(parts)
+        return combine(parts, self.standards)
+
+    def calibrated(self, normals: Result | None) -> ScoringModel:
+        """Take over what validation normals tell of the score; standards that it has stand.
+
+        Args:
+            normals: scores of normal images of val/; None without any.
+
+        Raises:
+            InputError: the score is fused, and nothing standardises its parts.
+        """
+        standards = self.standards or (normals.standards if normals else None)
+        if self.config.scoring.is_fused and standards is None:
+            raise no_standards(0)
+        calibration = Calibration.of(normals.scores) if normals else None
+        return dataclasses.replace(self, calibration=calibration, standards=standards)
+
+
+def check_finite(parts: Mapping[str, np.ndarray]) -> None:
+    """Raise `InputError` where a score is not finite."""
+    if not all(np.isfinite(one).all() for one in parts.values()):
+        raise InputError("a score is not a finite number: the weights of the model are damaged")
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:
-    """What the checkpoint holds of validation normals, as far as it does."""
+    """Read what the checkpoint holds of validation normals, as far as it does."""
     scores, standards = (checkpoint.training.get(name) for name in ("val_normal_scores", "standards"))
+    scoring = config.scoring
     return (
-        Standards({part: tuple(standards[part]) for part in config.parts}) if standards and config.is_fused else None,
+        Standards({part: tuple(standards[part]) for part in scoring.parts}) if standards and scoring.is_fused else None,
         Calibration.of(scores.numpy()) if scores is not None and len(scores) else None,
     )
 
@@ -110,39 +175,34 @@ def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Cal
 def warn_of_untrained(parts: Iterable[str], checkpoint: Checkpoint) -> None:
     """Say where a score is made of what no loss has trained."""
     for part in parts:
-        if part == "reconstruction" and not checkpoint.reconstructs:
-            logger.warning("the score reconstruction tells nothing: %s was trained with --w_rec 0", checkpoint.path)
-        elif part in knn.NEEDS_ROWS and not checkpoint.embeds:
+        needs = SCORES[part].needs
+        if needs == RECONSTRUCTION and not checkpoint.reconstructs:
+            logger.warning("the score %s tells nothing: %s was trained with --w_rec 0", part, checkpoint.path)
+        elif needs == EMBEDDINGS and not checkpoint.embeds:
             logger.warning("the score %s tells nothing: no loss trained the embeddings of %s", part, checkpoint.path)
 
 
 def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
-    """Whether what the checkpoint holds of validation normals is of this score, with this k and these settings."""
+    """Tell if what the checkpoint holds of validation normals is of this score, with this k and these settings."""
+    parts = config.scoring.parts
     return (
-        checkpoint.has_parts(config.parts)
+        checkpoint.has_parts(parts)
         and k == checkpoint.training.get("k")
-        and all(has_settings(part, config, checkpoint) for part in config.parts)
+        and all(has_settings(part, config, checkpoint) for part in parts)
     )
 
 
 def choose_rows_k(config: Config, *, num_normal_rows: int) -> int:
-    """The k of the parts that are made of nearest rows, 0 where there are none.
+    """Choose the k of the scores that are made of nearest rows; 0 where there are none. A default that shrinks is said.
 
     Raises:
         InputError: --k exceeds the number of memory rows of normal images, or there is none.
     """
-    return find_k(config, num_normal_rows=num_normal_rows) if knn.NEEDS_ROWS.intersection(config.parts) else 0
-
-
-def find_k(config: Config, *, num_normal_rows: int) -> int:
-    """The k to score with; a default that shrinks is said.
-
-    Raises:
-        InputError: --k exceeds the number of memory rows of normal images, or there is none.
-    """
+    if not any(SCORES[part].uses_rows for part in config.scoring.parts):
+        return 0
     if num_normal_rows == 0:
         raise InputError("the memory holds no row of a normal image to score against")
-    k = choose_k(config.k, num_rows=num_normal_rows)
-    if config.k is None and k < DEFAULT_K:
+    k = choose_k(config.scoring.k, num_rows=num_normal_rows)
+    if config.scoring.k is None and k < DEFAULT_K:
         logger.warning("k is %d rather than %d: the memory has no more rows of normal images", k, DEFAULT_K)
     return k

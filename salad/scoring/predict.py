@@ -80,7 +80,7 @@ def run_predict(
     if given.get("load_model") is None:
         raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
     scorer = load_scorer(given["load_model"], given)
-    if scorer.device.type == "cpu":
+    if scorer.model.context.device.type == "cpu":
         keep_freed_memory()
     if normals is not None:
         scorer.calibrate(images_below(normals))
@@ -91,7 +91,7 @@ def run_predict(
     arriving = watch(watched, interval=interval) if watched else iter(())
     sources = itertools.chain(list_images(paths, separator=separator), arriving)
     start = time.perf_counter()
-    num_rows, num_bad = write(rows(scorer, sources, specificity=scorer.config.specificity), form=form, out=out)
+    num_rows, num_bad = write(rows(scorer, sources, specificity=scorer.config.scoring.specificity), form=form, out=out)
     seconds = time.perf_counter() - start
     speed = f"{num_rows} images in {seconds:.1f} s ({num_rows / seconds:.1f} images/s)"
     click.echo(f"{speed}, {num_bad} of them cannot be read", err=True)

@@ -9,31 +9,22 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from salad.build import make_decoder, make_preprocessing, start_network
+from salad.build import RunContext
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.device import choose_device
 from salad.errors import InputError, printable
-from salad.evaluation.calibration import Calibration, Standards, combine
+from salad.evaluation.calibration import Calibration
 from salad.images.in_memory import Source, read_source, shown_name
 from salad.images.read import GreyImage
-from salad.samples import NORMAL
-from salad.scoring.knn import NEEDS_ROWS
-from salad.scoring.model import choose_rows_k, load_score
+from salad.scoring.model import ScoringModel
 from salad.scoring.options import scoring_config
-from salad.scoring.scores import Inputs
-
-if TYPE_CHECKING:
-    from salad.explaining.explain import Explainer
-    from salad.explaining.explanation import Explanation
-    from salad.networks.backbones import Backbone
 
 logger = logging.getLogger(__name__)
 
@@ -83,33 +74,23 @@ class Scorer:
 
     Args:
         config: of `scoring_config`.
-        checkpoint: ours or a published one, of which all memory rows count as normal.
+        checkpoint: ours or a published one.
         calibration: scores of normal images that the model has not been trained on; by default the checkpoint's own.
 
     Attributes:
+        model: the scoring core.
+        checkpoint: without what only resuming needs.
         calibration: None where there are no such scores.
-        k: nearest rows behind a score, 0 where it has none.
 
     Raises:
         InputError: the checkpoint or an option does not fit.
     """
 
     def __init__(self, config: Config, checkpoint: Checkpoint, calibration: Calibration | None = None) -> None:
+        context = RunContext(config=config, device=choose_device(config.run.device), template=checkpoint.template)
         self.config = config
-        self.decoder = make_decoder(config)
-        self.preprocessing = make_preprocessing(config, checkpoint.mean_image)
-        self.device = choose_device(config.device)
-        with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
-            self.network = start_network(config, checkpoint, self.device).eval()
-        rows = checkpoint.bank.rows
-        if checkpoint.row_labels is not None:
-            rows = rows[checkpoint.row_labels == NORMAL]
-        elif NEEDS_ROWS.intersection(config.parts):
-            logger.warning("%s: which memory rows are normal is unknown, so all count as normal", checkpoint.path)
-        self.rows = rows.to(self.device)
-        self.k = choose_rows_k(config, num_normal_rows=len(rows))
-        self._score = load_score(config, checkpoint, self.network, rows=self.rows, k=self.k)
-        if config.is_fused and self._score.standards is None:
+        self.model = ScoringModel.load(checkpoint, context)
+        if config.scoring.is_fused and self.model.standards is None:
             raise InputError(
                 f"{checkpoint.path}: does not say how to standardise the parts of --score fused: train with it, or let "
                 "test.py score, which looks at the normal images of val/"
@@ -117,21 +98,11 @@ class Scorer:
         # the same tensors, not a second copy; and what only resuming needs is let go
         self.checkpoint = dataclasses.replace(
             checkpoint,
-            model_state=self.network.state_dict(),
+            model_state=self.model.network.state_dict(),
             training=checkpoint.without_run_state(),
-            memories=self._score.memories,
+            memories=dict(self.model.memories),
         )
-        self.calibration = calibration or self._score.calibration
-
-    @property
-    def standards(self) -> Standards | None:
-        """Of the parts of a fused score; None for other scores."""
-        return self._score.standards
-
-    @property
-    def backbone(self) -> Backbone | None:
-        """The frozen network that the score looks through; None where it does not."""
-        return self._score.backbone
+        self.calibration = calibration or self.model.calibration
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
         return type(self), (self.config, self.checkpoint, self.calibration)
@@ -149,8 +120,8 @@ class Scorer:
         Raises:
             InputError: a score is not finite. An image that cannot be read is no error.
         """
-        size = self.config.batch_size
-        pool = ThreadPoolExecutor(max(1, self.config.n_jobs_dataloader), thread_name_prefix="decode")
+        size = self.config.data.batch_size
+        pool = ThreadPoolExecutor(max(1, self.config.data.n_jobs_dataloader), thread_name_prefix="decode")
         under_way: deque[Future[_Read]] = deque()
 
         def score_next() -> list[Scored]:
@@ -184,30 +155,14 @@ class Scorer:
             raise InputError(f"there are no normal images to calibrate with ({num_bad} cannot be read)")
         self.calibration = Calibration.of(scores)
 
-    @cached_property
-    def explainer(self) -> Explainer:
-        """Made once: it looks at training and validation images, where they are as they were in training."""
-        from salad.explaining.explain import make_explainer
-
-        return make_explainer(self.config, self.checkpoint, score=self._score, device=self.device)
-
-    def explain(self, source: Source) -> Explanation:
-        """What the model sees in an image.
-
-        Raises:
-            InputError: it cannot be read.
-        """
-        return self.explainer.explain(torch.tensor(read_source(source, self.decoder))[None, None])[0]
-
     def _read(self, source: Source) -> _Read:
         start = time.perf_counter()
         try:
-            content: GreyImage | str = read_source(source, self.decoder)
+            content: GreyImage | str = read_source(source, self.model.context.decoder)
         except InputError as error:
             content = str(error).removeprefix(f"{printable(source)}: " if isinstance(source, Path) else "")
         return _Read(source, content, time.perf_counter() - start)
 
-    @torch.no_grad()
     def _score_batch(self, batch: list[_Read]) -> list[Scored]:
         start = time.perf_counter()
         pixels = [one.content for one in batch if not isinstance(one.content, str)]
@@ -222,10 +177,7 @@ class Scorer:
         return found
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:
-        """Of decoded images (B, S0, S0), uint8."""
-        inputs = Inputs(self.network, torch.from_numpy(pixels)[:, None].to(self.device), self.preprocessing)
-        parts = {name: part(inputs).double().cpu().numpy() for name, part in self._score.parts.items()}
-        scores = combine(parts, self._score.standards)
-        if not np.isfinite(scores).all():
-            raise InputError("a score is not a finite number: the weights of the model are damaged")
-        return scores.tolist()  # type: ignore[no-any-return]
+        """Score decoded images (B, S0, S0), uint8."""
+        parts = self.model.score(torch.from_numpy(pixels)[:, None]).parts
+        scores: list[float] = self.model.combine(parts).tolist()
+        return scores

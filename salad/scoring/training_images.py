@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from salad.build import find_images, scan_images
+from salad.build import RunContext
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
 from salad.errors import InputError
 from salad.samples import NORMAL, Split
-
-if TYPE_CHECKING:
-    pass
+from salad.scores import SCORES
 
 logger = logging.getLogger(__name__)
 
 
-def find_training_images(config: Config, checkpoint: Checkpoint) -> Split:
-    """The training split of a checkpoint, with its pixels.
+def find_training_images(context: RunContext, checkpoint: Checkpoint) -> Split:
+    """Find the training split of a checkpoint, with its pixels.
 
     Args:
-        config: of the scoring.
+        context: of the scoring.
         checkpoint: ours or a published one, of which only the number of its images is known.
 
     Raises:
@@ -34,46 +31,62 @@ def find_training_images(config: Config, checkpoint: Checkpoint) -> Split:
     """
     had = checkpoint.config or {}
     try:
-        train = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
+        train = _read(context.config, "train")
         assert train is not None, "only val may be absent"
         train = train if had.get("train_on", "all") == "all" else train.only_normal()
         if had.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
-            train = scan_images(dataclasses.replace(config, on_bad_image="skip"), {"train": train})["train"]
+            skipping = dataclasses.replace(context, config=context.config.changed(on_bad_image="skip"))
+            train = skipping.scan({"train": train})["train"]
     except InputError as error:
         raise InputError(f"the training images are not at hand ({error})") from None
     known = checkpoint.training.get("images", f"{len(checkpoint.bank.rows)} images")  # a published file tells no more
     found = train.fingerprint if "images" in checkpoint.training else f"{len(train.samples)} images"
     if found != known:
         raise InputError(f"the model was trained on {known}, but train/ holds {found}")
-    return dataclasses.replace(train, images=find_images(config, train, name="train"))
+    return dataclasses.replace(train, images=context.find_images(train, name="train"))
 
 
 def find_val(config: Config) -> Split | None:
-    """The images of val/ as they are listed; None where there are none, or they cannot be."""
+    """List the images of val/; None where there are none, or they cannot be listed."""
     try:
-        return read_split(config.dataset_name, config.data_path, "val", selection=config.selection)
+        return _read(config, "val")
     except InputError as error:
         logger.debug("val/ cannot be used: %s", error)
         return None
 
 
 def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
-    """0 normal, 1 abnormal, of every memory row: from the checkpoint, else from train/ if its images are as many."""
+    """Find the label of every memory row, 0 normal and 1 abnormal, (N,).
+
+    They stand in our checkpoints. A published file does not hold them: they are those of train/ where it holds as many
+    images as there are rows, else all rows count as normal, which is said.
+
+    Args:
+        config: of the scoring.
+        checkpoint: ours or a published one.
+    """
     if checkpoint.row_labels is not None:
         return checkpoint.row_labels
-    num_rows = len(checkpoint.bank.rows)
+    num_rows, labels = len(checkpoint.bank.rows), []
+    level = logging.WARNING if any(SCORES[part].uses_rows for part in config.scoring.parts) else logging.DEBUG
     try:
-        train = read_split(config.dataset_name, config.data_path, "train", selection=config.selection)
+        train = _read(config, "train")
         labels = train.labels if train else []
     except InputError as error:
-        logger.warning("the file holds no row labels, and train/ does not give them: %s", error)
-        labels = []
+        logger.log(level, "the file holds no row labels, and train/ does not give them: %s", error)
     if len(labels) == num_rows:
         return torch.tensor(labels)
-    logger.warning(
-        "the memory has %d rows, but %s holds %d images: which rows are normal is unknown, so all count as normal",
+    logger.log(
+        level,
+        "%s: has %d memory rows, but train/ of DATA_PATH %d images: which rows are normal is unknown, so all count as "
+        "normal",
+        checkpoint.path,
         num_rows,
-        config.data_path / "train",
         len(labels),
     )
     return torch.full((num_rows,), NORMAL)
+
+
+def _read(config: Config, split: str) -> Split | None:
+    data = config.data
+    return read_split(data.dataset_name, data.data_path, split, selection=data.selection)

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from salad.build import make_decoder
+from salad.build import make_decoder, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.config.recipes import describe_recipe
-from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.errors import InputError, printable
 from salad.images.in_memory import Source, images_of, read_source
 from salad.images.threads import map_in_order
@@ -24,7 +23,7 @@ from salad.samples import NORMAL, Sample, Split
 from salad.training.data import check_sizes
 from salad.training.rng import rng_state, set_rng_state
 from salad.training.run import write_start
-from salad.training.template import find_mean_image
+from salad.training.template import make_template
 from salad.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -66,22 +65,19 @@ def fit_images(images: object, *, config: Config, val_share: float, folder: RunF
         InputError: an image cannot be read, there are too few, or another training writes into the folder.
         DivergedError: a loss was not finite.
     """
-    if config.recipe:
-        logger.info(describe_recipe(config.recipe, vars(config)))
+    if config.run.recipe:
+        logger.info(describe_recipe(config.run.recipe, config.values()))
     pixels, samples = _decode(images, config)
-    config = dataclasses.replace(config, seed=draw_seed(config.seed))
     before = rng_state()
     with folder.lock():
         try:
-            seed_everything(config.seed, deterministic=config.deterministic)
-            train, val = _hold_out(pixels, samples, share=val_share, seed=config.seed)
+            context = open_context(config)
+            config = context.config
+            train, val = _hold_out(pixels, samples, share=val_share, seed=config.run.seed)
             check_sizes(config, train)
-            device = choose_device(config.device)
-            if device.type == "cpu":
-                keep_freed_memory()
-            start = load_checkpoint(config.load_model) if config.load_model else None
-            mean_image = find_mean_image(config, train, device)
-            trainer = Trainer(config, folder, train=train, val=val, device=device, start=start, mean_image=mean_image)
+            start = load_checkpoint(config.network.load_model) if config.network.load_model else None
+            context = dataclasses.replace(context, template=make_template(context, train))
+            trainer = Trainer(context, folder, train=train, val=val, start=start)
             write_start(trainer, resumed=False)
             trainer.run()
         finally:
@@ -101,7 +97,7 @@ def _decode(images: object, config: Config) -> tuple[NDArray[np.uint8], list[Sam
             yield source
 
     read = partial(read_source, decoder=decoder)
-    pixels = list(map_in_order(read, taken(), num_threads=config.n_jobs_dataloader))
+    pixels = list(map_in_order(read, taken(), num_threads=config.data.n_jobs_dataloader))
     if not pixels:
         raise InputError("there are no images to train on")
     return np.stack(pixels), samples

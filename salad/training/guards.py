@@ -1,4 +1,4 @@
-"""What stops a run whose arithmetic has gone wrong, before its checkpoints are spoilt."""
+"""What stops a run whose arithmetic has gone wrong, before its checkpoints are corrupted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class FiniteGuard:
     Args:
         device: where the losses lie.
         name_of: from the number of an image to its name.
-        interval: steps between two looks  [default: on the CPU 1, at once, before a step spoils the weights]
+        interval: steps between two looks  [default: on the CPU 1, at once, before a step corrupts the weights]
     """
 
     def __init__(self, device: torch.device, *, name_of: Callable[[int], str], interval: int | None = None) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Tally:
+class Meters:
     """Sums over the batches of an epoch.
 
     Attributes:
@@ -76,7 +76,7 @@ class Tally:
         }
 
     @classmethod
-    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Tally:
+    def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Meters:
         """Take up an epoch where it was left."""
         tally = cls(device)
         tally.num_batches, tally._num_views = state["num_batches"], state["num_views"]

@@ -1,4 +1,4 @@
-"""Optimiser and learning-rate schedule of a run."""
+"""Trained module, optimiser and learning-rate schedule of a run."""
 
 from __future__ import annotations
 
@@ -7,20 +7,33 @@ from typing import TYPE_CHECKING
 import torch
 
 from salad.config import Config
+from salad.losses import ANOMALY_HEAD, EMBEDDINGS, RECONSTRUCTION
+from salad.networks import NETWORKS
+from salad.networks.anomaly_head import AnomalyHead, TrainedModule
 
 if TYPE_CHECKING:
-    pass
+    from salad.networks import Network
+
+
+def make_trained(network: Network, config: Config, device: torch.device) -> TrainedModule:
+    """Make the module that a run trains: the network, with an anomaly head where a loss asks for one."""
+    loss, has_pre_training = config.loss, config.optimisation.pre_training_epochs > 0
+    head = AnomalyHead(network.num_patch_channels).to(device) if loss.trains(ANOMALY_HEAD) else None
+    embeds, decodes = loss.trains(EMBEDDINGS), loss.trains(RECONSTRUCTION)
+    reaches_z = (embeds and not has_pre_training) or NETWORKS[config.network.net_name].decodes_embedding
+    uses_all = decodes and reaches_z and not (head is not None and has_pre_training)
+    return TrainedModule(network, head, embeds=embeds, decodes=decodes, uses_all=uses_all)
 
 
 def make_optimizer(
     config: Config, network: torch.nn.Module, device: torch.device
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Adam or AMSGrad, and the schedule that is stepped once an epoch."""
+    """Make Adam or AMSGrad, and the schedule that is stepped once an epoch."""
     optimizer = torch.optim.Adam(
         network.parameters(),
-        lr=config.lr,
-        weight_decay=config.weight_decay,
-        amsgrad=config.optimizer_name == "amsgrad",
+        lr=config.optimisation.lr,
+        weight_decay=config.optimisation.weight_decay,
+        amsgrad=config.optimisation.optimizer_name == "amsgrad",
         fused=device.type in ("cpu", "cuda"),
     )
-    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.lr_milestone), gamma=0.1)
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, list(config.optimisation.lr_milestone), gamma=0.1)

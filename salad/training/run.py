@@ -10,11 +10,11 @@ from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from salad.build import check_same_for_all
+from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
-from salad.config import Config
+from salad.config import OPTIONS, Config
 from salad.config.recipes import describe_recipe
-from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
+from salad.device import seed_everything
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.images.scan import write_skipped
@@ -23,10 +23,11 @@ from salad.runs.folder import RunFolder
 from salad.runs.followers import check_packages, following
 from salad.runs.sealed import remove_leftovers
 from salad.samples import Split
+from salad.scores import SCORES
 from salad.training.data import check_enough, read_training_data
 from salad.training.signals import Interrupts
-from salad.training.state import fingerprints, restore, save
-from salad.training.template import find_mean_image
+from salad.training.state import fingerprints
+from salad.training.template import make_template
 from salad.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -49,32 +50,17 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
         StorageError: a file could not be written.
     """
     config, stopped = settle(given, folder)
-    device = choose_device(config.device, team=team)
-    if config.sync_bn and team.size > 1 and device.type == "cpu":
-        raise InputError(f"--sync_bn works on GPUs alone, but {team.size} processes share the CPU: leave it out")
-    check_enough(config.batch_size, "--batch_size is", team)
-    team.connect(device)
-    seed = config.seed
-    config = dataclasses.replace(config, seed=team.from_first(lambda: draw_seed(seed)))
-    if config.recipe and team.is_first:
-        logger.info(describe_recipe(config.recipe, vars(config)))
-    seed_everything(config.seed, deterministic=config.deterministic)
-    if device.type == "cpu":
-        keep_freed_memory()
-    train, val = read_images(config, stopped, team=team)
-    start = stopped or (load_checkpoint(config.load_model) if config.load_model else None)
+    check_enough(config.data.batch_size, "--batch_size is", team)
+    context = open_context(config, team=team)
+    config = context.config
+    if config.run.recipe and team.is_first:
+        logger.info(describe_recipe(config.run.recipe, config.values()))
+    train, val = read_images(context, stopped)
+    template = stopped.template if stopped else make_template(context, train)
+    start = stopped or (load_checkpoint(config.network.load_model) if config.network.load_model else None)
     with Interrupts() as interrupts:
-        trainer = Trainer(
-            config,
-            folder,
-            train=train,
-            val=val,
-            device=device,
-            start=start,
-            mean_image=stopped.mean_image if stopped else find_mean_image(config, train, device, team=team),
-            interrupts=interrupts,
-            team=team,
-        )
+        context = dataclasses.replace(context, template=template)
+        trainer = Trainer(context, folder, train=train, val=val, start=start, interrupts=interrupts)
         start_run(trainer, stopped)
         with logging_redirect_tqdm([logging.getLogger("salad")]), following(config, folder):
             trainer.run()
@@ -86,43 +72,44 @@ def settle(given: dict[str, Any], folder: RunFolder) -> tuple[Config, Checkpoint
     Raises:
         InputError: an option is at fault or contradicts the run to go on with, or a package is missing.
     """
-    config = Config(**given)
+    config = Config.of(given)
     stopped = find_stopped_run(config, folder)
     if stopped is not None:
         config = resume_config(given, stopped)
     check_packages(config)
-    check_backbone(config.backbone if "backbone" in config.parts else None)
+    uses_backbone = any(SCORES[part].uses_backbone for part in config.scoring.parts)
+    check_backbone(config.scoring.backbone if uses_backbone else None)
     return config, stopped
 
 
-def read_images(config: Config, stopped: Checkpoint | None, *, team: Team) -> tuple[Split, Split | None]:
-    """Train and val: enough of them, the same ones in all processes, and those that a stopped run had.
+def read_images(context: RunContext, stopped: Checkpoint | None) -> tuple[Split, Split | None]:
+    """Read train and val, and check that they are enough, the same in all processes, and those of a stopped run.
 
     Raises:
         InputError: they are not.
     """
-    with team.first_alone("images"):
-        train, val = read_training_data(config)
-    check_enough(len(train.samples), "the images to train on are", team)
+    with context.team.first_alone("images"):
+        train, val = read_training_data(context)
+    check_enough(len(train.samples), "the images to train on are", context.team)
     for split in [train, val] if val else [train]:
-        check_same_for_all(split, team)
+        context.check_same_for_all(split)
     if stopped is not None:
         check_same_images(train, val, stopped)
     return train, val
 
 
 def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
-    """Before the first step: the state of a stopped run, and what a folder holds from its start."""
-    config, team = trainer.config, trainer.team
+    """Before the first step, take over the state of a stopped run and write what a folder holds from its start."""
+    run, team = trainer.config.run, trainer.context.team
     if not team.is_first:  # the weights and the memory are those of all, what is drawn from here on is its own
-        seed_everything(config.seed + team.rank, deterministic=config.deterministic)
+        seed_everything(run.seed + team.rank, deterministic=run.deterministic)
     if stopped is not None:
-        restore(trainer, stopped)
-        logger.info("resumed after %d epochs", trainer.epochs_done)
+        trainer.state.load_state_dict(stopped)
+        logger.info("resumed after %d epochs", trainer.state.epochs_done)
     if team.is_first:
         write_start(trainer, resumed=stopped is not None)
     if stopped is None:
-        save(trainer, [trainer.folder.last])
+        trainer.save([trainer.folder.last])
 
 
 def write_start(trainer: Trainer, *, resumed: bool) -> None:
@@ -130,15 +117,15 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
     folder, train, val = trainer.folder, trainer.train_split, trainer.val_split
     remove_leftovers(folder.path)
     if resumed:
-        folder.cut_metrics(trainer.epochs_done)
+        folder.cut_metrics(trainer.state.epochs_done)
     else:
         folder.clear()
     write_skipped(folder.path, train.skipped, scanned=("train", "val", "test"))
     folder.write_config(
         trainer.config.as_json(),
-        device=str(trainer.device),
-        num_processes=trainer.team.size,
-        weights_loaded=trainer.network.weights_loaded,
+        device=str(trainer.context.device),
+        num_processes=trainer.context.team.size,
+        weights_loaded=trainer.state.network.weights_loaded,
         normal_class=train.normal_class,
         num_train=len(train.samples),
         num_val=len(val.samples) if val else 0,
@@ -152,8 +139,8 @@ def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
     Raises:
         InputError: there is a run but --resume is not given, or the other way round.
     """
-    if config.resume is None:
-        if not config.overwrite:
+    if config.run.resume is None:
+        if not config.run.overwrite:
             folder.check_free()
         return None
     if folder.last.exists():
@@ -161,7 +148,7 @@ def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
             return load_checkpoint(folder.last)
         except InputError as error:
             raise InputError(f"{error}; {way_out(folder)}") from None
-    if config.resume == "must" or folder.checkpoints():
+    if config.run.resume == "must" or folder.checkpoints():
         raise InputError(f"{folder.path}: holds no run to --resume ({folder.last.name} is missing); {way_out(folder)}")
     return None
 
@@ -184,20 +171,16 @@ def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
     if stopped.config is None:
         raise InputError(f"{stopped.path}: holds no options; it is no run of this program")
     had = Config.from_json(stopped.config)
-    for declared in dataclasses.fields(Config):
-        name = declared.name
-        now, before = given.get(name), getattr(had, name)
-        if name not in given or now == before or (name == "seed" and now == -1):
+    values, run = had.values(), stopped.path.parent
+    for name, now in given.items():
+        before = values[name]
+        if now == before or (name == "seed" and now == -1):
             continue
         if name == "n_epochs" and now < before:
-            raise InputError(
-                f"--n_epochs is {now}, but the run in {stopped.path.parent} has {before}: it may only grow"
-            )
-        if not declared.metadata["may_change"]:
-            flag = f"--{name}" if declared.default is not dataclasses.MISSING else name.upper()
-            raise InputError(f"{flag} is {now}, but the run in {stopped.path.parent} has {before}: leave it as it was")
-    new = {name: value for name, value in given.items() if name != "seed"}
-    return dataclasses.replace(had, **new)
+            raise InputError(f"--n_epochs is {now}, but the run in {run} has {before}: it may only grow")
+        if not OPTIONS[name].facts.may_change:
+            raise InputError(f"{OPTIONS[name].flag} is {now}, but the run in {run} has {before}: leave it as it was")
+    return had.changed(**{name: value for name, value in given.items() if name != "seed"})
 
 
 def check_same_images(train: Split, val: Split | None, stopped: Checkpoint) -> None:

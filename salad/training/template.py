@@ -1,4 +1,4 @@
-"""The mean normal image of a training, to whose framing all images are brought."""
+"""Template of a training: the mean normal image, to which all images are registered."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import logging
 import torch
 from torch import Tensor
 
-from salad.build import make_loader
-from salad.config import Config
-from salad.distributed.team import SOLO, Team
-from salad.images.align import find_mean, shrink
+from salad.build import RunContext
+from salad.distributed.team import SOLO
+from salad.images.align import build_template, shrink
 from salad.samples import NORMAL, Split
 
 logger = logging.getLogger(__name__)
@@ -19,30 +18,31 @@ logger = logging.getLogger(__name__)
 MOST = 1000  # images that it is made of
 
 
-def find_mean_image(config: Config, train: Split, device: torch.device, *, team: Team = SOLO) -> Tensor | None:
-    """The mean of normal training images, the same for a seed and for all processes; None without --align.
+def make_template(context: RunContext, train: Split) -> Tensor | None:
+    """Make the template from normal training images, the same for a seed and for all processes; None without --align.
 
     Args:
-        config: with a drawn seed.
+        context: of the run, with a drawn seed.
         train: the images to train on.
-        device: to compute on.
-        team: the processes that train together.
+
+    Returns:
+        (1, 1, SIDE, SIDE), on the CPU.
 
     Raises:
         InputError: a file cannot be read.
     """
-    return team.from_first(lambda: _find(config, train, device)) if config.align else None
+    return context.team.from_first(lambda: _make(context, train)) if context.config.images.align else None
 
 
-def _find(config: Config, train: Split, device: torch.device) -> Tensor:
+def _make(context: RunContext, train: Split) -> Tensor:
     labels, parts, num_images = torch.tensor(train.labels), [], 0
-    as_decoded = dataclasses.replace(config, align=False)
-    for batch in make_loader(as_decoded, train, device, seed=config.seed).epoch(0):
+    alone = dataclasses.replace(context, config=context.config.changed(align=False), team=SOLO)
+    for batch in alone.loader(train, seed=context.config.run.seed).epoch(0):
         if num_images >= MOST:
             break
         normal = batch.grey[labels[batch.index] == NORMAL]
         num_images += len(normal)
-        parts += [shrink(normal.to(device))] if len(normal) else []
+        parts += [shrink(normal.to(context.device))] if len(normal) else []
     images = torch.cat(parts)[:MOST]
-    logger.info("images are aligned to the mean of %d normal ones", len(images))
-    return find_mean(images).cpu()
+    logger.info("images are registered to the mean of %d normal ones", len(images))
+    return build_template(images).cpu()

@@ -63,7 +63,7 @@ LIMITS = {
 def make(net_name="unet", **values):
     paths = {"xp_path": Path("log/run"), "data_path": Path("data/author")}
     dataset = "NIH" if values.keys() & {"split_dir", "view", "min_age"} else "CXR_author"
-    return Config(**{"dataset_name": dataset, "net_name": net_name, **paths, **values})
+    return Config.of({"dataset_name": dataset, "net_name": net_name, **paths, **values})
 
 
 def write(path, values):
@@ -151,7 +151,7 @@ def test_values_cannot_be_changed():
 def test_json_round_trip(tmp_path, values):
     config = make(**values)
     path = write(tmp_path / "config.json", {**config.as_json(), "run": {"device": "cpu"}})
-    assert Config(**read_values(path, Config)) == config
+    assert Config.of(read_values(path, Config)) == config
 
 
 def test_json_leaves_overwrite_out():

@@ -29,12 +29,12 @@ def data(tmp_path_factory):
 def test_a_recipe_is_made_of_training_options(name, net_name):
     declared = {one.name: one for one in dataclasses.fields(Config)}
     assert all(TRAIN in declared[option].metadata["commands"] for option in RECIPES[name])
-    config = Config(net_name=net_name, recipe=name, **PLACES, **RECIPES[name])
-    assert config.parts  # of the score: nothing is missing for it
+    config = Config.of({"net_name": net_name, "recipe": name, **PLACES, **RECIPES[name]})
+    assert config.scoring.parts  # of the score: nothing is missing for it
 
 
 def test_the_released_recipe_is_the_authors_protocol():
-    config = Config(net_name="unet", **PLACES)
+    config = Config.of({"net_name": "unet", **PLACES})
     different = {option for option, value in RECIPES["released"].items() if value != getattr(config, option)}
     assert different == {"n_epochs", "augment", "train_on"}
     assert (RECIPES["released"]["augment"], RECIPES["released"]["train_on"]) == ("flip", "all")

@@ -5,7 +5,7 @@ from torch.testing import assert_close
 
 from salad import losses
 from salad.datasets import phantom
-from salad.datasets.synthetic import add_anomalies, coarsen, spoil
+from salad.datasets.synthetic import add_anomalies, coarsen, corrupt
 from salad.networks import build_network
 from salad.networks.anomaly_head import Head, Trained
 
@@ -32,7 +32,7 @@ def test_anomalies_lie_in_the_lungs_and_make_them_lighter(lungs):
 
 def test_half_of_the_images_are_spoilt_and_grey_levels_tell_nothing(lungs):
     torch.manual_seed(0)
-    images, amount = spoil(lungs)
+    images, amount = corrupt(lungs)
     is_spoilt = amount.amax(dim=(1, 2, 3)) > 0
     assert 8 <= is_spoilt.sum() <= 24
     assert_close(images.mean(dim=(1, 2, 3)), lungs.mean(dim=(1, 2, 3)), atol=0.01, rtol=0)

@@ -33,10 +33,10 @@ def explained(run, *, xp=None, **given):
     """Explanations of the test images, and their samples."""
     checkpoint = load_checkpoint((xp or run.xp) / "model.tar")
     given = {"dataset_name": "CXR_author", "net_name": "unet", "xp_path": run.xp, "data_path": run.data, **given}
-    config = Config(**reconcile(given, checkpoint))
+    config = Config.of(reconcile(given, checkpoint))
     with tiny_unet():
         explainer = Scorer(config, checkpoint).explainer
-    split = scan_images(config, {"test": read_split("CXR_author", run.data, "test", selection=config.selection)})[
+    split = scan_images(config, {"test": read_split("CXR_author", run.data, "test", selection=config.data.selection)})[
         "test"
     ]
     (batch,) = make_loader(config, split, CPU).epoch(0)

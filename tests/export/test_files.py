@@ -69,7 +69,9 @@ def resnet(tmp_path_factory) -> Path:
     """A checkpoint of the real other network, its weights as they are drawn."""
     path = tmp_path_factory.mktemp("resnet") / "model.tar"
     torch.manual_seed(0)
-    config = Config(dataset_name="CXR_author", net_name="CXR_resnet18", xp_path=Path(), data_path=Path(), isize=32)
+    config = Config.of(
+        {"dataset_name": "CXR_author", "net_name": "CXR_resnet18", "xp_path": Path(), "data_path": Path(), "isize": 32}
+    )
     save_checkpoint(
         [path],
         network=build_network("CXR_resnet18", rep_dim=200, isize=32),

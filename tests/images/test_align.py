@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from salad.datasets.phantom import draw_radiograph
-from salad.images.align import LARGEST, UNIT, find_mean, fit_to, reframe, shrink
+from salad.images.align import LARGEST, UNIT, build_template, register, shrink, warp
 from salad.images.normalize import normalize
 from salad.images.preprocessing import Preprocessing
 
@@ -21,7 +21,7 @@ def draw(count, *, first=0, size=SIZE):
 
 @pytest.fixture(scope="module")
 def mean():
-    return find_mean(shrink(draw(40)))
+    return build_template(shrink(draw(40)))
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def to_bytes(images):
 def moved(films, *, most=0.15):
     """The films in framings of their own, and the parameters of these."""
     params = (torch.rand(len(films), 4, generator=torch.Generator().manual_seed(0)) * 2 - 1) * most
-    return to_bytes(reframe(films.float(), params)), params
+    return to_bytes(warp(films.float(), params)), params
 
 
 def joined(first, then):
@@ -50,37 +50,37 @@ def joined(first, then):
 
 def test_known_scales_and_shifts_are_recovered(mean, films):
     seen, true = moved(films)
-    error = joined(true, fit_to(mean, seen)) - fit_to(mean, films)
+    error = joined(true, register(mean, seen)) - register(mean, films)
     assert error.abs().max() < 0.03 and error.abs().mean() < 0.008
     assert true.abs().max() > 0.14
 
 
 def test_aligned_films_look_more_alike(mean, films):
     seen, _ = moved(films)
-    before, after = (shrink(one).std(dim=0).mean() for one in (seen, Preprocessing(mean_image=mean).frame(seen)))
+    before, after = (shrink(one).std(dim=0).mean() for one in (seen, Preprocessing(template=mean).frame(seen)))
     assert after < 0.6 * before
 
 
 def test_films_framed_as_the_mean_stay(mean):
     alike = to_bytes((mean + 3) * 40)
-    assert fit_to(mean, alike).abs().max() < 0.01
+    assert register(mean, alike).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("size", [16, 32, 50, 96])
 def test_what_shows_nothing_stays(mean, size):
     flat = torch.arange(0, 256, 51, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, -1, size, size)
-    assert torch.equal(fit_to(mean, flat), STILL.expand(6, 4))
-    assert torch.equal(Preprocessing(mean_image=mean).frame(flat), flat)
+    assert torch.equal(register(mean, flat), STILL.expand(6, 4))
+    assert torch.equal(Preprocessing(template=mean).frame(flat), flat)
 
 
 def test_noise_hardly_moves(mean):
     noise = torch.randint(256, (8, 1, SIZE, SIZE), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    assert fit_to(mean, noise).abs().max() < 0.15
+    assert register(mean, noise).abs().max() < 0.15
 
 
 def test_exposure_does_not_matter(mean, films):
     dim = to_bytes(films * 0.6 + 40)
-    assert (fit_to(mean, dim) - fit_to(mean, films)).abs().max() <= 2 * UNIT
+    assert (register(mean, dim) - register(mean, films)).abs().max() <= 2 * UNIT
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
@@ -88,7 +88,7 @@ def test_a_batch_is_its_images(mean, films, num_threads):
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        for preprocess in (Preprocessing(mean_image=mean, margin=9, kind="standardize"), Preprocessing(margin=9)):
+        for preprocess in (Preprocessing(template=mean, margin=9, kind="standardize"), Preprocessing(margin=9)):
             alone = torch.cat([preprocess(one[None]) for one in films])
             assert torch.equal(preprocess(films), alone)
             assert torch.equal(preprocess(films[:5]), alone[:5])
@@ -98,13 +98,13 @@ def test_a_batch_is_its_images(mean, films, num_threads):
 
 def test_parameters_are_bounded_and_whole_units(mean, films):
     far, _ = moved(films, most=0.7)
-    found = fit_to(mean, far)
+    found = register(mean, far)
     assert found.abs().max() <= LARGEST + UNIT
     assert torch.equal(found / UNIT, (found / UNIT).round())
 
 
 def test_the_mean_does_not_depend_on_the_framing_of_its_images(mean):
-    other = find_mean(shrink(moved(draw(40), most=0.05)[0]))
+    other = build_template(shrink(moved(draw(40), most=0.05)[0]))
     assert torch.corrcoef(torch.stack([mean.flatten(), other.flatten()]))[0, 1] > 0.99
 
 
@@ -116,22 +116,22 @@ def test_the_mean_does_not_depend_on_the_framing_of_its_images(mean):
 def test_a_window_that_is_not_moved_has_the_very_pixels(size, margin):
     grey = torch.randint(256, (3, 1, size, size), dtype=torch.uint8)
     inner = grey[:, :, margin : size - margin, margin : size - margin]
-    assert torch.equal(to_bytes(reframe(grey.float(), STILL.expand(3, 4), margin=margin)), inner)
+    assert torch.equal(to_bytes(warp(grey.float(), STILL.expand(3, 4), margin=margin)), inner)
     assert torch.equal(Preprocessing(margin=margin)(grey), inner)
     assert torch.equal(Preprocessing(margin=margin).frame(grey), grey)
 
 
 def test_a_window_by_whole_pixels():
     grey = torch.randint(256, (1, 1, 16, 16), dtype=torch.uint8)
-    found = to_bytes(reframe(grey.float(), torch.tensor([[0.0, 0.0, 0.25, -0.5]])))  # 2 pixels right, 4 up
+    found = to_bytes(warp(grey.float(), torch.tensor([[0.0, 0.0, 0.25, -0.5]])))  # 2 pixels right, 4 up
     assert torch.equal(found[:, :, 4:, :-2], grey[:, :, :-4, 2:])
-    halved = reframe(grey.float(), torch.tensor([[np.log(0.5), 0.0, 0.0, 0.0]], dtype=torch.float32), margin=4)
+    halved = warp(grey.float(), torch.tensor([[np.log(0.5), 0.0, 0.0, 0.0]], dtype=torch.float32), margin=4)
     pairs = grey.float()[0, 0, 4:-4, 6:10]  # twice as large: half as many columns, the rows as they were
     assert torch.allclose(halved[0, 0, :, 1::2][:, :3], pairs[:, :3] * 0.75 + pairs[:, 1:] * 0.25, atol=1e-3)
 
 
 def test_the_crop_is_a_part_of_the_frame(mean, films):
-    preprocess = Preprocessing(mean_image=mean, margin=10)
+    preprocess = Preprocessing(template=mean, margin=10)
     frame = preprocess.frame(films)
     assert frame.shape[-1] == SIZE
     difference = preprocess(films).int() - frame[:, :, 10:-10, 10:-10].int()
@@ -139,7 +139,7 @@ def test_the_crop_is_a_part_of_the_frame(mean, films):
 
 
 def test_levels_are_those_of_what_is_seen(mean, films):
-    plain, standardized = (Preprocessing(mean_image=mean, margin=10, kind=kind) for kind in ("fixed", "standardize"))
+    plain, standardized = (Preprocessing(template=mean, margin=10, kind=kind) for kind in ("fixed", "standardize"))
     assert torch.equal(standardized(films), normalize(plain(films), "standardize"))
     assert torch.equal(standardized.frame(films), normalize(plain.frame(films), "standardize"))
 
@@ -148,13 +148,13 @@ def test_marks_move_with_what_they_mark(mean, films):
     seen, _ = moved(films)
     mask = np.zeros((SIZE, SIZE), bool)
     mask[30:42, 50:58] = True
-    for preprocess in (Preprocessing(mean_image=mean, margin=8), Preprocessing(margin=8)):
+    for preprocess in (Preprocessing(template=mean, margin=8), Preprocessing(margin=8)):
         for one in seen:
             lit = torch.where(torch.from_numpy(mask), 255, 0).to(torch.uint8)[None, None]
             found = preprocess.mark(mask, one)
             assert found.shape == (SIZE - 16, SIZE - 16)
-            params = STILL if preprocess.mean_image is None else fit_to(mean, one[None])
-            assert np.array_equal(found, (reframe(lit.float(), params, margin=8)[0, 0] >= 127.5).numpy())
+            params = STILL if preprocess.template is None else register(mean, one[None])
+            assert np.array_equal(found, (warp(lit.float(), params, margin=8)[0, 0] >= 127.5).numpy())
     assert np.array_equal(found, mask[8:-8, 8:-8])
 
 

@@ -108,7 +108,7 @@ def test_the_same_size_at_another_time_is_a_change(samples):
 
 @given(steps=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 3), st.booleans()), max_size=12))
 def test_after_any_changes_the_cache_is_right(tmp_path_factory, steps):
-    """Files are written, spoilt (-1) and removed in any order, and the cache opened now and then."""
+    """Files are written, corrupted (-1) and removed in any order, and the cache opened now and then."""
     root = tmp_path_factory.mktemp("steps")
     (root / "data").mkdir()
 

@@ -1,7 +1,6 @@
 """`--crop` and `--align` in the programs: recorded, the same wherever an image is looked at, bit by bit resumed."""
 
 import csv
-import dataclasses
 import io
 import signal
 from pathlib import Path
@@ -41,7 +40,7 @@ from salad.samples import NORMAL, Sample
 from salad.scoring.options import reconcile
 from salad.scoring.stream import Scorer
 from salad.training import template
-from salad.training.template import find_mean_image
+from salad.training.template import make_template
 
 OPTIONS = [
     "--align",
@@ -76,11 +75,13 @@ def run(data, tmp_path_factory) -> Path:
 
 def config_of(data, **values):
     paths = {"xp_path": Path("xp"), "data_path": data}
-    return Config(dataset_name="CXR_author", net_name="unet", **paths, **{"isize": 64, "align": True, **values})
+    return Config.of(
+        {"dataset_name": "CXR_author", "net_name": "unet", **paths, **{"isize": 64, "align": True, **values}}
+    )
 
 
 def scanned(config, name="train"):
-    split = read_split("CXR_author", config.data_path, name, selection=config.selection)
+    split = read_split("CXR_author", config.data.data_path, name, selection=config.data.selection)
     return scan_images(config, {name: split})[name]
 
 
@@ -92,15 +93,15 @@ def scanned(config, name="train"):
 )
 def test_images_are_decoded_larger_by_what_is_cut_off(isize, crop, margin):
     config = config_of(Path(), isize=isize, crop=crop)
-    assert (config.margin, config.decoded_size) == (margin, isize + 2 * margin)
-    assert isize / config.decoded_size == pytest.approx(crop, abs=1 / isize)
+    assert (config.images.margin, config.images.decoded_size) == (margin, isize + 2 * margin)
+    assert isize / config.images.decoded_size == pytest.approx(crop, abs=1 / isize)
 
 
 def test_the_crop_shows_the_very_middle_of_the_image(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (92, 92), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     config = config_of(tmp_path, crop=0.7, align=False)
-    grey = Decoder(isize=config.decoded_size, resize="squash").read(Sample(tmp_path / "a.png", "a", NORMAL))
+    grey = Decoder(isize=config.images.decoded_size, resize="squash").read(Sample(tmp_path / "a.png", "a", NORMAL))
     found = make_preprocessing(config, None)(torch.tensor(grey)[None, None])
     assert np.array_equal(found[0, 0], pixels[14:-14, 14:-14])
 
@@ -116,17 +117,17 @@ def test_a_crop_of_nearly_nothing_is_refused():
 def test_the_mean_is_of_normals_and_the_same_for_a_seed(data, monkeypatch):
     config = config_of(data, train_on="all", seed=5)
     split = scanned(config, "val")
-    found = find_mean_image(config, split, CPU)
-    other_batches = dataclasses.replace(config, batch_size=3, n_jobs_dataloader=0)
-    assert torch.equal(find_mean_image(other_batches, split, CPU), found)
+    found = make_template(config, split, CPU)
+    other_batches = config.changed(batch_size=3, n_jobs_dataloader=0)
+    assert torch.equal(make_template(other_batches, split, CPU), found)
     normal = scanned(config, "val").only_normal()
     normal = scan_images(config, {"val": normal})["val"]
-    assert torch.allclose(find_mean_image(config, normal, CPU), found, atol=1e-4)
+    assert torch.allclose(make_template(config, normal, CPU), found, atol=1e-4)
     monkeypatch.setattr(template, "MOST", 2)
-    fewer = find_mean_image(config, split, CPU)
-    assert torch.equal(find_mean_image(other_batches, split, CPU), fewer)
+    fewer = make_template(config, split, CPU)
+    assert torch.equal(make_template(other_batches, split, CPU), fewer)
     assert not torch.allclose(fewer, found, atol=1e-2)
-    assert not torch.equal(find_mean_image(dataclasses.replace(config, seed=6), split, CPU), fewer)
+    assert not torch.equal(make_template(config.changed(seed=6), split, CPU), fewer)
 
 
 def test_the_first_process_makes_the_mean_for_all(data):
@@ -134,8 +135,8 @@ def test_the_first_process_makes_the_mean_for_all(data):
         def from_first(self, make):
             return "what the first one made"
 
-    assert find_mean_image(config_of(data), None, CPU, team=Other()) == "what the first one made"
-    assert find_mean_image(config_of(data, align=False), None, CPU, team=Other()) is None
+    assert make_template(config_of(data), None, CPU, team=Other()) == "what the first one made"
+    assert make_template(config_of(data, align=False), None, CPU, team=Other()) is None
 
 
 # Runs -------------------------------------------------------------------------------------------------------------
@@ -146,8 +147,8 @@ def test_a_checkpoint_holds_what_images_are_aligned_to(run, data):
     assert content["config"]["crop"] == 0.7 and content["config"]["align"] is True
     assert content["mean_image"].shape == (1, 1, align.SIDE, align.SIDE)
     config = Config.from_json(content["config"])
-    split = scan_images(config, {"train": read_split("CXR_author", data, "train", selection=config.selection)})
-    assert torch.equal(find_mean_image(config, split["train"], CPU), content["mean_image"])
+    split = scan_images(config, {"train": read_split("CXR_author", data, "train", selection=config.data.selection)})
+    assert torch.equal(make_template(config, split["train"], CPU), content["mean_image"])
 
 
 def test_options_change_the_scores_and_a_contradiction_is_refused(run, data, tmp_path):
@@ -184,7 +185,7 @@ def test_a_resumed_run_keeps_the_mean_and_ends_the_same(run, data, tmp_path, mon
     with pytest.MonkeyPatch.context() as patch:
         interrupt_after(patch, num_steps)
         stopped(invoke(cli.train, "CXR_author", "unet", xp, data, *SHORT, *OPTIONS), status=128 + signal.SIGTERM)
-    monkeypatch.setattr("salad.training.run.find_mean_image", lambda *_, **__: pytest.fail("made anew"))
+    monkeypatch.setattr("salad.training.run.make_template", lambda *_, **__: pytest.fail("made anew"))
     assert "--align is False, but the run" in stopped(
         invoke(cli.train, "CXR_author", "unet", xp, data, "--resume", "--no_align")
     )
@@ -220,8 +221,8 @@ def test_all_ways_to_score_agree(run, data, tmp_path):
 def test_explanations_show_what_the_network_sees(run, data):
     checkpoint = load_checkpoint(run / "model.tar")
     given = {"dataset_name": "CXR_author", "net_name": "unet", "xp_path": run, "data_path": data, "device": "cpu"}
-    config = Config(**reconcile(given, checkpoint))
-    preprocess, decoder = make_preprocessing(config, checkpoint.mean_image), Decoder(isize=92, resize="squash")
+    config = Config.of(reconcile(given, checkpoint))
+    preprocess, decoder = make_preprocessing(config, checkpoint.template), Decoder(isize=92, resize="squash")
     with tiny_unet():
         explainer = Scorer(config, checkpoint).explainer
         detector = Detector.load(run / "model.tar", device="cpu")
@@ -241,7 +242,7 @@ def test_a_detector_is_fitted_with_both(data):
     with tiny_unet():
         options = {"isize": 64, "rep_dim": 8, "device": "cpu", "n_epochs": 1, "ans_select_rate": 1.0, "ans_size": 2}
         detector = Detector(**options, n_jobs_dataloader=0, crop=0.7, align=True).fit(films)
-        assert detector.scorer_.preprocessing.mean_image is not None
+        assert detector.scorer_.preprocessing.template is not None
         assert np.isfinite(detector.score(films)).all()
 
 

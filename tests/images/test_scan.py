@@ -177,7 +177,7 @@ def run(clean_run, tmp_path) -> Path:
     return Path(shutil.copytree(clean_run, tmp_path / "xp"))
 
 
-def spoil(data, split, label="0.normal", number=0):
+def corrupt(data, split, label="0.normal", number=0):
     """Cut a file in half; returns its name."""
     path = sorted((data / split / label).iterdir())[number]
     path.write_bytes(path.read_bytes()[:100])
@@ -190,7 +190,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("num_threads", [0, 2])
 def test_training_stops_before_anything_is_touched(run, data, num_threads):
-    bad = [spoil(data, "train"), spoil(data, "train", number=5), spoil(data, "val", "1.abnormal")]
+    bad = [corrupt(data, "train"), corrupt(data, "train", number=5), corrupt(data, "val", "1.abnormal")]
     (run / "skipped.csv").write_text("path,reason,split\ntrain/x.png,of old,train\n")
     before = contents(run)
     result = invoke(
@@ -204,7 +204,7 @@ def test_training_stops_before_anything_is_touched(run, data, num_threads):
 
 
 def test_training_leaves_bad_files_out(run, data):
-    bad = [spoil(data, "train"), spoil(data, "val", "1.abnormal")]
+    bad = [corrupt(data, "train"), corrupt(data, "val", "1.abnormal")]
     (run / "skipped.csv").write_text("path,reason,split\ntrain/x.png,of old,train\ntest/y.png,of old,test\n")
     train(run, data, "--overwrite", "--on_bad_image", "skip")
     assert [line["path"] for line in read_csv(run / "skipped.csv")] == bad
@@ -215,7 +215,7 @@ def test_training_leaves_bad_files_out(run, data):
 
 def test_val_that_loses_a_class_picks_no_checkpoint(tmp_path, data):
     for number in (0, 1):
-        spoil(data, "val", "1.abnormal", number)
+        corrupt(data, "val", "1.abnormal", number)
     lines = train(tmp_path / "xp", data, "--on_bad_image", "skip")
     assert [line["val_auc"] for line in lines] == [None] * len(lines)
     assert len(read_csv(tmp_path / "xp/skipped.csv")) == 2
@@ -223,7 +223,7 @@ def test_val_that_loses_a_class_picks_no_checkpoint(tmp_path, data):
 
 def test_scoring_stops_or_leaves_bad_files_out(run, data):
     score(run, data)
-    before, bad = contents(run), spoil(data, "test")
+    before, bad = contents(run), corrupt(data, "test")
     line = stopped(invoke(cli.test, "CXR_author", "unet", run, data, *TINY))
     assert "1 of 6 images of test/ cannot be read" in line
     assert contents(run) == before
@@ -245,7 +245,7 @@ def test_file_that_turns_bad_during_the_run(run, data, tmp_path, monkeypatch, pr
             splits,
             decoder=Decoder(isize=64, resize="squash"),
             num_threads=0,
-            on_bad_image=config.on_bad_image,
+            on_bad_image=config.data.on_bad_image,
         )
         change(path)
         return found
@@ -277,7 +277,7 @@ def test_odd_names_go_through_both_programs(tmp_path, data, capfd):
 def test_a_folder_of_a_name_that_is_no_utf8(tmp_path, data):
     odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/d\xff"))
     data.rename(odd)
-    spoil(odd, "test")
+    corrupt(odd, "test")
     result = invoke(cli.train, "CXR_author", "unet", odd / "xp", odd, *SHORT)
     assert result.exit_code == 0 and "Logging error" not in result.stderr
     assert "d\\udcff" in (odd / "xp/log.txt").read_text(encoding="utf-8")

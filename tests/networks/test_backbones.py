@@ -68,7 +68,7 @@ def test_lite0_is_what_its_paper_says(size):
     network = randomised(EfficientNetLite0()).double()
     images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.double) * 2 - 1
 
-    maps = network.local_features(images)
+    maps = network.patch_features(images)
 
     assert maps.shape == (2, 112, -(-size // 16), -(-size // 16))
     assert maps.std() > 0.1
@@ -83,7 +83,7 @@ def test_the_weights_of_the_package_fit_and_stay():
 
     assert torch.equal(torch.get_rng_state(), before)
     assert not network.training and not any(one.requires_grad for one in network.parameters())
-    maps = network.local_features(images)
+    maps = network.patch_features(images)
     assert_close(maps, naive_lite0(network.state_dict(), images), rtol=1e-4, atol=1e-4)
     assert 0.1 < maps.std() < 10  # trained weights: neither dead nor exploded
 
@@ -105,7 +105,7 @@ def test_resnet18_takes_the_weights_of_torchvision(monkeypatch):
     network = load_backbone("resnet18", CPU)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
 
-    maps = network.local_features(images)
+    maps = network.patch_features(images)
 
     assert maps.shape == (2, 256, 4, 4) and not maps.requires_grad
     trunk = network.trunk

@@ -115,11 +115,13 @@ def test_no_weights_are_recorded_as_none():
 
 
 def test_option_none_starts_at_random_without_a_warning(torch_home, caplog):
-    config = Config(dataset_name="CXR_author", net_name="CXR_resnet18", xp_path=Path(), data_path=Path(), isize=16)
+    config = Config.of(
+        {"dataset_name": "CXR_author", "net_name": "CXR_resnet18", "xp_path": Path(), "data_path": Path(), "isize": 16}
+    )
     default = start_network(config, None, torch.device("cpu"))
     assert len(caplog.records) == 1  # imagenet is the default, and out of reach
     network = start_network(
-        Config(**{**config.as_json(), "weights": "none", "xp_path": Path(), "data_path": Path()}),
+        Config.of({**config.as_json(), "weights": "none", "xp_path": Path(), "data_path": Path()}),
         None,
         torch.device("cpu"),
     )

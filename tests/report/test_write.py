@@ -303,7 +303,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         parts={},
     )
     checkpoint = SimpleNamespace(
-        mean_image=None,
+        template=None,
         path=tmp_path / "model.tar",
         bank=MemoryBank(5000, 8, temperature=0.1, momentum=0.5),
         row_labels=None,
@@ -311,8 +311,14 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         reconstructs=True,
         embeds=True,
     )
-    config = Config(
-        dataset_name="CXR_author", net_name="unet", xp_path=tmp_path, data_path=tmp_path, n_jobs_dataloader=2
+    config = Config.of(
+        {
+            "dataset_name": "CXR_author",
+            "net_name": "unet",
+            "xp_path": tmp_path,
+            "data_path": tmp_path,
+            "n_jobs_dataloader": 2,
+        }
     )
     cases = choose_cases(result.labels, result.scores, threshold=0.5)
     scoring = compose.Scoring(

@@ -6,7 +6,7 @@ import pytest
 
 from salad.errors import StorageError
 from salad.images.scan import write_skipped
-from salad.runs.atomic import written_aside
+from salad.runs.atomic import atomic_file
 from salad.runs.folder import RunFolder
 from salad.samples import Skipped
 
@@ -14,7 +14,7 @@ from salad.samples import Skipped
 def test_a_file_appears_once_it_is_whole(tmp_path):
     path = tmp_path / "a.csv"
     for content in ("old", "new"):
-        with written_aside(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text(content)
             assert not path.exists() if content == "old" else path.read_text() == "old"
         assert path.read_text() == content and [*tmp_path.iterdir()] == [path]
@@ -25,7 +25,7 @@ def test_whatever_stops_the_writing_the_former_file_stands(tmp_path):
     path.write_text("old")
 
     def write():
-        with written_aside(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 
@@ -37,7 +37,7 @@ def test_whatever_stops_the_writing_the_former_file_stands(tmp_path):
 def test_its_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch):
     events = []
     monkeypatch.setattr("os.fsync", lambda handle: events.append(stat.S_ISDIR(os.fstat(handle).st_mode)))
-    with written_aside(tmp_path / "a") as temporary:
+    with atomic_file(tmp_path / "a") as temporary:
         temporary.write_text("x")
     assert events == [False, True]
 

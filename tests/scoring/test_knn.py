@@ -1,14 +1,14 @@
 import math
 
 import pytest
+import salad.scoring.knn
 import torch
 import torch.nn.functional as F
+from salad.scoring.knn import DEFAULT_K, choose_k, knn_angle, weighted_prototype
 from sklearn.neighbors import NearestNeighbors
 from torch.testing import assert_close
 
-import salad.scoring.knn
 from salad.errors import InputError
-from salad.scoring.knn import DEFAULT_K, choose_k, knn_angle, weighted_prototype
 
 
 def unit(*shape, seed=0):

@@ -22,6 +22,7 @@ from running import (
     stopped,
     train,
 )
+from salad.scoring.scores import to_images
 from tiny_backbone import SCORES, TinyBackbone, tiny_networks
 
 from salad import Detector, cli
@@ -30,8 +31,7 @@ from salad.checkpoint import load_checkpoint
 from salad.datasets import phantom
 from salad.images.read import read_image
 from salad.networks import backbones
-from salad.patch_memory import LocalMaps, LocalMemory, pool_cells
-from salad.scoring.scores import to_images
+from salad.patch_memory import PatchMaps, PatchMemory, pool_cells
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,8 +80,8 @@ def images_of(data: Path, split: str) -> tuple[torch.Tensor, list[int]]:
 def local_scores(maps_of, data: Path, split: str) -> np.ndarray:
     normal, _ = images_of(data, "train")
     grey, _ = images_of(data, split)
-    memory = LocalMemory.build(pool_cells(LocalMaps(maps_of(normal)), 3).features, max_rows=100)
-    return memory.scores(LocalMaps(maps_of(grey))).double().numpy()
+    memory = PatchMemory.build(pool_cells(PatchMaps(maps_of(normal)), 3).features, max_rows=100)
+    return memory.scores(PatchMaps(maps_of(grey))).double().numpy()
 
 
 @torch.no_grad()
@@ -92,8 +92,8 @@ def expected_parts(run: Path, data: Path, split: str) -> dict[str, np.ndarray]:
     network = build_network("unet", rep_dim=8, isize=64)
     load_checkpoint(run / "model.tar").load_into(network.eval())
     return {
-        "local": local_scores(lambda grey: network.local_features(to_images(grey)), data, split),
-        "backbone": local_scores(lambda grey: TinyBackbone().local_features(to_images(grey)), data, split),
+        "local": local_scores(lambda grey: network.patch_features(to_images(grey)), data, split),
+        "backbone": local_scores(lambda grey: TinyBackbone().patch_features(to_images(grey)), data, split),
     }
 
 
@@ -318,7 +318,7 @@ def test_a_missing_memory_is_built_once_for_scores_report_and_heatmaps(runs, dat
 
 def test_the_backbone_sees_aligned_images_with_nothing_cut_off(data, tmp_path, monkeypatch):
     seen = set()
-    local_features = TinyBackbone.local_features
+    local_features = TinyBackbone.patch_features
     monkeypatch.setattr(
         TinyBackbone,
         "local_features",

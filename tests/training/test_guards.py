@@ -17,7 +17,7 @@ from salad.errors import DivergedError
 from salad.evaluation.metrics import Auc
 from salad.scoring import model
 from salad.training.guards import LOWEST_LOSS_SCALE, FiniteGuard, check_loss_scale, check_spread, check_weights
-from salad.training.meters import Tally
+from salad.training.meters import Meters
 from salad.training.trainer import Trainer
 
 
@@ -82,7 +82,7 @@ def as_on_a_gpu(monkeypatch):
     monkeypatch.setattr("salad.training.trainer.FiniteGuard", functools.partial(FiniteGuard, interval=50))
 
 
-def spoil_step(monkeypatch, number, *, also=lambda: None):
+def corrupt_step(monkeypatch, number, *, also=lambda: None):
     """The loss of this step is NaN; returns where the numbers of its images will stand."""
     real, step, count, images = Trainer.loss_terms, Trainer.step, 0, []
 
@@ -95,8 +95,8 @@ def spoil_step(monkeypatch, number, *, also=lambda: None):
         return step(self, batch)
 
     def terms(self, *args):
-        spoilt = float("nan") if count == number else 1
-        return {name: term * spoilt for name, term in real(self, *args).items()}
+        corrupted = float("nan") if count == number else 1
+        return {name: term * corrupted for name, term in real(self, *args).items()}
 
     monkeypatch.setattr(Trainer, "step", counting)
     monkeypatch.setattr(Trainer, "loss_terms", terms)
@@ -118,7 +118,7 @@ def assert_all_finite(path):
 
 @pytest.mark.parametrize("step", [3, 4])
 def test_nan_stops_the_run_at_the_end_of_the_epoch_and_is_never_saved(data, tmp_path, monkeypatch, as_on_a_gpu, step):
-    images = spoil_step(monkeypatch, step)
+    images = corrupt_step(monkeypatch, step)
     result = invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT)
     line = stopped(result, status=1)
     assert "the loss is not finite" in line
@@ -128,7 +128,7 @@ def test_nan_stops_the_run_at_the_end_of_the_epoch_and_is_never_saved(data, tmp_
 
 
 def test_nan_before_a_signal_is_not_saved(data, tmp_path, monkeypatch, as_on_a_gpu):
-    images = spoil_step(monkeypatch, 3, also=lambda: os.kill(os.getpid(), signal.SIGTERM))
+    images = corrupt_step(monkeypatch, 3, also=lambda: os.kill(os.getpid(), signal.SIGTERM))
     line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT), status=1)
     assert "the loss is not finite" in line
     assert_names(line, images, data)
@@ -154,7 +154,7 @@ def test_a_step_never_waits_for_a_gpu(data, tmp_path, monkeypatch, as_on_a_gpu, 
     step = Trainer.step
 
     def watched(self, batch):
-        assert self.config.amp == amp
+        assert self.config.optimisation.amp == amp
         with NoWaiting():
             return step(self, batch)
 
@@ -192,12 +192,12 @@ def test_spread(caplog):
 
 def collapse(monkeypatch):
     """All embeddings become one point."""
-    real = Tally.add
+    real = Meters.add
 
     def add(self, terms, *, z, **others):
         real(self, terms, z=torch.eye(z.shape[1])[:1].expand_as(z), **others)
 
-    monkeypatch.setattr(Tally, "add", add)
+    monkeypatch.setattr(Meters, "add", add)
 
 
 def test_a_collapse_is_said_and_recorded(data, tmp_path, monkeypatch):

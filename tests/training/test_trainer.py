@@ -330,8 +330,15 @@ def test_train_on_all_keeps_abnormal_rows_but_scores_against_normal_ones(mixed_d
     train(tmp_path, mixed_data, "--train_on", "all", "--lr", 0.01)
     checkpoint = load_checkpoint(tmp_path / "model.tar")
     assert checkpoint.row_labels.tolist() == [0] * 12 + [1] * 4
-    config = Config(
-        dataset_name="CXR_author", net_name="unet", xp_path=tmp_path, data_path=mixed_data, isize=64, rep_dim=8
+    config = Config.of(
+        {
+            "dataset_name": "CXR_author",
+            "net_name": "unet",
+            "xp_path": tmp_path,
+            "data_path": mixed_data,
+            "isize": 64,
+            "rep_dim": 8,
+        }
     )
     with tiny_unet():
         network = start_network(config, checkpoint, CPU)
@@ -418,7 +425,16 @@ def test_load_model_starts_from_the_weights_and_fills_the_memory_by_a_pass(run, 
     for name, tensor in start.model_state.items():
         if "running_" not in name and "num_batches" not in name:
             torch.testing.assert_close(found.model_state[name], tensor, rtol=0, atol=1e-6)
-    config = Config(dataset_name="CXR_author", net_name="unet", xp_path=tmp_path, data_path=data, isize=64, rep_dim=8)
+    config = Config.of(
+        {
+            "dataset_name": "CXR_author",
+            "net_name": "unet",
+            "xp_path": tmp_path,
+            "data_path": data,
+            "isize": 64,
+            "rep_dim": 8,
+        }
+    )
     with tiny_unet():
         network = start_network(config, start, CPU)
     split = scan_images(config, {"train": read_split("CXR_author", data, "train")})["train"]

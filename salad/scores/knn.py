@@ -1,18 +1,17 @@
-"""How unlike all normal images: scores of embeddings against the normal rows of the memory bank."""
+"""Mean angle of an embedding to the nearest normal rows of the memory bank (SALAD, section 2.3)."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from salad.errors import InputError
 from salad.nearest import nearest
+from salad.scores.inputs import Inputs, Normals
 
 DEFAULT_K = 100
-NEEDS_ROWS = {"knn", "weighted"}  # the scores that are made of the nearest rows
 FOUND = 2**22  # nearest rows, of all queries together, that are held at a time
 
 
@@ -59,29 +58,6 @@ def mean_angle(cosines: Tensor) -> Tensor:
     return cosines.clamp(-1, 1).arccos().mean(dim=1) / math.pi  # rounding can leave [-1, 1]
 
 
-@torch.no_grad()
-def weighted_prototype(z: Tensor, rows: Tensor, *, k: int, temperature: float) -> Tensor:
-    """One minus the cosine to a weighted combination of the k nearest rows, as the paper words its score.
-
-    The weights are the softmax of cosine / temperature over the k nearest.
-
-    Args:
-        z: unit embeddings, (B, D).
-        rows: memory rows of normal images, (N, D).
-        k: in 1..N.
-        temperature: tau > 0.
-
-    Returns:
-        (B,), in [0, 2]; larger is more anomalous.
-
-    Raises:
-        InputError: k is larger than N.
-    """
-    k = choose_k(k, num_rows=len(rows))
-    scores = []
-    for queries in torch.split(z, max(1, FOUND // k)):
-        cosines, index = nearest(queries, rows, k=k)
-        weights = (cosines / temperature).softmax(dim=1)
-        prototypes = F.embedding_bag(index, rows, per_sample_weights=weights, mode="sum")  # never holds (B, k, D)
-        scores.append(1 - torch.einsum("bd,bd->b", queries, F.normalize(prototypes, dim=1)))
-    return torch.cat(scores)
+def score(inputs: Inputs, normals: Normals) -> Tensor:
+    """Compute the score of a batch, (B,), in [0, 1]."""
+    return knn_angle(inputs.z, normals.rows, k=normals.k)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from browsing import browser, keep, opened
 from PIL import Image
 from running import invoke, read_csv, read_json, score, train
+from salad.scoring.scores import to_images
 from tiny_backbone import TinyBackbone, tiny_networks
 
 from salad import Detector
@@ -20,9 +21,8 @@ from salad.datasets import phantom
 from salad.explaining.explanation import DEVIATIONS_RANGE
 from salad.explaining.heatmaps import Levels
 from salad.images.read import read_image
-from salad.patch_memory import LocalMaps
+from salad.patch_memory import PatchMaps
 from salad.report.captions import words
-from salad.scoring.scores import to_images
 
 WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
 # As --recipe strong does it, without the fit of --align: the network sees 64 of 80 pixels, the backbone all.
@@ -72,16 +72,16 @@ def whole(data: Path, pattern: str) -> tuple[list[Path], torch.Tensor]:
 @torch.no_grad()
 def features_of(detector: Detector, part: str, grey: torch.Tensor) -> torch.Tensor:
     if part == "backbone":
-        return TinyBackbone().local_features(to_images(grey))
-    return detector.scorer_.network.local_features(to_images(grey[:, :, 8:72, 8:72]))
+        return TinyBackbone().patch_features(to_images(grey))
+    return detector.scorer_.network.patch_features(to_images(grey[:, :, 8:72, 8:72]))
 
 
 def standardized(detector: Detector, part: str, data: Path, grey: torch.Tensor) -> torch.Tensor:
     """The distances at the places of the grid, by the validation normals, upsampled: (N, S, S)."""
     memory, levels = detector.scorer_.checkpoint.memories[part], Levels()
     _, normals = whole(data, "val/0*/*.png")
-    levels.add(memory.distances(LocalMaps(features_of(detector, part, normals))))
-    found = levels.measured().deviations(memory.distances(LocalMaps(features_of(detector, part, grey))))
+    levels.add(memory.distances(PatchMaps(features_of(detector, part, normals))))
+    found = levels.measured().deviations(memory.distances(PatchMaps(features_of(detector, part, grey))))
     return F.interpolate(found[:, None], size=SIDES[part], mode="bilinear")[:, 0]
 
 
@@ -182,7 +182,7 @@ def test_without_validation_images_the_scale_is_that_of_the_training_images(run,
 
     levels.add(memory.own_distances(most=9))
     expected = levels.measured(least=2).deviations(
-        memory.distances(LocalMaps(features_of(detector, "local", grey[:1])))
+        memory.distances(PatchMaps(features_of(detector, "local", grey[:1])))
     )
     expected = F.interpolate(expected[:, None], size=64, mode="bilinear")[0, 0]
     assert found.normals == "training"

@@ -13,15 +13,16 @@ from salad.evaluation.calibration import Standards
 from salad.explaining.explanation import ScoreMap
 from salad.explaining.heatmaps import ErrorLevels, Levels
 from salad.networks.backbones import Backbone
-from salad.patch_memory import LocalMaps, LocalMemory
-from salad.scoring.model import ModelScore
-from salad.scoring.scores import Inputs, local_maps
+from salad.patch_memory import PatchMaps, PatchMemory
+from salad.scores import SCORES
+from salad.scores.inputs import Inputs
+from salad.scoring.model import ScoringModel
 
 MOST_OWN = 500  # rows of a memory whose distances to the others are measured
 
 
 @dataclass(kw_only=True)
-class LocalViews:
+class PatchViews:
     """Maps and neighbours by the local parts of a score.
 
     Attributes:
@@ -34,7 +35,7 @@ class LocalViews:
             different places are of different images.
     """
 
-    memories: dict[str, LocalMemory]
+    memories: dict[str, PatchMemory]
     backbone: Backbone | None
     standards: Standards | None
     levels: dict[str, ErrorLevels]
@@ -46,11 +47,11 @@ class LocalViews:
         """Whether images are shown with nothing cut off: where the backbone alone has scored them."""
         return "local" not in self.memories
 
-    def features(self, inputs: Inputs) -> dict[str, LocalMaps]:
+    def features(self, inputs: Inputs) -> dict[str, PatchMaps]:
         """What the parts compare, by name."""
-        return {part: local_maps(part, inputs, self.backbone) for part in self.memories}
+        return {part: SCORES[part].load_features()(inputs, self.backbone) for part in self.memories}
 
-    def distances(self, features: dict[str, LocalMaps]) -> dict[str, Tensor]:
+    def distances(self, features: dict[str, PatchMaps]) -> dict[str, Tensor]:
         """Of each part, the distances at each place of its grid, (B, G, G)."""
         return {part: self.memories[part].distances(one) for part, one in features.items()}
 
@@ -76,7 +77,7 @@ class LocalViews:
             ScoreMap(pixels=one, values=values, normals=self.normals) for one, values in zip(pixels, maps, strict=True)
         ]
 
-    def nearest(self, features: dict[str, LocalMaps], *, k: int) -> list[list[tuple[int, float]]]:
+    def nearest(self, features: dict[str, PatchMaps], *, k: int) -> list[list[tuple[int, float]]]:
         """Of each image, the normal images that it is nearest to: the place of each in `places`, and its distance."""
         if self.places is None:
             return [[] for _ in next(iter(features.values())).features]
@@ -91,25 +92,25 @@ class LocalViews:
         ]
 
 
-def make_views(score: ModelScore, *, places: Sequence[int]) -> LocalViews | None:
-    """The views of a score; None where it has no local part.
+def make_views(model: ScoringModel, *, places: Sequence[int]) -> PatchViews | None:
+    """Make the views of a score; None where it has no patch memory.
 
     Args:
-        score: of the images.
+        model: of the score.
         places: of each normal training image, in their order.
     """
-    if not score.memories:
+    if not model.memories:
         return None
-    return LocalViews(
-        memories=score.memories,
-        backbone=score.backbone,
-        standards=score.standards,
-        levels={part: _own_levels(memory) for part, memory in score.memories.items()},
-        places=places if all(memory.rows.shape[1] == len(places) for memory in score.memories.values()) else None,
+    return PatchViews(
+        memories=dict(model.memories),
+        backbone=model.normals.backbone,
+        standards=model.standards,
+        levels={part: _own_levels(memory) for part, memory in model.memories.items()},
+        places=places if all(memory.rows.shape[1] == len(places) for memory in model.memories.values()) else None,
     )
 
 
-def _own_levels(memory: LocalMemory) -> ErrorLevels:
+def _own_levels(memory: PatchMemory) -> ErrorLevels:
     """How far the images of a memory are from each other."""
     levels = Levels()
     if memory.rows.shape[1] > 1:

@@ -1,0 +1,85 @@
+"""The terms of the loss, by name. Importing this package does not import torch; computing a term does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from salad.losses.inputs import LossInputs
+
+    Term = Callable[[LossInputs], Tensor | None]
+
+EMBEDDINGS, RECONSTRUCTION, ANOMALY_HEAD = "embeddings", "reconstruction", "anomaly head"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSpec:
+    """A term of the loss.
+
+    Attributes:
+        term: ``module:function`` inside this package; the function takes `LossInputs` and returns a scalar, or None
+            while the term cannot be computed yet.
+        weight: the option that weighs it.
+        default: its weight where none is given.
+        help: of that option.
+        title: on the report.
+        trains: what a step has to compute for it, and what it trains: `EMBEDDINGS`, `RECONSTRUCTION`, `ANOMALY_HEAD`.
+        in_pre_training: whether it takes part in the epochs before round 0.
+    """
+
+    term: str
+    weight: str
+    default: float
+    help: str
+    title: str
+    trains: str
+    in_pre_training: bool = False
+
+    def load(self) -> Term:
+        """Import the function of the term."""
+        module, function = self.term.split(":")
+        found: Term = getattr(import_module(f"{__name__}.{module}"), function)
+        return found
+
+
+LOSSES = {
+    "rec": LossSpec(
+        term="reconstruction:term",
+        weight="w_rec",
+        default=0.5,
+        help="Weight of the reconstruction loss.",
+        title="Reconstruction loss",
+        trains=RECONSTRUCTION,
+        in_pre_training=True,
+    ),
+    "aggregation": LossSpec(
+        term="aggregation:term",
+        weight="w_contrast",
+        default=1.0,
+        help="Weight of the aggregation loss; 0 leaves one round, without anchors.",
+        title="Aggregation loss",
+        trains=EMBEDDINGS,
+    ),
+    "svdd": LossSpec(
+        term="svdd:term",
+        weight="w_svdd",
+        default=0.5,
+        help="Weight of the Deep SVDD loss.",
+        title="Deep SVDD loss",
+        trains=EMBEDDINGS,
+    ),
+    "syn": LossSpec(
+        term="synthetic:term",
+        weight="w_syn",
+        default=0.0,
+        help="Weight of the loss that tells images with synthetic anomalies from those without; it trains the encoder "
+        "up to its patch features, for --score local.",
+        title="Loss of synthetic anomalies",
+        trains=ANOMALY_HEAD,
+    ),
+}

@@ -1,0 +1,98 @@
+"""The scores of an image, by name. Importing this package does not import torch; computing a score does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from salad.losses import EMBEDDINGS, RECONSTRUCTION
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from salad.networks.backbones import Backbone
+    from salad.patch_memory import PatchMaps
+    from salad.scores.inputs import Inputs, Normals
+
+    Score = Callable[[Inputs, Normals], Tensor]
+    PatchFeatures = Callable[[Inputs, Backbone | None], PatchMaps]
+
+FUSED = "fused"  # the mean of several scores, each standardised by validation normals
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec:
+    """A score.
+
+    Attributes:
+        score: ``module:function`` inside this package; the function takes `Inputs` and `Normals` and returns one value
+            for each image, (B,), larger for more anomalous ones.
+        help: a few words for --help.
+        features: ``module:function``, the patch features of a score that compares them with those of normal images;
+            None for other scores.
+        settings: the options that its patch memory depends on.
+        needs: what a loss must have trained for the score to mean anything; None where nothing need be.
+        uses_rows: whether it is made of the k nearest rows of the memory bank.
+        uses_centre: whether it needs the centre of Deep SVDD.
+        uses_backbone: whether it looks through the frozen network of --backbone.
+        sees_whole: whether it sees what --crop cuts off.
+        exportable: whether it can be exported.
+    """
+
+    score: str
+    help: str
+    features: str | None = None
+    settings: tuple[str, ...] = ()
+    needs: str | None = None
+    uses_rows: bool = False
+    uses_centre: bool = False
+    uses_backbone: bool = False
+    sees_whole: bool = False
+    exportable: bool = False
+
+    def load(self) -> Score:
+        """Import the function of the score."""
+        found: Score = _load(self.score)
+        return found
+
+    def load_features(self) -> PatchFeatures:
+        """Import the function of its patch features."""
+        assert self.features is not None, "the score has none"
+        found: PatchFeatures = _load(self.features)
+        return found
+
+
+def _load(name: str) -> Any:
+    module, function = name.split(":")
+    return getattr(import_module(f"{__name__}.{module}"), function)
+
+
+SCORES = {
+    "knn": ScoreSpec(
+        score="knn:score", help="mean angle to the nearest rows", needs=EMBEDDINGS, uses_rows=True, exportable=True
+    ),
+    "weighted": ScoreSpec(
+        score="prototype:score", help="weighted prototype of these rows", needs=EMBEDDINGS, uses_rows=True
+    ),
+    "svdd": ScoreSpec(score="svdd:score", help="distance to the Deep SVDD centre", needs=EMBEDDINGS, uses_centre=True),
+    "reconstruction": ScoreSpec(score="reconstruction:score", help="reconstruction error", needs=RECONSTRUCTION),
+    "local": ScoreSpec(
+        score="patches:local_score",
+        help="patch features of the encoder",
+        features="patches:local_features",
+        settings=("local_grid", "local_rows"),
+        exportable=True,
+    ),
+    "backbone": ScoreSpec(
+        score="patches:backbone_score",
+        help="patch features of --backbone",
+        features="patches:backbone_features",
+        settings=("local_grid", "local_rows", "backbone"),
+        uses_backbone=True,
+        sees_whole=True,
+        exportable=True,
+    ),
+}
+PATCH_SCORES = tuple(name for name, spec in SCORES.items() if spec.features is not None)
