@@ -204,7 +204,7 @@ class Trainer:
         return self.learn(loss, terms, z=z, index=index)
 
     def loss_terms(self, inputs: LossInputs) -> dict[str, Tensor]:
-        """Compute the terms of the loss that have a weight, unweighted, by name; in pre-training only some take part."""
+        """Compute the terms that have a weight, unweighted, by name; in pre-training only some take part."""
         terms = {}
         for name, compute in self.terms.items():
             if LOSSES[name].in_pre_training or not self.state.is_pre_training:
