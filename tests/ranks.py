@@ -91,19 +91,12 @@ def nan() -> None:
     in_step(4, 1, corrupt)
 
 
-def first_hangs() -> None:
-    """Rank 0 does not come back from step 4, in which rank 1 fails."""
-    in_step(4, 0, lambda: time.sleep(100))
-    PATCHES["input_error"]()
-
-
 PATCHES: dict[str, Callable[[], None]] = {
     "plain": plain,
     "double": double,
     "keep": keep,
     "input_error": lambda: in_step(4, 1, lambda: fail(InputError("x.png: turned bad"))),
     "runtime_error": lambda: in_step(4, 1, lambda: fail(RuntimeError("a fault of rank 1"))),
-    "first_hangs": first_hangs,
     "first_fails": lambda: in_step(4, 0, lambda: fail(InputError("x.png: turned bad"))),
     "nan": nan,
     "killed": lambda: in_step(4, 1, lambda: os.kill(os.getpid(), signal.SIGKILL)),
@@ -148,7 +141,7 @@ class Ended:
         return [line for line in self.err.splitlines() if line.startswith(("Error: ", "Internal error: "))]
 
 
-def fork(target: Callable[..., None], *words: object, size: int, folder: Path, machines: int = 1) -> Ended:
+def fork(target: Callable[..., None], *words: object, size: int, folder: Path) -> Ended:
     """Run a function in `size` processes, as torchrun would start them; with one, as without torchrun."""
     context = multiprocessing.get_context("forkserver")  # processes of their own, with the imports done
     context.set_forkserver_preload(PRELOAD)
@@ -156,8 +149,7 @@ def fork(target: Callable[..., None], *words: object, size: int, folder: Path, m
     folder.mkdir(parents=True, exist_ok=True)
     start, timeout = time.monotonic(), 60
     processes = [
-        context.Process(target=_in_rank, args=(target, words, rank, size, size // machines, store.port, folder))
-        for rank in range(size)
+        context.Process(target=_in_rank, args=(target, words, rank, size, store.port, folder)) for rank in range(size)
     ]
     for process in processes:
         process.start()
@@ -173,15 +165,13 @@ def fork(target: Callable[..., None], *words: object, size: int, folder: Path, m
     return Ended(statuses, "".join(_read(folder, "out")), _read(folder, "err"), time.monotonic() - start)
 
 
-def _in_rank(
-    target: Callable[..., None], words: tuple, rank: int, size: int, local_size: int, port: int, folder: Path
-) -> None:
+def _in_rank(target: Callable[..., None], words: tuple, rank: int, size: int, port: int, folder: Path) -> None:
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if size > 1:
         os.environ |= {
-            "RANK": str(rank), "LOCAL_RANK": str(rank % local_size), "GROUP_RANK": str(rank // local_size),
-            "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(local_size),
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size),
+            "TORCHELASTIC_ERROR_FILE": str(folder / f"cause{rank}"),
             "MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "True",
         }  # fmt: skip
     target(*words)
@@ -191,10 +181,10 @@ def _read(folder: Path, name: str) -> list[str]:
     return [path.read_text() for path in sorted(folder.glob(f"{name}[0-9]"))]
 
 
-def fork_train(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain", machines: int = 1) -> Ended:
-    """main.py in several processes, on as many machines as said."""
+def fork_train(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:
+    """main.py in several processes."""
     words = [str(word) for word in ("CXR_author", "unet", xp, data, *SHORT, *options)]
-    return fork(run, patch, "train", words, size=size, folder=xp.with_name(f"{xp.name}.says"), machines=machines)
+    return fork(run, patch, "train", words, size=size, folder=xp.with_name(f"{xp.name}.says"))
 
 
 def fork_test(xp: Path, data: Path, *options: object, size: int = 2, patch: str = "plain") -> Ended:

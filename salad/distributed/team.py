@@ -6,6 +6,7 @@ torch is imported late: --help and a mistyped option must not wait for it.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -18,16 +19,19 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from salad.distributed.failure import Alarm
+from salad.errors import InputError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+    from torch._C._distributed_c10d import Store
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=30)  # of one exchange; a process that fails is noticed at once, by the alarm
+TIMEOUT = timedelta(minutes=30)  # of one exchange
+CONNECT_TIMEOUT = timedelta(minutes=5)
+END = "salad/end"  # in the store: the first process that failed, and why
 LOOK_SECONDS = 0.1
 
 
@@ -46,7 +50,7 @@ class Team:
         self.size = size
         self.local_rank = local_rank
         self.local_size = local_size
-        self.alarm = Alarm(rank) if size > 1 else None
+        self.store = open_store() if size > 1 else None  # torchrun keeps it for all processes
 
     @property
     def is_first(self) -> bool:
@@ -60,23 +64,20 @@ class Team:
         Args:
             block: a name that is used once in a run.
         """
-        while self.alarm and not self.is_first and not self.alarm.store.check([f"salad/{block}"]):
+        while self.store and not self.is_first and not self.store.check([f"salad/{block}"]):
             time.sleep(LOOK_SECONDS)
         yield
-        if self.alarm and self.is_first:
-            self.alarm.store.set(f"salad/{block}", "done")
+        if self.store and self.is_first:
+            self.store.set(f"salad/{block}", "done")
 
     def connect(self, device: torch.device) -> None:
         """Open the channels: NCCL between GPUs, gloo for all that lies on the CPU."""
-        if self.alarm is None:
+        if self.size == 1:
             return
         import torch.distributed as dist
 
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=self.alarm.open_store(),
-            rank=self.rank,
-            world_size=self.size,
             timeout=TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
@@ -156,21 +157,32 @@ class Team:
 
     def leave(self) -> None:
         """End in good order, once all are here."""
-        if self.alarm is None:
+        if self.size == 1:
             return
         import torch.distributed as dist
 
         self.agree(None)
-        self.alarm.off()
         dist.destroy_process_group()
 
     def end(self, message: str, status: int) -> NoReturn:
-        """Say why the run ends, once for all processes, and end this one; the others follow."""
-        if self.alarm is not None:
-            self.alarm.end(message, status)
-        if message:
-            click.echo(message, err=True)
-        sys.exit(status)
+        """Say why the run ends, once for all processes, and end this one; torchrun ends the others.
+
+        The interpreter is not wound up: open channels to processes that are gone could keep it for ever.
+        """
+        if self.store is None:
+            if message:
+                click.echo(message, err=True)
+            sys.exit(status)
+        own = first = f"process {self.rank}: {message}"
+        with contextlib.suppress(RuntimeError):  # the store is gone, and with it whoever could have spoken
+            first = self.store.compare_set(END, "", own).decode()
+        if first != own:
+            logger.error("%s", first, extra={"only_in_file": True})
+        elif message:
+            print(message, file=sys.__stderr__, flush=True)
+        _tell_torchrun(message if first == own else first)
+        logging.shutdown()
+        os._exit(status)
 
     def how_to(self, command: str) -> str:
         """A command line with the launcher in front, as this run was started."""
@@ -199,6 +211,24 @@ def join() -> Team:
     return team
 
 
+def open_store() -> Store:
+    """A connection to the store that torchrun keeps, as its environment variables say.
+
+    Raises:
+        InputError: there is none.
+    """
+    from torch.distributed.rendezvous import rendezvous
+
+    try:
+        store: Store = next(iter(rendezvous("env://", timeout=CONNECT_TIMEOUT)))[0]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"RANK and WORLD_SIZE are set, as by torchrun, but the store that it keeps cannot be reached: {reason}"
+        ) from None
+    return store
+
+
 def mute() -> None:
     """Silence this process: bars, messages, warnings and results come from the first one alone."""
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
@@ -208,6 +238,14 @@ def mute_all_but_one_a_machine() -> None:
     """Before the processes know of each other, a mistyped option is said once a machine."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         mute()
+
+
+def _tell_torchrun(message: str) -> None:
+    """Give torchrun's own report the cause, where it would say that there is none."""
+    if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        content = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
+        with contextlib.suppress(OSError):
+            Path(path).write_text(json.dumps(content), encoding="utf-8")
 
 
 def is_lost_peer(error: Exception) -> bool:

@@ -58,9 +58,9 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     train, val = read_images(context, stopped)
     template = stopped.template if stopped else make_template(context, train)
     start = stopped or (load_checkpoint(config.network.load_model) if config.network.load_model else None)
-    with Interrupts() as interrupts:
-        context = dataclasses.replace(context, template=template)
-        trainer = Trainer(context, folder, train=train, val=val, start=start, interrupts=interrupts)
+    context, interrupts = dataclasses.replace(context, template=template), Interrupts()
+    trainer = Trainer(context, folder, train=train, val=val, start=start, interrupts=interrupts)
+    with interrupts:  # not before: until now there is nothing to save
         start_run(trainer, stopped)
         with logging_redirect_tqdm([logging.getLogger("salad")]), following(config, folder):
             trainer.run()
