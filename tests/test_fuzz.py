@@ -40,7 +40,7 @@ from PIL import Image
 
 from salad import checkpoint
 from salad.checkpoint import load_checkpoint
-from salad.config import Config
+from salad.config import OPTIONS, Config
 from salad.config.declare import read_values
 from salad.datasets import read_split
 from salad.errors import InputError, printable
@@ -264,8 +264,8 @@ def test_damaged_frames_that_gdcm_decodes(path, for_gdcm, which, changes):
 
 # Config files ---------------------------------------------------------------------------------------------------
 
-OPTIONS = json.dumps(Config.of({**REQUIRED, "isize": 64}).as_json(), indent=1).encode()
-NAMES = sorted(json.loads(OPTIONS))
+CONTENT = json.dumps(Config.of({**REQUIRED, "isize": 64}).as_json(), indent=1).encode()
+NAMES = sorted(json.loads(CONTENT))
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -276,7 +276,7 @@ json_values = st.recursive(
 def try_config(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     try:
-        values = read_values(path, Config)
+        values = read_values(path, OPTIONS)
         Config.of({**REQUIRED, **{name: value for name, value in values.items() if value is not None}})
     except InputError as error:
         assert_refused_well(error)
@@ -286,7 +286,7 @@ def try_config(path: Path, content: bytes) -> None:
 @given(edits)
 @example([("cut", 0, b"0")])
 def test_damaged_config_files(path, changes):
-    try_config(path, edit(OPTIONS, changes))
+    try_config(path, edit(CONTENT, changes))
 
 
 @cases(0.1)
@@ -306,7 +306,7 @@ def test_config_files_of_any_values(path, values):
 def test_config_files_that_ask_too_much(path, content):
     path.write_bytes(content)
     with pytest.raises(InputError):
-        read_values(path, Config)
+        read_values(path, OPTIONS)
 
 
 # Tables and lists -----------------------------------------------------------------------------------------------

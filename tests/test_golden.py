@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 from naming_rule import CHECKPOINT_KEYS, state_from_names
-from salad.scoring.knn import knn_angle
 from torch.testing import assert_close
 
 from salad.anchors import discover_anchors
 from salad.checkpoint import Checkpoint
-from salad.losses import aggregation_loss, reconstruction_loss
+from salad.losses.aggregation import aggregation_loss
+from salad.losses.reconstruction import reconstruction_loss
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS, build_network
+from salad.scores.knn import knn_angle
 
 RTOL = 1e-6
 # The numbers were computed with 0.1 as float32 stores it: near zeros of a gradient, that shows at this RTOL.

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from torch.testing import assert_close
 
 from salad.anchors import Anchors, discover_anchors
-from salad.losses import aggregation_loss, reconstruction_loss, svdd_distances, svdd_loss, svdd_radius
+from salad.losses.aggregation import aggregation_loss
+from salad.losses.reconstruction import reconstruction_loss
+from salad.losses.svdd import svdd_distances, svdd_loss, svdd_radius
 
 TEMPERATURE = 0.1
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from salad.config import Config
-from salad.config.declare import read_values, value_type
+from salad.config import OPTIONS, Config
+from salad.config.declare import read_values
 from salad.errors import InputError
 
 NAN, INF = math.nan, math.inf
@@ -72,17 +72,13 @@ def write(path, values):
 
 
 def test_every_number_and_choice_is_in_the_table():
-    bounded = {
-        one.name
-        for one in dataclasses.fields(Config)
-        if value_type(Config, one.name)[0] in (int, float) or one.metadata.get("choices")
-    }
+    bounded = {one.name for one in OPTIONS.values() if one.kind in (int, float) or one.facts.choices}
     assert bounded == LIMITS.keys()
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (good, _) in LIMITS.items() for value in good])
 def test_value_within_bounds(name, value):
-    assert getattr(make(**{name: value}), name) == (256 if name == "isize" and value is None else value)
+    assert make(**{name: value}).values()[name] == (256 if name == "isize" and value is None else value)
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (_, bad) in LIMITS.items() for value in bad])
@@ -97,9 +93,9 @@ def test_value_out_of_bounds(name, value):
 
 
 def test_image_size_depends_on_the_network():
-    assert make("unet").isize == make("unet").image_size == 256
-    assert make("CXR_resnet18").isize == 224
-    assert make("CXR_resnet18", isize=48).isize == 48
+    assert make("unet").images.isize == make("unet").images.size == 256
+    assert make("CXR_resnet18").images.isize == 224
+    assert make("CXR_resnet18", isize=48).images.isize == 48
 
 
 def test_unknown_network():
@@ -125,7 +121,7 @@ def test_pre_training_without_reconstruction():
 
 def test_values_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        make().lr = 1.0
+        make().optimisation.lr = 1.0
 
 
 @pytest.mark.parametrize(
@@ -151,7 +147,7 @@ def test_values_cannot_be_changed():
 def test_json_round_trip(tmp_path, values):
     config = make(**values)
     path = write(tmp_path / "config.json", {**config.as_json(), "run": {"device": "cpu"}})
-    assert Config.of(read_values(path, Config)) == config
+    assert Config.of(read_values(path, OPTIONS)) == config
 
 
 def test_json_leaves_overwrite_out():
@@ -163,12 +159,12 @@ def test_json_leaves_overwrite_out():
 def test_unknown_key(tmp_path, name, close):
     hint = f"; did you mean '{close}'\\?" if close else ""
     with pytest.raises(InputError, match=f"no option is called '{name}'{hint}"):
-        read_values(write(tmp_path / "config.json", {name: 1}), Config)
+        read_values(write(tmp_path / "config.json", {name: 1}), OPTIONS)
 
 
 def test_key_that_resembles_nothing_gets_no_hint(tmp_path):
     with pytest.raises(InputError, match="no option is called 'zzzzzz'$"):
-        read_values(write(tmp_path / "config.json", {"zzzzzz": 1}), Config)
+        read_values(write(tmp_path / "config.json", {"zzzzzz": 1}), OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -191,12 +187,12 @@ def test_key_that_resembles_nothing_gets_no_hint(tmp_path):
 )
 def test_wrong_type(tmp_path, name, value, kind):
     with pytest.raises(InputError, match=f"{name} is .*, but must be of type {kind}$"):
-        read_values(write(tmp_path / "config.json", {name: value}), Config)
+        read_values(write(tmp_path / "config.json", {name: value}), OPTIONS)
 
 
 def test_values_get_the_type_of_their_parameter(tmp_path):
     values = {"lr": 1, "xp_path": "log/x", "lr_milestone": [2, 4], "k": None, "load_model": None, "isize": 64}
-    found = read_values(write(tmp_path / "config.json", values), Config)
+    found = read_values(write(tmp_path / "config.json", values), OPTIONS)
     expected = {**values, "lr": 1.0, "xp_path": Path("log/x"), "lr_milestone": (2, 4)}
     assert found == expected
     assert [type(found[name]) for name in ("lr", "isize", "lr_milestone")] == [float, int, tuple]
@@ -206,17 +202,17 @@ def test_values_get_the_type_of_their_parameter(tmp_path):
 def test_file_that_holds_no_options(tmp_path, content):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(InputError, match=f"^--load_config {tmp_path / 'config.json'}: ") as caught:
-        read_values(tmp_path / "config.json", Config)
+        read_values(tmp_path / "config.json", OPTIONS)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["absent.json", "."])
 def test_file_that_cannot_be_read(tmp_path, name):
     with pytest.raises(InputError, match="cannot be read"):
-        read_values(tmp_path / name, Config)
+        read_values(tmp_path / name, OPTIONS)
 
 
 def test_number_that_json_does_not_know(tmp_path):
     (tmp_path / "config.json").write_text('{"lr": NaN}')
     with pytest.raises(InputError, match="--lr is nan"):
-        make(**read_values(tmp_path / "config.json", Config))
+        make(**read_values(tmp_path / "config.json", OPTIONS))

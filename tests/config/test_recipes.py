@@ -1,4 +1,3 @@
-import dataclasses
 import json
 from pathlib import Path
 
@@ -6,7 +5,7 @@ import pytest
 from running import TINY, invoke, read_json, score, stopped, train
 
 from salad import cli
-from salad.config import Config
+from salad.config import OPTIONS, Config
 from salad.config.declare import TRAIN
 from salad.config.recipes import RECIPES, describe_recipe
 from salad.datasets import phantom
@@ -27,15 +26,14 @@ def data(tmp_path_factory):
 @pytest.mark.parametrize("net_name", ["unet", "CXR_resnet18"])
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_made_of_training_options(name, net_name):
-    declared = {one.name: one for one in dataclasses.fields(Config)}
-    assert all(TRAIN in declared[option].metadata["commands"] for option in RECIPES[name])
+    assert all(TRAIN in OPTIONS[option].facts.commands for option in RECIPES[name])
     config = Config.of({"net_name": net_name, "recipe": name, **PLACES, **RECIPES[name]})
     assert config.scoring.parts  # of the score: nothing is missing for it
 
 
 def test_the_released_recipe_is_the_authors_protocol():
     config = Config.of({"net_name": "unet", **PLACES})
-    different = {option for option, value in RECIPES["released"].items() if value != getattr(config, option)}
+    different = {option for option, value in RECIPES["released"].items() if value != config.values()[option]}
     assert different == {"n_epochs", "augment", "train_on"}
     assert (RECIPES["released"]["augment"], RECIPES["released"]["train_on"]) == ("flip", "all")
 

@@ -181,7 +181,7 @@ def test_author_folder_that_is_there_is_kept(tmp_path, monkeypatch, capsys):
 KILLED = """
 import os, sys, tarfile
 from pathlib import Path
-from salad import archive
+from salad.datasets import author_archive
 real = tarfile.TarFile.makefile
 def makefile(self, member, target):
     if member.name.startswith("test"):

@@ -3,11 +3,11 @@ import torch
 from running import read_json, read_tar, score, train, without_timings
 from torch.testing import assert_close
 
-from salad import losses
 from salad.datasets import phantom
 from salad.datasets.synthetic import add_anomalies, coarsen, corrupt
+from salad.losses.synthetic import synthetic_loss
 from salad.networks import build_network
-from salad.networks.anomaly_head import Head, Trained
+from salad.networks.anomaly_head import AnomalyHead, TrainedModule
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_about_half_of_the_images_become_coarser_and_the_others_stay(size):
 def test_the_loss_is_that_of_both_questions():
     at_places, in_image = torch.tensor([[[[0.5, -1.0]]], [[[2.0, 0.0]]]]), torch.tensor([1.0, -2.0])
     amount = torch.tensor([[[[0.2, 0.4, 0.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
-    found = losses.synthetic_loss(at_places, in_image, amount=amount)
+    found = synthetic_loss(at_places, in_image, mask=amount)
     log = torch.nn.functional.logsigmoid
     places = [0.3 * log(torch.tensor(0.5)) + 0.7 * log(torch.tensor(-0.5)), log(torch.tensor(1.0))]
     places += [log(torch.tensor(-2.0)), log(torch.tensor(0.0))]
@@ -66,25 +66,25 @@ def test_the_loss_is_that_of_both_questions():
 @pytest.mark.parametrize(("name", "channels"), [("unet", 192), ("CXR_resnet18", 384)])
 def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
     torch.manual_seed(0)
-    network, head = build_network(name, rep_dim=8, isize=64), Head(channels)
-    module = Trained(network, head, embeds=True, decodes=False)
+    network, head = build_network(name, rep_dim=8, isize=64), AnomalyHead(channels)
+    module = TrainedModule(network, head, embeds=True, decodes=False)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
     z, recon, found = module(images, images)
     assert recon is None
-    assert (found.at_places.shape, found.in_image.shape) == ((2, 1, 8, 8), (2,))
-    losses.synthetic_loss(*found, amount=torch.rand(2, 1, 64, 64)).backward()
+    assert (found.cells.shape, found.image.shape) == ((2, 1, 8, 8), (2,))
+    synthetic_loss(*found, mask=torch.rand(2, 1, 64, 64)).backward()
     trained = {name for name, one in module.named_parameters() if one.grad is not None}
     first, last = {"unet": ("input.", "feat."), "CXR_resnet18": ("encoder.conv1", "encoder.fc")}[name]
     assert any(one.startswith(f"network.{first}") for one in trained)
     assert not any(one.startswith(f"network.{last}") for one in trained)
     assert_close(z.norm(dim=1), torch.ones(2))
-    z, recon, _ = Trained(network, head, embeds=False, decodes=False)(images, images)
+    z, recon, _ = TrainedModule(network, head, embeds=False, decodes=False)(images, images)
     assert z is None and recon is None
 
 
 def test_without_a_head_nothing_is_looked_for():
     network, images = build_network("unet", rep_dim=8, isize=64), torch.rand(2, 3, 64, 64)
-    z, recon, found = Trained(network, None, decodes=True)(images, None)
+    z, recon, found = TrainedModule(network, None, decodes=True)(images, None)
     assert found is None and recon.shape == images.shape and z.shape == (2, 8)
 
 

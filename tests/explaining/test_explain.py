@@ -8,16 +8,16 @@ import torch
 from PIL import Image
 from running import CPU, tiny_unet, train
 
-from salad.build import make_loader, scan_images
+from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import phantom, read_split
-from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer
+from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
 from salad.explaining.heatmaps import ErrorLevels
 from salad.images import decoder
 from salad.images.preprocessing import Preprocessing
+from salad.scoring.model import ScoringModel
 from salad.scoring.options import reconcile
-from salad.scoring.stream import Scorer
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +35,10 @@ def explained(run, *, xp=None, **given):
     given = {"dataset_name": "CXR_author", "net_name": "unet", "xp_path": run.xp, "data_path": run.data, **given}
     config = Config.of(reconcile(given, checkpoint))
     with tiny_unet():
-        explainer = Scorer(config, checkpoint).explainer
-    split = scan_images(config, {"test": read_split("CXR_author", run.data, "test", selection=config.data.selection)})[
-        "test"
-    ]
-    (batch,) = make_loader(config, split, CPU).epoch(0)
+        context = RunContext(config=config, device=CPU, template=checkpoint.template)
+        explainer = make_explainer(ScoringModel.load(checkpoint, context), checkpoint)
+    split = context.scan({"test": read_split("CXR_author", run.data, "test", selection=config.data.selection)})["test"]
+    (batch,) = context.loader(split).epoch(0)
     return explainer, explainer.explain(batch.grey), split
 
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from browsing import browser, keep, opened
 from PIL import Image
 from running import invoke, read_csv, read_json, score, train
-from salad.scoring.scores import to_images
 from tiny_backbone import TinyBackbone, tiny_networks
 
 from salad import Detector
@@ -23,6 +22,7 @@ from salad.explaining.heatmaps import Levels
 from salad.images.read import read_image
 from salad.patch_memory import PatchMaps
 from salad.report.captions import words
+from salad.scores.inputs import to_images
 
 WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
 # As --recipe strong does it, without the fit of --align: the network sees 64 of 80 pixels, the backbone all.
@@ -73,7 +73,7 @@ def whole(data: Path, pattern: str) -> tuple[list[Path], torch.Tensor]:
 def features_of(detector: Detector, part: str, grey: torch.Tensor) -> torch.Tensor:
     if part == "backbone":
         return TinyBackbone().patch_features(to_images(grey))
-    return detector.scorer_.network.patch_features(to_images(grey[:, :, 8:72, 8:72]))
+    return detector.scorer_.model.network.patch_features(to_images(grey[:, :, 8:72, 8:72]))
 
 
 def standardized(detector: Detector, part: str, data: Path, grey: torch.Tensor) -> torch.Tensor:
@@ -115,7 +115,7 @@ def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
             torch.nn.functional.adaptive_avg_pool2d(features_of(detector, part, one), 3).flatten(2).mT
             for one in (grey[:1], pixels)
         )
-        mean, std = detector.scorer_.standards.of[part] if name == "fused" else (0, 1)
+        mean, std = detector.scorer_.model.standards.of[part] if name == "fused" else (0, 1)
         far[part] = (((query - rows) @ memory.whitening).norm(dim=2).mean(dim=1) - mean) / std
     expected = torch.stack([*far.values()]).mean(dim=0)
 
@@ -174,7 +174,7 @@ def test_of_more_images_than_rows_there_are_maps_but_no_neighbours(run, data):
 def test_without_validation_images_the_scale_is_that_of_the_training_images(run, data, tmp_path):
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("val", ".salad_cache"))
     detector = Detector.load(run / "model.tar", score="local", device="cpu")
-    object.__setattr__(detector.scorer_.config, "data_path", tmp_path / "data")
+    object.__setattr__(detector.scorer_.config.data, "data_path", tmp_path / "data")
     memory, levels = detector.scorer_.checkpoint.memories["local"], Levels()
     paths, grey = whole(data, "test/0*/*.png")
 

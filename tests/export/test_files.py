@@ -101,7 +101,7 @@ def expected(checkpoint: Path, **options: object) -> tuple[np.ndarray, np.ndarra
     side = detector.get_params()["isize"]
     noise = np.random.default_rng(1).random((5, 70, 90)) * np.linspace(40, 255, 5)[:, None, None]
     films = noise.astype(np.uint8)
-    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    grey = np.stack([read_source(film, detector.scorer_.model.context.decoder) for film in films])[:, None]
     assert grey.shape == (5, 1, side, side)
     return grey, detector.score(films)
 
@@ -160,7 +160,7 @@ def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     with tiny_unet():
         detector = Detector.load(xp / "model.tar", device="cpu")
     films = sorted((data / "test").rglob("*.png"))
-    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    grey = np.stack([read_source(film, detector.scorer_.model.context.decoder) for film in films])[:, None]
     for batch, scores in ((grey, detector.score(films)), (grey[:1], detector.score(films[:1]))):
         assert infer(tmp_path / "model.onnx", batch)[1] == pytest.approx(scores, abs=2e-5)
     assert np.ptp(detector.score(films)) > 1e-3
@@ -177,7 +177,7 @@ def test_the_crop_is_in_the_graph(published, tmp_path):
     with tiny_unet():
         detector = Detector.load(published, device="cpu", crop=0.5, k=3)
     film = np.random.default_rng(1).integers(0, 256, (70, 90), np.uint8)
-    grey = read_source(film, detector.scorer_.decoder)[None, None]
+    grey = read_source(film, detector.scorer_.model.context.decoder)[None, None]
     assert grey.shape == (1, 1, 128, 128)
     assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(detector.score(film), abs=1e-5)
 
@@ -214,7 +214,7 @@ def test_a_local_score_is_exported_where_the_model_is_kept_with_it(data, tmp_pat
         write(xp / "model.tar", "torch", tmp_path / "model.pt2")
         detector = Detector.load(xp / "model.tar", device="cpu")
     films = sorted((data / "test").rglob("*.png"))
-    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    grey = np.stack([read_source(film, detector.scorer_.model.context.decoder) for film in films])[:, None]
     scores = detector.score(films)
 
     assert f"grey (B, 1, 80, 80) uint8 -> {embedding}score (B,) {which}; differs" in said
@@ -239,7 +239,7 @@ def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
         write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
         detector = Detector.load(xp / "model.tar", device="cpu")
     films = sorted((data / "test").rglob("*.png"))
-    grey = np.stack([read_source(film, detector.scorer_.decoder) for film in films])[:, None]
+    grey = np.stack([read_source(film, detector.scorer_.model.context.decoder) for film in films])[:, None]
 
     (found,) = infer(tmp_path / "model.onnx", grey)
 

@@ -28,17 +28,18 @@ from running import (
 
 from salad import Detector, cli
 from salad.__main__ import main
-from salad.build import make_preprocessing, scan_images
+from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import phantom, read_split
 from salad.distributed.team import Team
 from salad.errors import InputError
+from salad.explaining.explain import make_explainer
 from salad.images import align
 from salad.images.decoder import Decoder
 from salad.samples import NORMAL, Sample
+from salad.scoring.model import ScoringModel
 from salad.scoring.options import reconcile
-from salad.scoring.stream import Scorer
 from salad.training import template
 from salad.training.template import make_template
 
@@ -82,7 +83,11 @@ def config_of(data, **values):
 
 def scanned(config, name="train"):
     split = read_split("CXR_author", config.data.data_path, name, selection=config.data.selection)
-    return scan_images(config, {name: split})[name]
+    return context_of(config).scan({name: split})[name]
+
+
+def context_of(config, **facts):
+    return RunContext(config=config, device=CPU, **facts)
 
 
 # Crop -------------------------------------------------------------------------------------------------------------
@@ -102,7 +107,7 @@ def test_the_crop_shows_the_very_middle_of_the_image(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     config = config_of(tmp_path, crop=0.7, align=False)
     grey = Decoder(isize=config.images.decoded_size, resize="squash").read(Sample(tmp_path / "a.png", "a", NORMAL))
-    found = make_preprocessing(config, None)(torch.tensor(grey)[None, None])
+    found = context_of(config).preprocessing(torch.tensor(grey)[None, None])
     assert np.array_equal(found[0, 0], pixels[14:-14, 14:-14])
 
 
@@ -117,17 +122,17 @@ def test_a_crop_of_nearly_nothing_is_refused():
 def test_the_mean_is_of_normals_and_the_same_for_a_seed(data, monkeypatch):
     config = config_of(data, train_on="all", seed=5)
     split = scanned(config, "val")
-    found = make_template(config, split, CPU)
+    found = make_template(context_of(config), split)
     other_batches = config.changed(batch_size=3, n_jobs_dataloader=0)
-    assert torch.equal(make_template(other_batches, split, CPU), found)
+    assert torch.equal(make_template(context_of(other_batches), split), found)
     normal = scanned(config, "val").only_normal()
-    normal = scan_images(config, {"val": normal})["val"]
-    assert torch.allclose(make_template(config, normal, CPU), found, atol=1e-4)
+    normal = context_of(config).scan({"val": normal})["val"]
+    assert torch.allclose(make_template(context_of(config), normal), found, atol=1e-4)
     monkeypatch.setattr(template, "MOST", 2)
-    fewer = make_template(config, split, CPU)
-    assert torch.equal(make_template(other_batches, split, CPU), fewer)
+    fewer = make_template(context_of(config), split)
+    assert torch.equal(make_template(context_of(other_batches), split), fewer)
     assert not torch.allclose(fewer, found, atol=1e-2)
-    assert not torch.equal(make_template(config.changed(seed=6), split, CPU), fewer)
+    assert not torch.equal(make_template(context_of(config.changed(seed=6)), split), fewer)
 
 
 def test_the_first_process_makes_the_mean_for_all(data):
@@ -135,8 +140,8 @@ def test_the_first_process_makes_the_mean_for_all(data):
         def from_first(self, make):
             return "what the first one made"
 
-    assert make_template(config_of(data), None, CPU, team=Other()) == "what the first one made"
-    assert make_template(config_of(data, align=False), None, CPU, team=Other()) is None
+    assert make_template(context_of(config_of(data), team=Other()), None) == "what the first one made"
+    assert make_template(context_of(config_of(data, align=False), team=Other()), None) is None
 
 
 # Runs -------------------------------------------------------------------------------------------------------------
@@ -147,7 +152,7 @@ def test_a_checkpoint_holds_what_images_are_aligned_to(run, data):
     assert content["config"]["crop"] == 0.7 and content["config"]["align"] is True
     assert content["mean_image"].shape == (1, 1, align.SIDE, align.SIDE)
     config = Config.from_json(content["config"])
-    split = scan_images(config, {"train": read_split("CXR_author", data, "train", selection=config.data.selection)})
+    split = context_of(config).scan({"train": read_split("CXR_author", data, "train", selection=config.data.selection)})
     assert torch.equal(make_template(config, split["train"], CPU), content["mean_image"])
 
 
@@ -222,9 +227,10 @@ def test_explanations_show_what_the_network_sees(run, data):
     checkpoint = load_checkpoint(run / "model.tar")
     given = {"dataset_name": "CXR_author", "net_name": "unet", "xp_path": run, "data_path": data, "device": "cpu"}
     config = Config.of(reconcile(given, checkpoint))
-    preprocess, decoder = make_preprocessing(config, checkpoint.template), Decoder(isize=92, resize="squash")
+    context = context_of(config, template=checkpoint.template)
+    preprocess, decoder = context.preprocessing, Decoder(isize=92, resize="squash")
     with tiny_unet():
-        explainer = Scorer(config, checkpoint).explainer
+        explainer = make_explainer(ScoringModel.load(checkpoint, context), checkpoint)
         detector = Detector.load(run / "model.tar", device="cpu")
     sample = read_split("CXR_author", data, "test").samples[0]
     grey = torch.tensor(decoder.read(sample))[None, None]
@@ -242,7 +248,7 @@ def test_a_detector_is_fitted_with_both(data):
     with tiny_unet():
         options = {"isize": 64, "rep_dim": 8, "device": "cpu", "n_epochs": 1, "ans_select_rate": 1.0, "ans_size": 2}
         detector = Detector(**options, n_jobs_dataloader=0, crop=0.7, align=True).fit(films)
-        assert detector.scorer_.preprocessing.template is not None
+        assert detector.scorer_.model.context.preprocessing.template is not None
         assert np.isfinite(detector.score(films)).all()
 
 

@@ -5,9 +5,10 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from running import CPU
 from torchvision.models import ResNet18_Weights, resnet18
 
-from salad.build import start_network
+from salad.build import RunContext
 from salad.config import Config
 from salad.errors import InputError
 from salad.networks import build_network
@@ -118,13 +119,9 @@ def test_option_none_starts_at_random_without_a_warning(torch_home, caplog):
     config = Config.of(
         {"dataset_name": "CXR_author", "net_name": "CXR_resnet18", "xp_path": Path(), "data_path": Path(), "isize": 16}
     )
-    default = start_network(config, None, torch.device("cpu"))
+    default = RunContext(config=config, device=CPU).start_network(None)
     assert len(caplog.records) == 1  # imagenet is the default, and out of reach
-    network = start_network(
-        Config.of({**config.as_json(), "weights": "none", "xp_path": Path(), "data_path": Path()}),
-        None,
-        torch.device("cpu"),
-    )
+    network = RunContext(config=config.changed(weights="none"), device=CPU).start_network(None)
     assert len(caplog.records) == 1
     assert default.weights_loaded == network.weights_loaded == "none"
 

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from running import REPOSITORY, TINY, invoke, train
+from running import CPU, REPOSITORY, TINY, invoke, train
 from sklearn.decomposition import PCA
 from sklearn.metrics import auc as area
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from salad import cli
+from salad.build import RunContext
 from salad.config import Config
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.metrics import auc
@@ -324,7 +325,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
     scoring = compose.Scoring(
         result=result,
         summary=summary,
-        config=config,
+        model=SimpleNamespace(config=config, context=RunContext(config=config, device=CPU)),
         checkpoint=checkpoint,
         folder=RunFolder(tmp_path),
         command="python test.py",

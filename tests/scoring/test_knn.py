@@ -1,14 +1,16 @@
 import math
 
 import pytest
-import salad.scoring.knn
 import torch
 import torch.nn.functional as F
-from salad.scoring.knn import DEFAULT_K, choose_k, knn_angle, weighted_prototype
 from sklearn.neighbors import NearestNeighbors
 from torch.testing import assert_close
 
+import salad.scores.knn
+import salad.scores.prototype
 from salad.errors import InputError
+from salad.scores.knn import DEFAULT_K, choose_k, knn_angle
+from salad.scores.prototype import weighted_prototype
 
 
 def unit(*shape, seed=0):
@@ -107,7 +109,8 @@ def test_weighted_prototype_ignores_rows_beyond_the_k_nearest():
 def test_parts_change_nothing(monkeypatch, num_queries):
     rows, z = unit(30, 4), unit(11, 4, seed=1)
     whole = knn_angle(z, rows, k=5), weighted_prototype(z, rows, k=5, temperature=0.1)
-    monkeypatch.setattr(salad.scoring.knn, "FOUND", num_queries * 5)
+    for module in (salad.scores.knn, salad.scores.prototype):
+        monkeypatch.setattr(module, "FOUND", num_queries * 5)
     assert_close((knn_angle(z, rows, k=5), weighted_prototype(z, rows, k=5, temperature=0.1)), whole)
 
 

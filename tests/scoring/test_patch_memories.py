@@ -22,7 +22,6 @@ from running import (
     stopped,
     train,
 )
-from salad.scoring.scores import to_images
 from tiny_backbone import SCORES, TinyBackbone, tiny_networks
 
 from salad import Detector, cli
@@ -32,6 +31,7 @@ from salad.datasets import phantom
 from salad.images.read import read_image
 from salad.networks import backbones
 from salad.patch_memory import PatchMaps, PatchMemory, pool_cells
+from salad.scores.inputs import to_images
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,7 @@ from salad import cli
 from salad.datasets import phantom
 from salad.errors import DivergedError
 from salad.evaluation.metrics import Auc
-from salad.scoring import model
+from salad.scores import knn
 from salad.training.guards import LOWEST_LOSS_SCALE, FiniteGuard, check_loss_scale, check_spread, check_weights
 from salad.training.meters import Meters
 from salad.training.trainer import Trainer
@@ -222,14 +222,11 @@ def test_a_healthy_run_has_spread(data, tmp_path):
 def test_useless_scores_are_said(data, tmp_path, monkeypatch, scores, said):
     train(tmp_path, data)
 
-    def choose(*_, **__):
-        def values(inputs):
-            num_images = len(inputs.images)
-            return torch.zeros(num_images) if scores == "same" else -torch.arange(num_images)
+    def useless(inputs, _normals):
+        num_images = len(inputs.images)
+        return torch.zeros(num_images) if scores == "same" else -torch.arange(num_images)
 
-        return values
-
-    monkeypatch.setattr(model, "choose_score", choose)
+    monkeypatch.setattr(knn, "score", useless)
     result = invoke(cli.test, "CXR_author", "unet", tmp_path, data, *TINY)
     assert result.exit_code == 0 and said in result.stderr
     assert result.stdout.strip() == ("AUC score = 0.50000" if scores == "same" else "AUC score = 0.00000")
@@ -305,7 +302,7 @@ def test_whoever_reads_the_results_may_close_the_pipe(data, tmp_path):
 def test_before_there_is_a_run_a_signal_ends_the_program_at_once(number):
     """With the status of the signal, whether the program or the shell that waits for it works it out."""
     script = (
-        "import os, signal\nfrom salad import archive\n"
+        "import os, signal\nfrom salad.datasets import author_archive\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
         f"archive.fetch = lambda *_, **__: os.kill(os.getpid(), {int(number)})\narchive.main([])"
     )

@@ -40,17 +40,16 @@ from running import (
 from sklearn.metrics import roc_auc_score
 from torchvision.models import ResNet18_Weights
 
-import salad.training.state
 import salad.training.trainer
 import salad.training.validation
 from salad import cli
-from salad.build import make_loader, scan_images, start_network
+from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import phantom, read_split
 from salad.evaluation.metrics import Auc, auc_within
 from salad.images.read import read_image
-from salad.scoring import knn
+from salad.scores import knn
 from salad.scoring.evaluate import embed
 
 
@@ -262,13 +261,13 @@ def test_milestones_count_over_the_whole_run(data, tmp_path):
 
 
 def test_soft_boundary_radius_is_a_quantile_after_ten_epochs(data, tmp_path, monkeypatch):
-    seen, svdd_radius = [], salad.training.trainer.losses.svdd_radius
+    seen, svdd_radius = [], salad.training.trainer.svdd_radius
 
     def spy(distances, *, nu):
         seen.append(distances.numpy())
         return svdd_radius(distances, nu=nu)
 
-    monkeypatch.setattr(salad.training.trainer.losses, "svdd_radius", spy)
+    monkeypatch.setattr(salad.training.trainer, "svdd_radius", spy)
     soft = ["--objective", "soft-boundary", "--nu", 0.25, "--w_contrast", 0]
     lines = train(tmp_path, data, *soft, "--n_epochs", 12, "--pre_training_epochs", 1)
     radii = [line["radius"] for line in lines]
@@ -315,13 +314,13 @@ def test_abnormal_training_images_are_left_out_and_counted(mixed_data, data, tmp
 
 
 def test_validation_scores_against_normal_rows_only(mixed_data, tmp_path, monkeypatch):
-    seen, choose_score = [], salad.training.validation.choose_score
+    seen, score_split = [], salad.training.validation.score_split
 
-    def spy(name, *, rows, **options):
-        seen.append(len(rows))
-        return choose_score(name, rows=rows, **options)
+    def spy(model, split, **options):
+        seen.append(len(model.normals.rows))
+        return score_split(model, split, **options)
 
-    monkeypatch.setattr(salad.training.validation, "choose_score", spy)
+    monkeypatch.setattr(salad.training.validation, "score_split", spy)
     train(tmp_path, mixed_data, "--train_on", "all")
     assert seen == [12, 12]  # of 16 rows, in two epochs
 
@@ -341,9 +340,10 @@ def test_train_on_all_keeps_abnormal_rows_but_scores_against_normal_ones(mixed_d
         }
     )
     with tiny_unet():
-        network = start_network(config, checkpoint, CPU)
-    test = scan_images(config, {"test": read_split("CXR_author", mixed_data, "test")})["test"]
-    z = embed(network, make_loader(config, test, CPU), CPU)
+        context = RunContext(config=config, device=CPU)
+        network = context.start_network(checkpoint)
+    test = context.scan({"test": read_split("CXR_author", mixed_data, "test")})["test"]
+    z = embed(network, context.loader(test), context)
     rows = checkpoint.bank.rows
     against_normal = knn.knn_angle(z, rows[:12], k=12).tolist()
     assert score(tmp_path, mixed_data, "--k", 12) == pytest.approx(against_normal, abs=1e-6)
@@ -436,9 +436,10 @@ def test_load_model_starts_from_the_weights_and_fills_the_memory_by_a_pass(run, 
         }
     )
     with tiny_unet():
-        network = start_network(config, start, CPU)
-    split = scan_images(config, {"train": read_split("CXR_author", data, "train")})["train"]
-    z = embed(network, make_loader(config, split, CPU), CPU)
+        context = RunContext(config=config, device=CPU)
+        network = context.start_network(start)
+    split = context.scan({"train": read_split("CXR_author", data, "train")})["train"]
+    z = embed(network, context.loader(split), context)
     assert (found.bank.rows * z).sum(dim=1).min() > 0.999
 
 
@@ -514,17 +515,18 @@ def test_no_batch_is_a_rest_of_one(data, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(data, tmp_path, monkeypatch):
-    steps, step, loss = [], salad.training.trainer.Trainer.step, salad.training.trainer.losses.reconstruction_loss
+    steps, step, loss_terms = [], salad.training.trainer.Trainer.step, salad.training.trainer.Trainer.loss_terms
 
     def spy(self, batch, **options):
         steps.append([self.train_split.samples[i].name for i in batch.index.tolist()])
         return step(self, batch, **options)
 
-    def fourth_is_nan(recon, target, *, kind):
-        return loss(recon, target, kind=kind) * (math.nan if len(steps) == 4 else 1)
+    def fourth_is_nan(self, inputs):
+        terms = loss_terms(self, inputs)
+        return {**terms, "rec": terms["rec"] * math.nan} if len(steps) == 4 else terms
 
     monkeypatch.setattr(salad.training.trainer.Trainer, "step", spy)
-    monkeypatch.setattr(salad.training.trainer.losses, "reconstruction_loss", fourth_is_nan)
+    monkeypatch.setattr(salad.training.trainer.Trainer, "loss_terms", fourth_is_nan)
     result = invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT)
     line = stopped(result, status=1)
     assert len(steps) == 4 and all(name in line for name in steps[3])  # the second batch of round 1
