@@ -211,7 +211,7 @@ def train(given: dict[str, Any], team: Team) -> None:
     from salad.runs.folder import RunFolder, log_to
     from salad.runs.followers import check_packages
 
-    check_packages(config)
+    check_packages(tensorboard=config.output.tensorboard, mlflow=config.output.mlflow)
     from salad.training.run import run_training
 
     folder = RunFolder(given["xp_path"], writes=team.is_first)

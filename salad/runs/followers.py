@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from salad.config import Config
 from salad.errors import InputError, printable
 from salad.runs.folder import RunFolder
 
@@ -48,15 +47,12 @@ class Follower(Protocol):
         """Write all that is waiting; the run is done, or has stopped."""
 
 
-def check_packages(config: Config) -> None:
+def check_packages(*, tensorboard: bool, mlflow: str | None) -> None:
     """Raise `InputError` where a package that the options need is not installed, or an address must not be kept."""
-    for package, is_needed in (
-        ("tensorboard", config.output.tensorboard),
-        ("mlflow", config.output.mlflow is not None),
-    ):
+    for package, is_needed in (("tensorboard", tensorboard), ("mlflow", mlflow is not None)):
         if is_needed and importlib.util.find_spec(package) is None:
             raise InputError(f'--{package} needs a package that is not installed: pip install "salad[{package}]"')
-    if config.output.mlflow is not None and urlsplit(config.output.mlflow).password is not None:
+    if mlflow is not None and urlsplit(mlflow).password is not None:
         raise InputError(
             "--mlflow holds a password, which would be written into config.json: leave it out and set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD instead"
@@ -64,23 +60,27 @@ def check_packages(config: Config) -> None:
 
 
 @contextlib.contextmanager
-def following(config: Config, folder: RunFolder) -> Iterator[None]:
+def following(
+    folder: RunFolder, *, tensorboard: bool, mlflow: str | None, options: dict[str, Any]
+) -> Iterator[None]:
     """While a run goes on, hand over what metrics.jsonl holds and every line that comes.
 
     What fails later on is left out with a warning, for it must not stop a training; --resume makes up for it.
 
     Args:
-        config: of the run.
         folder: of the run; nothing is followed by a process that does not write there.
+        tensorboard: whether event files are written.
+        mlflow: URI of the server, or folder; None without one.
+        options: of the run, for MLflow.
 
     Raises:
         InputError: MLflow cannot be reached when the run starts.
     """
     followers: list[Follower] = []
-    if folder.writes and config.output.tensorboard:
+    if folder.writes and tensorboard:
         followers.append(TensorBoard(folder))
-    if folder.writes and config.output.mlflow is not None:
-        followers.append(_reach(config.output.mlflow, config, folder))
+    if folder.writes and mlflow is not None:
+        followers.append(_reach(mlflow, options, folder))
     for line in folder.read_metrics() if followers else ():
         _tell(followers, line)
     folder.listeners.append(lambda line: _tell(followers, line))
@@ -94,9 +94,9 @@ def following(config: Config, folder: RunFolder) -> Iterator[None]:
                 follower.close(is_done=is_done)
 
 
-def _reach(uri: str, config: Config, folder: RunFolder) -> Follower:
+def _reach(uri: str, options: dict[str, Any], folder: RunFolder) -> Follower:
     try:
-        return MLflow(uri, config, folder)
+        return MLflow(uri, options, folder)
     except Exception as error:  # MLflow raises every kind
         raise InputError(f"--mlflow {uri}: cannot be reached ({_reason(error)}); correct it or leave it out") from None
 
@@ -150,11 +150,11 @@ class MLflow:
 
     Args:
         uri: a server, or a folder.
-        config: of the run.
+        options: of the run.
         folder: of the run.
     """
 
-    def __init__(self, uri: str, config: Config, folder: RunFolder) -> None:
+    def __init__(self, uri: str, options: dict[str, Any], folder: RunFolder) -> None:
         is_folder = urlsplit(uri).scheme in ("", "file")
         for name, value in {**MLFLOW_DEFAULTS, **({"MLFLOW_ALLOW_FILE_STORE": "true"} if is_folder else {})}.items():
             os.environ.setdefault(name, value)
@@ -172,7 +172,7 @@ class MLflow:
             return
         self.known = set()
         self.run = self.client.create_run(experiment, run_name=folder.path.resolve().name).info.run_id
-        params = [Param(name, str(value)[:MAX_PARAM]) for name, value in config.as_json().items()]
+        params = [Param(name, str(value)[:MAX_PARAM]) for name, value in options.items()]
         self.client.log_batch(self.run, params=params)
         folder.mlflow_run.write_text(f"{self.run} {uri}\n", encoding="ascii")
 

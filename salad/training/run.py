@@ -62,7 +62,11 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     trainer = Trainer(context, folder, train=train, val=val, start=start, interrupts=interrupts)
     with interrupts:  # not before: until now there is nothing to save
         start_run(trainer, stopped)
-        with logging_redirect_tqdm([logging.getLogger("salad")]), following(config, folder):
+        output = config.output
+        following_run = following(
+            folder, tensorboard=output.tensorboard, mlflow=output.mlflow, options=config.as_json()
+        )
+        with logging_redirect_tqdm([logging.getLogger("salad")]), following_run:
             trainer.run()
 
 
@@ -76,7 +80,7 @@ def settle(given: dict[str, Any], folder: RunFolder) -> tuple[Config, Checkpoint
     stopped = find_stopped_run(config, folder)
     if stopped is not None:
         config = resume_config(given, stopped)
-    check_packages(config)
+    check_packages(tensorboard=config.output.tensorboard, mlflow=config.output.mlflow)
     uses_backbone = any(SCORES[part].uses_backbone for part in config.scoring.parts)
     check_backbone(config.scoring.backbone if uses_backbone else None)
     return config, stopped
