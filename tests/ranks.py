@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from running import ONE_THREAD, REPOSITORY, SHORT, TINY
+from running import ONE_THREAD, REPOSITORY, SHORT, TINY, shrink_unet
 from torch.nn import functional
 from torchvision.transforms import v2
 
@@ -25,7 +25,6 @@ from salad import cli
 from salad.datasets.augment import AUGMENTATIONS, Augmentation
 from salad.errors import InputError
 from salad.memory import MemoryBank
-from salad.networks import unet
 from salad.networks.layers import BatchNorm2d
 from salad.training.trainer import Trainer
 
@@ -104,7 +103,7 @@ PATCHES: dict[str, Callable[[], None]] = {
 
 def run(patch: str, command: str, words: list[str]) -> None:
     torch.set_num_threads(1)
-    unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
+    shrink_unet()
     PATCHES[patch]()
     getattr(cli, command)(words, prog_name=f"{command}.py")
 

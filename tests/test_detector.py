@@ -25,7 +25,6 @@ from salad.datasets import phantom
 from salad.errors import InputError
 
 TINY = {"isize": 64, "rep_dim": 8, "batch_size": 6, "n_jobs_dataloader": 1, "device": "cpu"}
-# after a few steps more than the shortest training, batch norm lets embeddings differ
 FIT = {**TINY, "n_epochs": 5, "lr": 1e-3, "ans_select_rate": 1.0, "ans_size": 2}
 QUICK = {**FIT, "n_epochs": 1}
 
@@ -72,6 +71,12 @@ def films() -> np.ndarray:
     return (noise * np.linspace(50, 255, 9)[:, None, None]).astype(np.uint8)
 
 
+def close_to(scores: np.ndarray) -> object:
+    """The same but for rounding, which may differ from one object to the next; only scores that differ say that."""
+    assert np.ptp(scores) > 1e-3
+    return pytest.approx(scores, abs=1e-5)
+
+
 def pixels_of(files: list[Path]) -> list[np.ndarray]:
     return [np.asarray(Image.open(file)) for file in files]
 
@@ -82,7 +87,7 @@ def test_scores_are_those_of_test_py(run, files, detector):
     scores = detector.score(files)
 
     assert scores.dtype == np.float64
-    assert scores == pytest.approx([float(row["score"]) for row in rows], abs=1e-7)
+    assert scores == pytest.approx([float(row["score"]) for row in rows], abs=1e-6)
     assert detector.percentile(scores) == pytest.approx([float(row["percentile"]) for row in rows], abs=1e-3)
     assert detector.threshold == read_json(run / "metrics.json")["at_threshold"]["threshold"]
     assert len(set(scores)) == len(scores)
@@ -99,11 +104,11 @@ def test_other_scores_are_those_of_test_py(run, data, files, name):
 def test_arrays_and_tensors_score_as_their_files(detector, files):
     pixels, expected = pixels_of(files), detector.score(files)
 
-    assert np.array_equal(detector.score(pixels), expected)
-    assert np.array_equal(detector.score(np.stack(pixels)), expected)
-    assert np.array_equal(detector.score(torch.from_numpy(np.stack(pixels))[:, None]), expected)
-    assert np.array_equal(detector.score([np.dstack([one] * 3) for one in pixels]), expected)
-    assert np.array_equal(detector.score(str(files[0])), detector.score(pixels[0]))
+    assert detector.score(pixels) == close_to(expected)
+    assert detector.score(np.stack(pixels)) == close_to(expected)
+    assert detector.score(torch.from_numpy(np.stack(pixels))[:, None]) == close_to(expected)
+    assert detector.score([np.dstack([one] * 3) for one in pixels]) == close_to(expected)
+    assert detector.score(str(files[0])) == pytest.approx(detector.score(pixels[0]), abs=1e-5)
 
 
 def test_score_is_one_for_each_image_also_over_many_batches(detector, films):
@@ -134,6 +139,7 @@ def test_outliers_are_what_scores_above_the_threshold(detector, films):
     assert detector.threshold == pytest.approx(scores.max())  # 95 % of nine are nine
     detector.set_params(specificity=0.5)
     assert detector.threshold == pytest.approx(np.sort(scores)[4])
+    scores = detector.score(films)
     assert detector.predict(films).tolist() == np.where(scores > detector.threshold, -1, 1).tolist()
     assert sorted(detector.predict(films)) == [-1] * 4 + [1] * 5
     assert detector.decision_function(films) == pytest.approx(detector.threshold - scores)
@@ -157,7 +163,7 @@ def test_a_saved_detector_is_the_same_and_smaller(run, films, tmp_path):
 
     again = Detector.load(tmp_path / "small.tar", device="cpu")
 
-    assert np.array_equal(again.score(films), detector.score(films))
+    assert again.score(films) == close_to(detector.score(films))
     assert again.threshold == detector.threshold
     assert Detector.load(tmp_path / "small.tar", score="knn", device="cpu").threshold is None  # of another
     assert "optimizer" not in read_tar(tmp_path / "small.tar")
@@ -168,7 +174,7 @@ def test_a_saved_detector_is_a_checkpoint_for_test_py(run, data, detector, tmp_p
     expected = score(run, data)
     detector.save(tmp_path / "model.tar")
 
-    assert score(tmp_path, data) == expected
+    assert score(tmp_path, data) == close_to(expected)
 
 
 def test_a_published_checkpoint_takes_what_it_does_not_know(run, films, tmp_path):
@@ -179,10 +185,10 @@ def test_a_published_checkpoint_takes_what_it_does_not_know(run, films, tmp_path
     detector = Detector.load(tmp_path / "published.tar", resize="pad", normalize="standardize", device="cpu")
     otherwise = Detector.load(tmp_path / "published.tar", device="cpu")
 
-    assert np.array_equal(detector.score(films), ours.score(films))
+    assert detector.score(films) == close_to(ours.score(films))
     assert not np.allclose(otherwise.score(films), ours.score(films))
     detector.save(tmp_path / "ours.tar")
-    assert np.array_equal(Detector.load(tmp_path / "ours.tar", device="cpu").score(films), ours.score(films))
+    assert Detector.load(tmp_path / "ours.tar", device="cpu").score(films) == close_to(ours.score(films))
 
 
 def test_an_explanation_shows_the_neighbours_and_maps_of_an_image(detector, files, run):
@@ -195,7 +201,7 @@ def test_an_explanation_shows_the_neighbours_and_maps_of_an_image(detector, file
     nearest = Detector.load(run / "model.tar", k=len(found.neighbours), device="cpu").score(files[0])
     assert mean_angle == pytest.approx(nearest[0], abs=1e-5)
     of_array = detector.explain(pixels_of(files)[0])
-    assert np.array_equal(of_array.error_map, found.error_map)
+    assert of_array.error_map == pytest.approx(found.error_map, abs=1e-5)
     with pytest.raises(InputError, match="one image at a time"):
         detector.explain(files)
 
@@ -286,7 +292,7 @@ def test_a_fitted_detector_saves_without_its_folder(films, tmp_path):
     detector.save(tmp_path / "model.tar")
 
     assert detector.threshold is None
-    assert np.array_equal(Detector.load(tmp_path / "model.tar", device="cpu").score(films), detector.score(films))
+    assert Detector.load(tmp_path / "model.tar", device="cpu").score(films) == close_to(detector.score(films))
 
 
 def test_a_fitted_detector_can_be_pickled_with_its_calibration(films):
@@ -295,7 +301,7 @@ def test_a_fitted_detector_can_be_pickled_with_its_calibration(films):
 
     again = pickle.loads(pickle.dumps(detector))
 
-    assert np.array_equal(again.decision_function(films), detector.decision_function(films))
+    assert again.decision_function(films) == close_to(detector.decision_function(films))
     assert again.get_params() == detector.get_params()
 
 
@@ -357,9 +363,9 @@ def test_it_works_in_a_pipeline_and_with_the_metrics(films):
     scores = pipeline.score_samples(films)
 
     assert isinstance(pipeline, Pipeline)
-    assert np.array_equal(scores, -pipeline[-1].score(np.flip(films)))
+    assert scores == close_to(-pipeline[-1].score(np.flip(films)))
     assert set(pipeline.predict(films)) <= {-1, 1}
-    assert roc_auc_score(labels, pipeline[-1].score(films)) == 1 - roc_auc_score(labels, -pipeline[-1].score(films))
+    assert roc_auc_score(labels, scores) == pytest.approx(1 - roc_auc_score(labels, -scores))
 
 
 def test_it_can_be_cross_validated(films):

@@ -53,7 +53,7 @@ def test_a_value_that_an_option_never_had_is_refused(tmp_path, name):
             read_values(tmp_path / "config.json", OPTIONS)
 
 
-# A run of release 0.1.0: eight films, four epochs of all losses; its checkpoint, its options and the scores it gave ----
+# A run of release 0.1.0: eight films, six epochs of all losses; its checkpoint, its options and the scores it gave
 
 
 @pytest.fixture

@@ -153,7 +153,7 @@ def test_every_normalisation_is_in_the_graph(published, tmp_path, normalize):
 def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     monkeypatch.setattr(align, "NUM_STEPS", 2)  # all twelve take a minute to write
     xp = tmp_path / "xp"
-    train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 10, "--lr", 0.0003, "--k", 5)
+    train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 2, "--k", 5)
     said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
 
     assert "grey (B, 1, 92, 92) uint8 -> embedding (B, 8)" in said

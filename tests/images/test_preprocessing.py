@@ -54,7 +54,7 @@ OPTIONS = [
     "--n_epochs",
     5,
     "--lr",
-    0.001,
+    1e-5,
 ]
 
 
@@ -158,11 +158,13 @@ def test_a_checkpoint_holds_what_images_are_aligned_to(run, data):
 
 def test_options_change_the_scores_and_a_contradiction_is_refused(run, data, tmp_path):
     held = score(run, data)
-    assert score(tmp_path / "same", data, "--load_model", run / "model.tar", *OPTIONS[:5]) == held
+    assert score(tmp_path / "same", data, "--load_model", run / "model.tar", *OPTIONS[:5]) == pytest.approx(
+        held, abs=1e-5
+    )
     content = read_tar(run / "model.tar")
     for name, value in (("crop", 1.0), ("align", False)):
         torch.save({**content, "config": {**content["config"], name: value}}, tmp_path / f"{name}.tar")
-        assert score(tmp_path / name, data, "--load_model", tmp_path / f"{name}.tar") != held
+        assert score(tmp_path / name, data, "--load_model", tmp_path / f"{name}.tar") != pytest.approx(held, abs=1e-3)
     assert "--crop is 0.8, but" in refuse_test(run, data, "--crop", 0.8)
     line = refuse_test(run, data, "--no_align")
     assert "--align is False, but" in line and "trained with True: leave it out" in line
@@ -211,16 +213,16 @@ def test_all_ways_to_score_agree(run, data, tmp_path):
         result = invoke(main, "predict", *words)
         assert result.exit_code == 0, result.stderr
         found = [float(row["score"]) for row in csv.DictReader(io.StringIO(result.stdout))]
-        assert found == pytest.approx(held, abs=1e-6)
+        assert found == pytest.approx(held, abs=1e-5)
     with tiny_unet():
         detector = Detector.load(run / "model.tar", device="cpu")
         assert detector.get_params()["crop"] == 0.7 and detector.get_params()["align"] is True
         detector.save(tmp_path / "saved.tar")
         again = Detector.load(tmp_path / "saved.tar", device="cpu")
-        assert again.score(files) == pytest.approx(held, abs=1e-6)
+        assert again.score(files) == pytest.approx(held, abs=1e-5)
         arrays = [np.asarray(Image.open(file)) for file in files]
-        assert again.score(arrays) == pytest.approx(held, abs=1e-6)
-    assert np.ptp(held) > 1e-4
+        assert again.score(arrays) == pytest.approx(held, abs=1e-5)
+    assert np.ptp(held) > 1e-3
 
 
 def test_explanations_show_what_the_network_sees(run, data):

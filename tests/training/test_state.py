@@ -40,10 +40,14 @@ NUM_EPOCHS = 7
 # what lies in a checkpoint beside all that: a mean image, a local memory, the head of the synthetic anomalies
 NEWER = ["--align", "--crop", 0.8, "--w_syn", 1, "--score", "local"]
 # main.py as typed, with a network of a few channels
-TINY_MAIN = (
-    "from salad.networks import unet; unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)\n"
-    "from salad.cli import train; train(prog_name='main.py')"
-)
+TINY_MAIN = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+from running import shrink_unet
+shrink_unet()
+from salad.cli import train
+train(prog_name="main.py")
+"""
 
 
 @pytest.fixture(scope="module")
