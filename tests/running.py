@@ -118,6 +118,14 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def assert_same_scores(xp: Path, other: Path) -> None:
+    """The scores.csv of two folders are of the same images, with scores that agree but for rounding."""
+    rows, expected = (read_csv(folder / "scores.csv") for folder in (xp, other))
+    assert [(row["path"], row["label"]) for row in rows] == [(row["path"], row["label"]) for row in expected]
+    values = [float(row["score"]) for row in expected]
+    assert [float(row["score"]) for row in rows] == pytest.approx(values, abs=1e-5)
+
+
 def read_tar(path: Path) -> dict:
     return torch.load(path, weights_only=True)
 

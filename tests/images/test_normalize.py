@@ -5,7 +5,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from running import CPU, invoke, read_json, read_tar, refuse_test, score, train
+from running import CPU, assert_same_scores, invoke, read_json, read_tar, refuse_test, score, train
+from test_cli import refuse_test
 
 from salad import cli
 from salad.datasets.loader import Loader
@@ -190,7 +191,7 @@ def test_scoring_normalises_as_the_training_did(runs, data, tmp_path, monkeypatc
     monkeypatch.setattr(scores, "to_images", lambda grey: seen.append(grey) or images(grey))
     model = ["--load_model", runs / "standardize/model.tar"]
     score(tmp_path, data, *model)
-    assert (tmp_path / "scores.csv").read_bytes() == (runs / "standardize/scores.csv").read_bytes()
+    assert_same_scores(tmp_path, runs / "standardize")
     assert torch.cat(seen).double().mean() == pytest.approx(127.5, abs=4)
     line = refuse_test(tmp_path, data, *model, "--normalize", "fixed")
     assert "--normalize is fixed" in line and "trained with standardize" in line
@@ -212,7 +213,7 @@ def test_a_checkpoint_that_names_neither_means_fixed_and_untrimmed(runs, data, t
     torch.save(content, tmp_path / "old.tar")
     model = ["--load_model", tmp_path / "old.tar"]
     score(tmp_path / "xp", data, *model)
-    assert (tmp_path / "xp/scores.csv").read_bytes() == (runs / "fixed/scores.csv").read_bytes()
+    assert_same_scores(tmp_path / "xp", runs / "fixed")
     assert "--normalize is clahe" in refuse_test(tmp_path / "xp", data, *model, "--normalize", "clahe")
     assert "--trim is True" in refuse_test(tmp_path / "xp", data, *model, "--trim")
 
