@@ -60,9 +60,7 @@ def check_packages(*, tensorboard: bool, mlflow: str | None) -> None:
 
 
 @contextlib.contextmanager
-def following(
-    folder: RunFolder, *, tensorboard: bool, mlflow: str | None, options: dict[str, Any]
-) -> Iterator[None]:
+def following(folder: RunFolder, *, tensorboard: bool, mlflow: str | None, options: dict[str, Any]) -> Iterator[None]:
     """While a run goes on, hand over what metrics.jsonl holds and every line that comes.
 
     What fails later on is left out with a warning, for it must not stop a training; --resume makes up for it.

@@ -174,7 +174,11 @@ def test_an_epoch_that_is_held_after_an_error_does_not_keep_the_process_alive(sa
         "raise RuntimeError('a fault')\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(samples[0].path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, str(samples[0].path)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 1 and "a fault" in done.stderr
 
@@ -183,5 +187,5 @@ def test_an_epoch_that_is_held_after_an_error_does_not_keep_the_process_alive(sa
 def test_reads_in_processes_of_every_start_method(samples, method):
     """As a hyper-parameter search has them."""
     with multiprocessing.get_context(method).Pool(1) as pool:
-        found = pool.apply_async(order, (make(samples, num_threads=2), 1)).get(timeout=120)
+        found = pool.apply_async(order, (make(samples, num_threads=2), 1)).get(timeout=300)
     assert found == order(make(samples), 1)

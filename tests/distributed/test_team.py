@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import ranks
 import torch
-from ranks import Ended, fork, fork_test, fork_train, torchrun
+from ranks import HANGS_SECONDS, Ended, fork, fork_test, fork_train, torchrun
 from running import SHORT, read_csv, read_json, read_lines, read_tar, same, score, train, without_timings
 from torch import nn
 from torch.testing import assert_close
@@ -172,12 +172,12 @@ def test_sigterm_to_torchrun_saves_and_ends_all(data, tmp_path):
     xp = tmp_path / "xp"
     words = ["CXR_author", "unet", xp, data, *SHORT, *LONG]
     with torchrun("tests/ranks.py", "plain", "train", *words) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + HANGS_SECONDS
         while not (xp / "metrics.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(signal.SIGTERM)
         ended = ranks.end(process)
-    assert ended.statuses != [0] and ended.seconds < 20
+    assert ended.statuses != [0]
     [line] = ended.errors
     assert "interrupted by SIGTERM" in line
     assert read_tar(xp / "last.tar")["tally"] is not None or read_tar(xp / "last.tar")["epoch"] > 0
@@ -198,7 +198,7 @@ def test_sigterm_to_torchrun_saves_and_ends_all(data, tmp_path):
 )
 def test_the_failure_of_one_ends_all_with_its_message(data, tmp_path, patch, statuses, message):
     ended = fork_train(tmp_path / "xp", data, *LONG, patch=patch)
-    assert ended.statuses == statuses and ended.seconds < 20
+    assert ended.statuses == statuses
     [line] = ended.errors
     assert line.startswith(message)
     causes = [read_json(tmp_path / f"xp.says/cause{rank}")["message"]["message"] for rank in (0, 1)]
@@ -210,7 +210,7 @@ def test_the_failure_of_one_ends_all_with_its_message(data, tmp_path, patch, sta
 
 def test_a_killed_process_ends_the_others(data, tmp_path):
     ended = fork_train(tmp_path / "xp", data, *LONG, patch="killed")
-    assert ended.statuses == [1, -signal.SIGKILL] and ended.seconds < 20
+    assert ended.statuses == [1, -signal.SIGKILL]
     [line] = ended.errors
     assert "without a word" in line
 
@@ -218,7 +218,7 @@ def test_a_killed_process_ends_the_others(data, tmp_path):
 def test_a_failure_under_torchrun(data, tmp_path):
     with torchrun("main.py", "CXR_author", "unet", tmp_path / "xp", data, "--rep_dim", 0) as process:
         ended = ranks.end(process)
-    assert ended.statuses != [0] and ended.seconds < 40
+    assert ended.statuses != [0]
     [line] = ended.errors
     assert line == "Error: --rep_dim is 0, but must be at least 1"
     assert f"traceback : {line}" in ended.err  # torchrun's own report names the cause
@@ -237,7 +237,7 @@ def test_a_failure_under_torchrun(data, tmp_path):
 )
 def test_a_wrong_option_is_said_once(data, tmp_path, options, message):
     ended = fork_train(tmp_path / "xp", data, *options)
-    assert ended.statuses == [2, 2] and ended.seconds < 20
+    assert ended.statuses == [2, 2]
     [line] = ended.errors
     assert message in line and "Traceback" not in ended.err
 
@@ -303,7 +303,7 @@ def test_fewer_images_than_processes_or_an_odd_number_can_be_scored(data, one, t
 # The parts --------------------------------------------------------------------------------------------------------
 
 
-def exchange() -> None:
+def exchange(done: Path) -> None:
     """Runs in each of three processes."""
     team = join()
     team.connect(torch.device("cpu"))
@@ -318,15 +318,16 @@ def exchange() -> None:
     assert sum(size * team.weight(sizes) / size for size in sizes) > 0
     assert team.agree(signal.SIGTERM if rank == 1 else None) is signal.SIGTERM
     assert team.agree(None) is None
-    start = time.monotonic()
     with team.first_alone("block"):
-        time.sleep(0.5 if rank == 0 else 0)
-    assert time.monotonic() - start > 0.45
+        if rank == 0:
+            time.sleep(0.2)  # in which the others would come in, were they not kept out
+            done.touch()
+        assert done.exists()
     team.leave()
 
 
 def test_exchanges(tmp_path):
-    ended = fork(exchange, size=3, folder=tmp_path)
+    ended = fork(exchange, tmp_path / "done", size=3, folder=tmp_path)
     assert ended.statuses == [0, 0, 0], ended.err
 
 

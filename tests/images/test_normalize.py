@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from running import CPU, assert_same_scores, invoke, read_json, read_tar, refuse_test, score, train
-from test_cli import refuse_test
 
 from salad import cli
 from salad.datasets.loader import Loader

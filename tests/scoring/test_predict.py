@@ -264,7 +264,7 @@ def test_a_watched_folder_is_scored_as_it_fills_until_ctrl_c(start, film, tmp_pa
 
 
 def wait_until(condition, process) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end
