@@ -138,14 +138,17 @@ def test_all_ways_of_scoring_agree_and_need_no_training_images(runs, only_test, 
     result = invoke(main, "predict", *paths, "--load_model", model, "--device", "cpu", "--out", tmp_path / "new.csv")
 
     assert result.exit_code == 0, result.stderr
-    assert [float(row["score"]) for row in read_csv(tmp_path / "new.csv")] == pytest.approx(expected, rel=1e-5)
+    assert [float(row["score"]) for row in read_csv(tmp_path / "new.csv")] == pytest.approx(
+        expected, rel=1e-4, abs=1e-5
+    )
     detector = Detector.load(model, device="cpu")
     assert detector.get_params()["score"] == name
-    assert detector.score(paths) == pytest.approx(expected, rel=1e-5)
+    assert detector.score(paths) == pytest.approx(expected, rel=1e-4, abs=1e-5)
     assert detector.threshold == threshold
     detector.save(tmp_path / "small.tar")
     again = Detector.load(tmp_path / "small.tar", device="cpu")
-    assert again.score(paths) == pytest.approx(detector.score(paths), rel=1e-5) and again.threshold == threshold
+    assert again.score(paths) == pytest.approx(detector.score(paths), rel=1e-4, abs=1e-5)
+    assert again.threshold == threshold
 
 
 def test_another_score_builds_its_memory_from_the_training_images(runs, data, name, tmp_path):
