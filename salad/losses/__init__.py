@@ -5,15 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from salad.losses.aggregation import aggregation_loss
     from salad.losses.inputs import LossInputs
+    from salad.losses.reconstruction import reconstruction_loss
+    from salad.losses.svdd import svdd_distances, svdd_loss, svdd_radius
+    from salad.losses.synthetic import synthetic_loss
 
     Term = Callable[[LossInputs], Tensor | None]
 
+__all__ = [
+    "LOSSES",
+    "LossSpec",
+    "aggregation_loss",
+    "reconstruction_loss",
+    "svdd_distances",
+    "svdd_loss",
+    "svdd_radius",
+    "synthetic_loss",
+]
 EMBEDDINGS, RECONSTRUCTION, ANOMALY_HEAD = "embeddings", "reconstruction", "anomaly head"
 
 
@@ -83,3 +97,13 @@ LOSSES = {
         trains=ANOMALY_HEAD,
     ),
 }
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function of a term when it is asked for, and torch with it."""
+    if name in __all__:
+        for spec in LOSSES.values():
+            module = import_module(f"{__name__}.{spec.term.split(':')[0]}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

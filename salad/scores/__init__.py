@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from salad.networks.backbones import Backbone
     from salad.patch_memory import PatchMaps
     from salad.scores.inputs import Inputs, Normals
+    from salad.scores.knn import knn_angle
+    from salad.scores.prototype import weighted_prototype
 
     Score = Callable[[Inputs, Normals], Tensor]
     PatchFeatures = Callable[[Inputs, Backbone | None], PatchMaps]
 
+__all__ = ["FUSED", "PATCH_SCORES", "SCORES", "ScoreSpec", "knn_angle", "weighted_prototype"]
 FUSED = "fused"  # the mean of several scores, each standardised by validation normals
 
 
@@ -96,3 +99,11 @@ SCORES = {
     ),
 }
 PATCH_SCORES = tuple(name for name, spec in SCORES.items() if spec.features is not None)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a function of a score when it is asked for, and torch with it."""
+    functions = {"knn_angle": "knn:knn_angle", "weighted_prototype": "prototype:weighted_prototype"}
+    if name in functions:
+        return _load(functions[name])
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
