@@ -233,7 +233,7 @@ def test_the_same_content_with_both_labels(write_folders):
     assert found.leaks == ()
     (doubt,) = found.doubts
     assert doubt == (
-        f"contents that are labelled normal and abnormal: 1, the first: {TREE[0]} (normal) and "
+        f"identical images labelled normal and abnormal: 1, the first: {TREE[0]} (normal) and "
         "train/1.ill/again.png (abnormal)"
     )
 
