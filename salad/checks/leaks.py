@@ -28,7 +28,7 @@ class Leak:
         second: name of the split whose results the leak biases.
         num_shared: number of different images, or patients, in both splits.
         num_images: number of images of the second split in the leak.
-        pairs: examples: name of an image of the second split, and of one of the first split.
+        pairs: example pairs of names, an image of the second split and one of the first split.
     """
 
     kind: str

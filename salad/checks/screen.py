@@ -1,4 +1,4 @@
-"""Print an inspection as lines of text that fit one screen."""
+"""Format an inspection as lines of text that fit one screen."""
 
 from __future__ import annotations
 

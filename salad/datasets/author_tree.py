@@ -47,7 +47,7 @@ def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False
     wanted = read_lists(lists)
     images = find_images(nih)
     missing = [name for labels in wanted.values() for name in labels if name not in images]
-    found = {
+    present = {
         split: {name: label for name, label in labels.items() if name in images} for split, labels in wanted.items()
     }
     num_wanted = sum(map(len, wanted.values()))
@@ -60,12 +60,12 @@ def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False
         )
     is_tang = (lists / TANG_LIST).is_file() and not (lists / "test.txt").is_file()
     if is_tang and not missing:
-        check_counts(found, lists)
-    num_copied = _write(found, images, out)
-    num_links = sum(map(len, found.values())) - num_copied
+        check_counts(present, lists)
+    num_copied = _write(present, images, out)
+    num_links = sum(map(len, present.values())) - num_copied
     checked = "these are the counts of the paper" if is_tang and not missing else "the counts were not checked"
     return [
-        *(f"{split:<5}  {_counted(labels)}" for split, labels in found.items()),
+        *(f"{split:<5}  {_counted(labels)}" for split, labels in present.items()),
         f"{len(missing):,} images are missing; {checked}",
         f"{printable(out)}: {num_links:,} hard links (changing one changes the download, too), {num_copied:,} copies",
     ]
@@ -144,18 +144,18 @@ def find_images(nih: Path) -> dict[str, Path]:
     return images
 
 
-def check_counts(found: Lists, lists: Path) -> None:
+def check_counts(present: Lists, lists: Path) -> None:
     """Compare the counts of the lists of Tang et al. with those in the paper.
 
     Args:
-        found: labels of the images, by split and name.
+        present: labels of the images that exist, by split and name.
         lists: folder of the lists, for the message.
 
     Raises:
         InputError: a count differs.
     """
     for split, expected in TANG_COUNTS.items():
-        counts = _count(found[split], NORMAL), _count(found[split], ABNORMAL)
+        counts = _count(present[split], NORMAL), _count(present[split], ABNORMAL)
         if counts != expected:
             raise InputError(
                 f"--lists {printable(lists)}: {split} has {counts[0]:,} normal and {counts[1]:,} abnormal images, but "
@@ -167,13 +167,13 @@ def _count(labels: dict[str, int], label: int) -> int:
     return [*labels.values()].count(label)
 
 
-def _write(found: Lists, images: dict[str, Path], out: Path) -> int:
+def _write(present: Lists, images: dict[str, Path], out: Path) -> int:
     """Write the folders under a temporary name, then rename them atomically; return the number of copies."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    files = [(split, name, label) for split, labels in found.items() for name, label in labels.items()]
+    files = [(split, name, label) for split, labels in present.items() for name, label in labels.items()]
     num_copied = 0
     try:
-        for split in found:
+        for split in present:
             for folder in CLASSES.values():
                 (temporary / split / folder).mkdir(parents=True)
         for split, name, label in tqdm(files, desc="linking", unit=" images", leave=False, disable=None):

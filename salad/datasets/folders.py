@@ -111,7 +111,7 @@ def find_mask(file: Path, masks: Path) -> Path | None:
 
 
 def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: bool) -> list[str]:
-    """List what looks wrong in a usable split, one line each."""
+    """List doubts about the folders of a usable split, one line each."""
     doubts = []
     files = sorted(entry.name for entry in folder.iterdir() if not (entry.is_dir() or entry.name.startswith(".")))
     if loose := [name for name in files if _suffix(name) in IMAGE_SUFFIXES]:

@@ -61,7 +61,7 @@ class TrainedModule(nn.Module):
     def forward(
         self, inputs: Tensor, corrupted: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, AnomalyLogits | None]:
-        """Compute what the losses need; each result is None if no loss needs it.
+        """Compute the outputs that the losses need; an output that no loss needs is None.
 
         Args:
             inputs: augmented views (B, 3, S, S) in [-1, 1].
