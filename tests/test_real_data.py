@@ -345,8 +345,8 @@ def test_nih_with_the_public_lists(real, caplog):
     selection = Selection(split_dir=real / "nih_lists")
     train = read_split("NIH", real / "nih1024", "train", selection=selection)
     assert train.labels == [ABNORMAL] * 8
-    assert "8566 of 8574 images of train are not there" in caplog.text
-    with pytest.raises(InputError, match="none of the 1344 images of test is there"):
+    assert "8566 of 8574 images of train are missing" in caplog.text
+    with pytest.raises(InputError, match="none of the 1344 images of test was found"):
         read_split("NIH", real / "nih1024", "test", selection=selection)
 
 

@@ -1,1 +1,1 @@
-"""What is wrong with a data set, and what it tells without a model."""
+"""Check a data set for leaks, duplicates and doubtful labels, and measure baselines without a model."""

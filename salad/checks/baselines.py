@@ -1,4 +1,4 @@
-"""AUCs of what needs no model: grey levels, file size, image size. Never measured on test before a training."""
+"""Measure baseline AUCs without a model, from grey levels, file size and image size; never on test before training."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from salad.samples import Split
 
 @dataclass(frozen=True, kw_only=True)
 class Baselines:
-    """AUCs on val, by what they are of; larger values count as more anomalous.
+    """Baseline AUCs on val; larger values count as more anomalous.
 
     Attributes:
-        aucs: None where it is not known of every image, or the same of all.
-        num_images: all of val, or a sample.
-        is_sample: which of these.
+        aucs: AUC by name of the measured value; None if the value is unknown for an image, or equal for all.
+        num_images: number of measured images.
+        is_sample: True for a sample of val, False for all of val.
     """
 
     aucs: dict[str, Auc | None]
@@ -35,38 +35,41 @@ class Baselines:
     is_sample: bool
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        aucs = {name: found and found.as_json() for name, found in self.aucs.items()}
+        """Return plain values for JSON."""
+        aucs = {name: value and value.as_json() for name, value in self.aucs.items()}
         return {"auc": aucs, "num_images": self.num_images, "is_sample": self.is_sample, "interval": "DeLong, 95 %"}
 
 
 def measure_baselines(split: Split, *, decoder: Decoder, num_threads: int) -> Baselines | None:
-    """Measure val, or the same sample of it every time.
+    """Measure the baselines on val, or on a sample of it that is the same every time.
 
     Args:
-        split: val; its pixels are taken from `images` where it has been scanned, else decoded.
-        decoder: of the run.
-        num_threads: threads that read.
+        split: val; pixels come from its `images` if it has been scanned, else they are decoded.
+        decoder: decoder of the run.
+        num_threads: number of threads that read.
 
     Returns:
-        None where a class is missing; images that cannot be read are left out.
+        The baselines, without images that cannot be read; None if a class is missing.
     """
-    places = draw_places(len(split.samples))
+    indices = draw_places(len(split.samples))
     read = partial(_grey_levels, read=_reader(split, decoder))
-    levels = dict(zip(places, map_in_chunks(read, places, num_threads=num_threads, size=8), strict=True))
-    known = [one for one in levels.values() if one]
-    samples = [split.samples[i] for i, one in levels.items() if one]
+    levels = dict(zip(indices, map_in_chunks(read, indices, num_threads=num_threads, size=8), strict=True))
+    known = [image_levels for image_levels in levels.values() if image_levels]
+    samples = [split.samples[i] for i, image_levels in levels.items() if image_levels]
     labels = [sample.label for sample in samples]
     if len(set(labels)) < 2:
         return None
     headers = read_headers(samples, num_threads=num_threads)
     values: dict[str, Sequence[float | None]] = {
-        **{f"image {name}": [float(one[i][0]) for one in known] for i, name in enumerate(GreyLevels._fields)},
+        **{
+            f"image {name}": [float(image_levels[i][0]) for image_levels in known]
+            for i, name in enumerate(GreyLevels._fields)
+        },
         "file size": file_sizes(samples, num_threads=num_threads),
         "image size": [header.width * header.height if header else None for header in headers],
     }
-    aucs = {name: _auc(labels, each) for name, each in values.items()}
-    return Baselines(aucs=aucs, num_images=len(samples), is_sample=len(places) < len(split.samples))
+    aucs = {name: _auc(labels, column) for name, column in values.items()}
+    return Baselines(aucs=aucs, num_images=len(samples), is_sample=len(indices) < len(split.samples))
 
 
 def _auc(labels: list[int], values: Sequence[float | None]) -> Auc | None:
@@ -75,7 +78,7 @@ def _auc(labels: list[int], values: Sequence[float | None]) -> Auc | None:
 
 
 def _reader(split: Split, decoder: Decoder) -> Callable[[int], GreyImage]:
-    """From the place of a sample to its pixels."""
+    """Make a function that reads the pixels of a sample by its index."""
     if split.images is None:
         return lambda i: decoder.read(split.samples[i])
     images = split.images
@@ -89,7 +92,7 @@ def _reader(split: Split, decoder: Decoder) -> Callable[[int], GreyImage]:
 
 
 def _grey_levels(i: int, *, read: Callable[[int], GreyImage]) -> GreyLevels | None:
-    """Of an image, on its own; None where it cannot be read."""
+    """Measure the grey levels of one image; return None if it cannot be read."""
     try:
         pixels = read(i)
     except InputError:

@@ -1,4 +1,4 @@
-"""Images of the same content, found without reading what cannot be the same."""
+"""Find images of identical content, reading only files that can be identical."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ READ_BYTES = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicates:
-    """Which of some samples are the same.
+    """Groups of identical samples.
 
     Attributes:
-        groups: places, in the list of samples, of images with one content; each group has two or more.
-        num_unread: images left out because reading them would have gone beyond the bound.
+        groups: indices of samples with identical content, two or more per group.
+        num_unread: number of samples not compared because of the limit on bytes.
     """
 
     groups: list[list[int]]
@@ -34,28 +34,31 @@ class Duplicates:
 
 
 def file_sizes(samples: list[Sample], *, num_threads: int) -> list[int | None]:
-    """Bytes of each sample's file; None for rows of an array and for what is no file that can be read."""
+    """Read the size of each sample's file in bytes; None for a row of an array and for an unreadable file."""
     return map_in_chunks(_file_size, samples, num_threads=num_threads)
 
 
 def _file_size(sample: Sample) -> int | None:
     try:
-        found = sample.path.stat()
+        status = sample.path.stat()
     except OSError:
         return None
-    return found.st_size if sample.row is None and stat.S_ISREG(found.st_mode) else None
+    return status.st_size if sample.row is None and stat.S_ISREG(status.st_mode) else None
 
 
 def find_duplicates(samples: list[Sample], *, num_threads: int, max_bytes: int | None = None) -> Duplicates:
-    """Find samples whose files have the same bytes, or whose rows of an array the same pixels.
+    """Find samples whose files have the same bytes, or whose array rows have the same pixels.
 
-    Of files that share their size with another, a few kilobytes in the middle are compared, where compressed
-    images differ and uncompressed ones show anatomy; of those that still agree, the SHA-256.
+    Files of equal size are compared by a few kilobytes from the middle, which differ between compressed images and
+    show anatomy in uncompressed ones. Files that still agree are compared by SHA-256.
 
     Args:
-        samples: files and rows.
-        num_threads: threads that read.
-        max_bytes: how much of files and rows may be read, probes aside; None for all.
+        samples: files and rows of arrays.
+        num_threads: number of threads that read.
+        max_bytes: limit on the bytes that are hashed, not counting the middles of files; None for no limit.
+
+    Returns:
+        The groups, sorted.
     """
     map_all = partial(map_in_chunks, num_threads=num_threads, size=16)
     sizes = file_sizes(samples, num_threads=num_threads)
@@ -66,7 +69,9 @@ def find_duplicates(samples: list[Sample], *, num_threads: int, max_bytes: int |
     rows = [i for i, sample in enumerate(samples) if sample.row is not None]
     sizes_of_rows = dict(zip(rows, map_all(lambda i: _row_bytes(samples[i]), rows), strict=True))
     wanted, num_bytes = [], 0
-    for i in rows + sorted(files, key=lambda i: sizes[i] or 0):  # files of one size stay together
+    for i in rows + sorted(
+        files, key=lambda i: sizes[i] or 0
+    ):  # files of equal size stay together, so that the limit seldom separates duplicates
         num_bytes += sizes_of_rows.get(i) or sizes[i] or 0
         if max_bytes is not None and num_bytes > max_bytes:
             break
@@ -75,21 +80,21 @@ def find_duplicates(samples: list[Sample], *, num_threads: int, max_bytes: int |
     return Duplicates(groups=sorted(same), num_unread=len(rows) + len(files) - len(wanted))
 
 
-def _groups(places: list[int], keys: list[Hashable]) -> list[list[int]]:
-    """Places whose keys agree, where two or more do; a key of None agrees with none."""
+def _groups(indices: list[int], keys: list[Hashable]) -> list[list[int]]:
+    """Group indices with equal keys, two or more per group; a key of None equals no other."""
     groups: dict[Hashable, list[int]] = defaultdict(list)
-    for place, key in zip(places, keys, strict=True):
+    for index, key in zip(indices, keys, strict=True):
         if key is not None:
-            groups[key].append(place)
+            groups[key].append(index)
     return [sorted(group) for group in groups.values() if len(group) > 1]
 
 
-def _alike(places: list[int], keys: list[Hashable]) -> list[int]:
-    return [place for group in _groups(places, keys) for place in group]
+def _alike(indices: list[int], keys: list[Hashable]) -> list[int]:
+    return [index for group in _groups(indices, keys) for index in group]
 
 
 def _probe(path: Path, size: int) -> Hashable:
-    """The size and the bytes in the middle."""
+    """Read the size of a file and a hash of the bytes in its middle."""
     return _unless_unreadable(lambda: (size, hashlib.sha256(_middle(path, size)).digest()))
 
 
@@ -115,13 +120,13 @@ def _digest(sample: Sample) -> Hashable:
 def _sha256(path: Path) -> bytes:
     digest = hashlib.sha256()
     with path.open("rb", buffering=0) as file:
-        while part := file.read(READ_BYTES):
-            digest.update(part)
+        while chunk := file.read(READ_BYTES):
+            digest.update(chunk)
     return digest.digest()
 
 
 def _unless_unreadable(read: Callable[[], Hashable]) -> Hashable:
-    """None for a file that cannot be read: the check of all images says so."""
+    """Call a function; return None if the file cannot be read, which the scan of all images reports."""
     try:
         return read()
     except (OSError, InputError):

@@ -1,4 +1,4 @@
-"""What a data set holds: counted, measured, and compared across its splits before anything is trained."""
+"""Inspect a data set before training: count, measure and compare its splits."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class SplitFacts:
-    """One split in numbers.
+    """Counts of one split.
 
     Attributes:
-        num_normal: images labelled normal.
-        num_abnormal: images labelled abnormal.
-        num_left_out: of these, not trained on.
-        classes: images of each class, by its name, where the data set has names for them.
-        normal_class: the name of the class that counts as normal.
-        num_patients: different ones.
-        num_without_patient: images of which the data do not tell it.
-        views: images of each view, where it is known.
-        sizes: images of each size, ``width x height``.
-        modes: images of each format and mode.
-        num_headers: images whose files were opened for these two; all, or those of a sample.
-        num_unread: of these, files that gave none.
+        num_normal: number of images labelled normal.
+        num_abnormal: number of images labelled abnormal.
+        num_left_out: number of abnormal images that are not trained on.
+        classes: number of images by class name.
+        normal_class: name of the normal class.
+        num_patients: number of different patients.
+        num_without_patient: number of images whose patient is unknown.
+        views: number of images by view, as far as known.
+        sizes: number of images by size, ``width x height``.
+        modes: number of images by format and mode.
+        num_headers: number of files opened for `sizes` and `modes`: all, or those of a sample.
+        num_unread: number of those files without a readable header.
     """
 
     num_normal: int
@@ -57,22 +57,22 @@ class SplitFacts:
 
     @property
     def num_images(self) -> int:
-        """Normal and abnormal ones."""
+        """Number of images, normal and abnormal."""
         return self.num_normal + self.num_abnormal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """A data set in numbers.
+    """Results of inspecting a data set.
 
     Attributes:
-        splits: those that were looked at.
-        absent: why others could not be read, by name.
-        leaks: what two splits share; of train, only the images that are trained on count.
-        copies: names of images that are a copy of another one in the same split, with that one.
-        num_uncompared: images whose content was not compared, because the bound on reading was reached.
-        doubts: what looks wrong with classes and labels, a line each.
-        baselines: AUCs on val of what needs no model; None where they have not been measured.
+        splits: counts by name of the split.
+        absent: reason why a split could not be read, by name.
+        leaks: images and patients that two splits share; images that are not trained on do not count.
+        copies: pairs of names: an image, and the image of the same split that it is a copy of.
+        num_uncompared: number of images not compared by content because of the limit on bytes.
+        doubts: lines of text about doubtful classes and labels.
+        baselines: AUCs on val without a model; None if not measured.
     """
 
     splits: dict[str, SplitFacts]
@@ -84,7 +84,7 @@ class Inspection:
     baselines: Baselines | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values for JSON; patients are counted, never named."""
+        """Return plain values for JSON; patients are counted, never named."""
         splits = {
             name: {"num_images": split.num_images, **dataclasses.asdict(split)} for name, split in self.splits.items()
         }
@@ -97,10 +97,16 @@ class Inspection:
 
 
 def read_splits(config: Config) -> tuple[dict[str, Split], dict[str, str]]:
-    """All splits that can be listed, by name, and why the others cannot.
+    """List all splits that can be read.
+
+    Args:
+        config: configuration of the run.
+
+    Returns:
+        The splits by name, and for each other split the reason why it cannot be read.
 
     Raises:
-        InputError: none can be.
+        InputError: no split can be read.
     """
     splits: dict[str, Split] = {}
     absent: dict[str, str] = {}
@@ -122,21 +128,27 @@ def read_splits(config: Config) -> tuple[dict[str, Split], dict[str, str]]:
 
 
 def inspect_data(config: Config) -> Inspection:
-    """Look at all of a data set, test/ too; only the baselines are val's alone.
+    """Inspect all splits of a data set, test included, and measure baselines on val.
+
+    Args:
+        config: configuration of the run.
+
+    Returns:
+        The results.
 
     Raises:
-        InputError: no split can be listed.
+        InputError: no split can be read.
     """
     splits, absent = read_splits(config)
     decoder = Decoder(isize=config.images.size, resize=config.images.resize, trim=config.images.trim)
     num_threads = config.data.n_jobs_dataloader
-    found = inspect_splits(
+    inspection = inspect_splits(
         splits, train_on=config.data.train_on, num_threads=num_threads, max_bytes=None, absent=absent
     )
     if val := splits.get("val"):
         baselines = measure_baselines(val, decoder=decoder, num_threads=num_threads)
-        found = dataclasses.replace(found, baselines=baselines)
-    return found
+        inspection = dataclasses.replace(inspection, baselines=baselines)
+    return inspection
 
 
 def inspect_splits(
@@ -147,14 +159,17 @@ def inspect_splits(
     max_bytes: int | None = MAX_HASHED_BYTES,
     absent: dict[str, str] | None = None,
 ) -> Inspection:
-    """Count, measure and compare.
+    """Count, measure and compare splits.
 
     Args:
-        splits: by name, in the order of `SPLITS`; only these are looked at.
-        train_on: ``normal``, which leaves the abnormal images of train out, or ``all``.
-        num_threads: threads that read files.
-        max_bytes: how much may be read of files that look the same; None for all.
-        absent: why other splits are not there.
+        splits: splits to inspect, by name, in the order of `SPLITS`.
+        train_on: ``normal``, which excludes the abnormal images of train, or ``all``.
+        num_threads: number of threads that read files.
+        max_bytes: limit on the bytes read to compare files by content; None for no limit.
+        absent: reason why a split could not be read, by name.
+
+    Returns:
+        The results, without baselines.
     """
     compared = compare_splits(splits, train_on=train_on, num_threads=num_threads, max_bytes=max_bytes)
     left_out = {"train"} if train_on == "normal" else set()
@@ -186,7 +201,7 @@ def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:
 def _count(split: Split, only_normal: bool, num_threads: int) -> SplitFacts:
     samples = split.samples
     opened = [samples[i] for i in draw_places(len(samples))]
-    headers: list[Header] = [one for one in read_headers(opened, num_threads=num_threads) if one]
+    headers: list[Header] = [header for header in read_headers(opened, num_threads=num_threads) if header]
     names = frozenset(map(printable, split.classes))
     patients = Counter(sample.patient for sample in samples)
     num_abnormal = len(samples) - split.num_normal
@@ -199,15 +214,15 @@ def _count(split: Split, only_normal: bool, num_threads: int) -> SplitFacts:
         num_patients=len(patients.keys() - {None}),
         num_without_patient=patients[None],
         views=_ordered(printable(sample.view) for sample in samples if sample.view),
-        sizes=_ordered(f"{one.width} x {one.height}" for one in headers),
-        modes=_ordered(one.mode for one in headers),
+        sizes=_ordered(f"{header.width} x {header.height}" for header in headers),
+        modes=_ordered(header.mode for header in headers),
         num_headers=len(opened),
         num_unread=len(opened) - len(headers),
     )
 
 
 def _class_of(sample: Sample, split: Split, names: frozenset[str]) -> str:
-    """The folder of its class, where a data set has such folders; else what its label says."""
+    """Return the class of a sample: its class folder if there is one, else the name of its label."""
     folder = sample.name.split("/")[1:2] if sample.row is None else []
     if folder and folder[0] in names:
         return folder[0]
@@ -215,5 +230,5 @@ def _class_of(sample: Sample, split: Split, names: frozenset[str]) -> str:
 
 
 def _ordered(values: Iterable[str]) -> dict[str, int]:
-    """How often each value is there, the most frequent first."""
-    return dict(sorted(Counter(values).items(), key=lambda one: (-one[1], one[0])))
+    """Count each value, the most frequent first."""
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))

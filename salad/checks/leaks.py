@@ -1,4 +1,4 @@
-"""What a split shares with another and must not: images, and patients."""
+"""Find leaks: images and patients that two splits share."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from salad.checks.duplicates import find_duplicates
 from salad.errors import InputError
 from salad.samples import NORMAL, Sample, Split
 
-MAX_HASHED_BYTES = 2**30  # read by a run, of files that look the same; `salad inspect` has no bound
-NUM_SHOWN, NUM_KEPT = 2, 10  # pairs of images that stand for all, in text and in JSON
+MAX_HASHED_BYTES = 2**30  # limit of a run on reading similar files; `salad inspect` has no limit
+NUM_SHOWN, NUM_KEPT = 2, 10  # number of example pairs, in text and in JSON
 
-Place = tuple[str, Sample]  # the name of a split, and one of its samples
+Place = tuple[str, Sample]  # name of a split, and one of its samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """What two splits share.
+    """Leak between two splits.
 
     Attributes:
-        kind: ``content`` (the same images) or ``patient``.
-        first: the split that is trained on, or stands nearer to training.
-        second: the split whose figures the leak corrupts.
-        num_shared: different contents, or patients, that are in both.
-        num_images: images of the second split that are concerned.
-        pairs: names of some of these, each with one of the first split.
+        kind: ``content`` (identical images) or ``patient``.
+        first: name of the split closer to training.
+        second: name of the split whose results the leak biases.
+        num_shared: number of different images, or patients, in both splits.
+        num_images: number of images of the second split in the leak.
+        pairs: example pairs of names, an image of the second split and one of the first split.
     """
 
     kind: str
@@ -46,18 +46,18 @@ class Leak:
         return f"images of {self.second} whose patients are in {self.first}, too: {count}, the first: {shown}"
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; patients are never named."""
+        """Return plain values for JSON; patients are never named."""
         return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """How the images of some splits compare.
+    """Leaks and duplicates among splits.
 
     Attributes:
-        leaks: what two splits share.
-        groups: images of one content, two or more in each group.
-        num_unread: images whose content was not compared, because the bound on reading was reached.
+        leaks: leaks between every two splits.
+        groups: images of identical content, two or more per group.
+        num_unread: number of images not compared by content because of the limit on bytes.
     """
 
     leaks: tuple[Leak, ...]
@@ -72,39 +72,42 @@ def compare_splits(
     num_threads: int,
     max_bytes: int | None = MAX_HASHED_BYTES,
 ) -> Comparison:
-    """Look for the same images and the same patients.
+    """Find images and patients that several splits share.
 
     Args:
-        splits: by name, in the order train, val, test; only these are looked at.
-        train_on: ``normal``, with which the abnormal images of train are part of no leak, or ``all``.
-        num_threads: threads that read files.
-        max_bytes: how much may be read of files that look the same; None for all.
+        splits: splits to compare, by name, in the order train, val, test.
+        train_on: ``normal``, which ignores the abnormal images of train, or ``all``.
+        num_threads: number of threads that read files.
+        max_bytes: limit on the bytes read to compare files by content; None for no limit.
+
+    Returns:
+        Leaks between every two splits, and groups of identical images within and between splits.
     """
-    places = [(name, sample) for name, split in splits.items() for sample in split.samples]
-    samples = [sample for _, sample in places]
-    found = find_duplicates(samples, num_threads=num_threads, max_bytes=max_bytes)
-    groups = [[places[i] for i in group] for group in found.groups]
-    contents = [(number, place) for number, group in enumerate(groups) for place in group]
-    patients = [(sample.patient, (name, sample)) for name, sample in places if sample.patient]
+    members = [(name, sample) for name, split in splits.items() for sample in split.samples]
+    samples = [sample for _, sample in members]
+    duplicates = find_duplicates(samples, num_threads=num_threads, max_bytes=max_bytes)
+    groups = [[members[i] for i in group] for group in duplicates.groups]
+    contents = [(number, member) for number, group in enumerate(groups) for member in group]
+    patients = [(sample.patient, (name, sample)) for name, sample in members if sample.patient]
     order = tuple(splits)
     leaks = [
         *_find_leaks("content", contents, order, train_on=train_on),
         *_find_leaks("patient", patients, order, train_on=train_on),
     ]
-    return Comparison(leaks=tuple(leaks), groups=groups, num_unread=found.num_unread)
+    return Comparison(leaks=tuple(leaks), groups=groups, num_unread=duplicates.num_unread)
 
 
 def _find_leaks(
-    kind: str, places: Iterable[tuple[Hashable, Place]], order: tuple[str, ...], *, train_on: str
+    kind: str, members: Iterable[tuple[Hashable, Place]], order: tuple[str, ...], *, train_on: str
 ) -> Iterator[Leak]:
-    """The leaks between every two splits, from images with what must not be shared, a patient say."""
+    """Yield the leaks between every two splits; each image comes with its key, which splits must not share."""
     shared: dict[Hashable, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
-    for key, (split, sample) in places:
+    for key, (split, sample) in members:
         if split != "train" or train_on == "all" or sample.label == NORMAL:
             shared[key][split].append(sample)
     for first, second in combinations(order, 2):
-        both = [parts for parts in shared.values() if first in parts and second in parts]
-        pairs = [(sample.name, parts[first][0].name) for parts in both for sample in parts[second]]
+        both = [by_split for by_split in shared.values() if first in by_split and second in by_split]
+        pairs = [(sample.name, by_split[first][0].name) for by_split in both for sample in by_split[second]]
         if pairs:
             yield Leak(
                 kind=kind,
@@ -117,7 +120,14 @@ def _find_leaks(
 
 
 def refuse_leaks(leaks: Iterable[Leak]) -> None:
-    """Raise `InputError` where there is a leak, as --strict asks for."""
-    if found := list(leaks):
-        more = f" (and {len(found) - 1} more kinds of leaks)" if len(found) > 1 else ""
-        raise InputError(f"--strict: {found[0]}{more}; take them out of one split, or leave --strict out")
+    """Refuse leaks, for --strict.
+
+    Args:
+        leaks: leaks between splits.
+
+    Raises:
+        InputError: there is a leak.
+    """
+    if listed := list(leaks):
+        more = f" (and {len(listed) - 1} more kinds of leaks)" if len(listed) > 1 else ""
+        raise InputError(f"--strict: {listed[0]}{more}; remove them from one split, or leave --strict out")

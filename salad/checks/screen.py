@@ -1,4 +1,4 @@
-"""An inspection as lines of text, few enough for one screen."""
+"""Format an inspection as lines of text that fit one screen."""
 
 from __future__ import annotations
 
@@ -7,36 +7,38 @@ import re
 from salad.checks.baselines import Baselines
 from salad.checks.inspection import SPLITS, Inspection, SplitFacts
 
-MAX_VALUES = 3  # of views, sizes, modes or classes that are named
+MAX_VALUES = 3  # views, sizes, modes or classes to name
 MAX_WARNINGS = 12
-MAX_WIDTH = 300  # of a line; names of files may be long
+MAX_WIDTH = 300  # characters of a line; file names can be long
 
 
-def fact_lines(found: Inspection) -> list[str]:
-    """What there is, a line a split."""
-    lines = [f"{name:<5}  {_split_line(found.splits[name])}" for name in SPLITS if name in found.splits]
-    lines += [f"{name:<5}  {reason}" for name, reason in found.absent.items()]
-    num_images = sum(split.num_images for split in found.splits.values())
-    compared = f"{num_images - found.num_uncompared:,} images compared by content"
-    if found.num_uncompared:
-        compared += f"; {found.num_uncompared:,} others were not: too much to read at every start"
-    if found.copies:
-        compared += f"; copies within a split: {len(found.copies):,}, the first: {' of '.join(found.copies[0])}"
+def fact_lines(inspection: Inspection) -> list[str]:
+    """Describe each split in a line, then the comparison by content."""
+    lines = [f"{name:<5}  {_split_line(inspection.splits[name])}" for name in SPLITS if name in inspection.splits]
+    lines += [f"{name:<5}  {reason}" for name, reason in inspection.absent.items()]
+    num_images = sum(split.num_images for split in inspection.splits.values())
+    compared = f"{num_images - inspection.num_uncompared:,} images compared by content"
+    if inspection.num_uncompared:
+        compared += f"; {inspection.num_uncompared:,} others were not, to limit the reading at every start"
+    if inspection.copies:
+        compared += (
+            f"; copies within a split: {len(inspection.copies):,}, the first: {' of '.join(inspection.copies[0])}"
+        )
     return [_cut(line) for line in [*lines, compared]]
 
 
-def warning_lines(found: Inspection) -> list[str]:
-    """What to look into; leaks come first."""
-    lines = [f"leak: {leak}" for leak in found.leaks] + [f"doubt: {doubt}" for doubt in found.doubts]
+def warning_lines(inspection: Inspection) -> list[str]:
+    """List leaks, then doubts, one line each."""
+    lines = [f"leak: {leak}" for leak in inspection.leaks] + [f"doubt: {doubt}" for doubt in inspection.doubts]
     if len(lines) > MAX_WARNINGS:
-        lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more of these"]
+        lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more warnings"]
     return [_cut(line) for line in lines]
 
 
-def baseline_lines(found: Baselines) -> list[str]:
-    """What a model has to beat, on val."""
-    images = f"{found.num_images:,} images" + (" (a sample)" if found.is_sample else "")
-    aucs = [f"  {name:<15} {value or 'undefined or the same for all'}" for name, value in found.aucs.items()]
+def baseline_lines(baselines: Baselines) -> list[str]:
+    """List the baseline AUCs on val that a model has to beat."""
+    images = f"{baselines.num_images:,} images" + (" (a sample)" if baselines.is_sample else "")
+    aucs = [f"  {name:<15} {value or 'undefined or the same for all'}" for name, value in baselines.aucs.items()]
     return [f"AUC on val without any model, {images}; below 0.5, smaller values are the abnormal ones:", *aucs]
 
 
@@ -59,7 +61,7 @@ def _split_line(split: SplitFacts) -> str:
 
 
 def _values(counts: dict[str, int]) -> str:
-    """The most frequent values, with their counts where there are several."""
+    """Join the most frequent values; add counts if there are several values."""
     if len(counts) == 1:
         return next(iter(counts))
     shown = ", ".join(f"{value} {count:,}" for value, count in [*counts.items()][:MAX_VALUES])

@@ -1,4 +1,4 @@
-"""The data sets, by name. Each is a function that lists the samples of a split."""
+"""Data sets by name, each with the function that lists the samples of a split."""
 
 import contextlib
 import logging
@@ -14,16 +14,16 @@ from salad.samples import Selection, Split, SplitReader
 
 logger = logging.getLogger(__name__)
 
-OF_ALL = {"normal_class", "val_share"}  # what can be selected from every data set
+OF_ALL = {"normal_class", "val_share"}  # options that every data set takes
 
 
 class DataSet(NamedTuple):
-    """A data set as it is downloaded.
+    """Reader of a data set and the options that it takes.
 
     Attributes:
-        read: lists the samples of a split.
-        takes: the options that select from it, beside --normal_class.
-        normal: its normal class, where that is not to be chosen.
+        read: function that lists the samples of a split.
+        takes: options that select images, besides those of `OF_ALL`.
+        normal: name of the normal class; None if the user may choose it.
     """
 
     read: SplitReader
@@ -32,7 +32,7 @@ class DataSet(NamedTuple):
 
 
 def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """`CXR_phantom`: drawn radiographs, written into DATA_PATH the first time it is empty."""
+    """List a split of `CXR_phantom`; draw the radiographs first if DATA_PATH is empty."""
     from salad.datasets.phantom import write_phantom
 
     if not data_path.exists() or not any(entry.is_dir() for entry in data_path.iterdir()):
@@ -55,13 +55,21 @@ DATASETS: dict[str, DataSet] = {
 
 
 def check_dataset(name: str, selection: Selection | None = None) -> None:
-    """Raise `InputError` where there is no data set of this name, or it does not take what is selected."""
+    """Refuse an unknown data set and options that it does not take.
+
+    Args:
+        name: to look up in `DATASETS`.
+        selection: options of the user; None for none.
+
+    Raises:
+        InputError: the name is unknown, or an option does not apply to this data set.
+    """
     if name not in DATASETS:
         raise InputError(f"no data set is called '{name}': choose one of {', '.join(DATASETS)}")
     selection, dataset = selection or Selection(), DATASETS[name]
     for option in (declared.name for declared in fields(Selection) if declared.name not in OF_ALL):
         if getattr(selection, option) is not None and option not in dataset.takes:
-            taking = ", ".join(other for other, one in DATASETS.items() if option in one.takes)
+            taking = ", ".join(other for other, entry in DATASETS.items() if option in entry.takes)
             raise InputError(f"--{option} selects from {taking}, not from {name}: leave it out")
     if dataset.normal is not None and selection.normal_class not in (None, dataset.normal):
         asked = printable(selection.normal_class)
@@ -73,30 +81,30 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Sel
 
     Args:
         dataset_name: one of `DATASETS`.
-        data_path: where the data set lies.
+        data_path: folder or file of the data set.
         split: ``train``, ``val`` or ``test``.
-        selection: what to take of it; by default all, with the normal class of its own choice.
+        selection: images to use; by default all images and the data set's default normal class.
 
     Returns:
-        The split; None where a data set has no val, and no training images are to be held out in its place.
+        The split; None for a val that does not exist and is not held out from train.
 
     Raises:
-        InputError: the data set is unknown, DATA_PATH does not hold it, or it does not take what is selected.
+        InputError: the data set is unknown, DATA_PATH does not hold it, or an option does not apply to it.
     """
     selection = selection or Selection()
     check_dataset(dataset_name, selection)
     read, share = DATASETS[dataset_name].read, selection.val_share
     try:
-        found = read(data_path, split, selection)
-        if share == 0 or split == "test" or (split == "val" and found):
-            return found
-        with _in_silence():  # what is read here says its part where it is asked for
+        listed = read(data_path, split, selection)
+        if share == 0 or split == "test" or (split == "val" and listed):
+            return listed
+        with _muted():  # the messages about the other split appear when that split is read
             other = read(data_path, "train" if split == "val" else "val", selection)
     except OSError as error:  # no permission, a network drive that is gone
         raise InputError(f"{printable(error.filename or data_path)}: cannot be listed ({error.strerror})") from None
     if split == "train" and other:
-        return found
-    train = found or other
+        return listed
+    train = listed or other
     assert train is not None, "only val may be absent"
     rest, held = hold_out(train, share)
     if split == "train":
@@ -107,8 +115,8 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Sel
 
 
 @contextlib.contextmanager
-def _in_silence() -> Iterator[None]:
-    """Keep what readers log to themselves."""
+def _muted() -> Iterator[None]:
+    """Mute the log messages of the readers."""
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:

@@ -1,4 +1,4 @@
-"""What is known of the images of class folders beside their class: from tables beside them, and from their names."""
+"""Add patient, view, sex, age and findings to the images of class folders, from tables and from file names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salad.samples import Sample
 logger = logging.getLogger(__name__)
 
 MAX_TABLES = 8
-MAX_TABLE_BYTES = 64 * 2**20  # the table of all of ChestX-ray14 has 8 MB
+MAX_TABLE_BYTES = 64 * 2**20  # the table of ChestX-ray14 has 8 MB
 COLUMNS = {
     "path": ("path", "imageindex", "imagepath", "image", "filename", "file"),
     "patient": ("patientid", "patient", "subjectid"),
@@ -29,14 +29,14 @@ COLUMNS = {
 LABEL_WORDS = {"0": "normal", "1": "abnormal"}
 
 NIH_NAME = re.compile(r"000(\d{5})_\d{3}")  # patient_follow-up
-# Kermany et al.: bacterial and viral patients are counted separately, and so are both series of normal ones
+# Kermany et al. number bacterial and viral patients separately, and use two series of numbers for normal ones
 PNEUMONIA_NAME = re.compile(r"(person\d+_(?:bacteria|virus))(?:_\d+)+")
 NORMAL_NAME = re.compile(r"((?:NORMAL2-)?IM-\d{4})(?:-\d{4})+")
 
 
 @dataclass(kw_only=True)
 class Note:
-    """What tables say of one image."""
+    """Facts that tables give about one image."""
 
     patient: str | None = None
     view: str | None = None
@@ -46,29 +46,29 @@ class Note:
 
 
 def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
-    """Fill in patient, view, sex, age and findings, where they are known.
+    """Fill in patient, view, sex, age and findings where they are known.
 
-    Tables are the .csv and .tsv files directly in DATA_PATH with one column of image paths (or of names of
-    files) and one of `COLUMNS` beside it; a label of 0 or 1 counts as the finding ``normal`` or ``abnormal``
-    where there is no column of findings. Patients that no table tells are told by the names of files of
-    NIH ChestX-ray14 and of the paediatric set of Kermany et al.
+    A table is a .csv or .tsv file directly in DATA_PATH with a column of image paths or file names and at least
+    one other column of `COLUMNS`. Without a column of findings, a label of 0 or 1 counts as the finding ``normal``
+    or ``abnormal``. If no table gives the patient, it is read from file names of NIH ChestX-ray14 and of the
+    paediatric set of Kermany et al.
 
     Args:
-        samples: of one split, each a file.
-        data_path: the data set.
+        samples: samples of one split, one file each.
+        data_path: folder of the data set.
 
     Returns:
-        The same samples in the same order; labels are never changed.
+        The same samples in the same order; labels never change.
     """
     notes = _read_tables(data_path)
     stems = [sample.path.stem for sample in samples]
-    # other programs, too, write IM-0001-0001 as the first image of every patient
+    # IM-0001-0001 alone proves nothing: other programs write it as the first image of every patient
     is_kermany = any(stem.startswith("NORMAL2-IM-") or PNEUMONIA_NAME.fullmatch(stem) for stem in stems)
     num_named = Counter(sample.path.name for sample in samples)
     annotated = []
     for sample, stem in zip(samples, stems, strict=True):
         note = notes.get(sample.name)
-        if note is None and num_named[sample.path.name] == 1:  # else it is not known which one is meant
+        if note is None and num_named[sample.path.name] == 1:  # a name that occurs twice is ambiguous
             note = notes.get(printable(sample.path.name))
         note = note or Note()
         patient = note.patient or patient_from_name(stem, is_kermany=is_kermany)
@@ -77,36 +77,39 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
 
 
 def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
-    """Whose image a file of a known naming is, else None.
+    """Read the patient from a file name of a known form.
 
     Args:
-        stem: the name without its suffix.
-        is_kermany: whether names like ``IM-0115-0001`` tell the patient.
+        stem: file name without its suffix.
+        is_kermany: True if the data set is that of Kermany et al., where ``IM-0115-0001`` contains the patient.
+
+    Returns:
+        The patient; None for a name of another form.
     """
-    if found := NIH_NAME.fullmatch(stem):
-        return str(int(found[1]))  # as the official table writes it
-    found = PNEUMONIA_NAME.fullmatch(stem) or (NORMAL_NAME.fullmatch(stem) if is_kermany else None)
-    return found[1] if found else None
+    if match := NIH_NAME.fullmatch(stem):
+        return str(int(match[1]))  # as the official table writes it
+    match = PNEUMONIA_NAME.fullmatch(stem) or (NORMAL_NAME.fullmatch(stem) if is_kermany else None)
+    return match[1] if match else None
 
 
 def _read_tables(data_path: Path) -> dict[str, Note]:
-    """Read all tables, by the path or the file name that they give; what several rows find is joined."""
+    """Read all tables and merge the rows of each image; keys are image paths or file names."""
     notes: dict[str, Note] = {}
     try:
         tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
-    except OSError:  # its folders may be entered though it cannot be listed
+    except OSError:  # a folder without read permission can still have readable subfolders
         return {}
     for path in tables[:MAX_TABLES]:
-        found: list[tuple[str, Note]] = []
+        rows: list[tuple[str, Note]] = []
         try:
             if path.stat().st_size > MAX_TABLE_BYTES:
                 raise InputError(f"{printable(path)}: larger than {MAX_TABLE_BYTES:,} bytes")
             for image_and_note in _read_table(path):
-                found.append(image_and_note)
-        except (OSError, InputError) as error:  # of a table of images its user should hear; others may be anything
-            logger.log(logging.WARNING if found else logging.DEBUG, "%s; so nothing of it is used", printable(error))
+                rows.append(image_and_note)
+        except (OSError, InputError) as error:  # warn only about tables of images: any other file may lie here, too
+            logger.log(logging.WARNING if rows else logging.DEBUG, "%s; this table is not used", printable(error))
             continue
-        for image, note in found:
+        for image, note in rows:
             known = notes.setdefault(image, note)
             for name in ("patient", "view", "sex", "age"):
                 if getattr(known, name) is None:
@@ -116,17 +119,17 @@ def _read_tables(data_path: Path) -> dict[str, Note]:
 
 
 def _read_table(path: Path) -> Iterator[tuple[str, Note]]:
-    """Read the rows of a table that names images; none of any other.
+    """Read the rows of a table of images, as pairs of image and note; yield nothing for any other table.
 
     Raises:
-        InputError: it cannot be read, or a row is none.
+        InputError: the table cannot be read, or a row is malformed.
     """
     columns: dict[str, str] = {}
     for _, row in read_rows(path):
         columns = columns or _find_columns(list(row))
         if not columns:
             return
-        cells = dict.fromkeys(COLUMNS, "") | {what: row[column] for what, column in columns.items()}
+        cells = dict.fromkeys(COLUMNS, "") | {key: row[column] for key, column in columns.items()}
         image = printable(cells["path"].replace("\\", "/").removeprefix("./"))
         label = LABEL_WORDS.get(cells["label"], cells["label"])
         note = Note(
@@ -141,7 +144,7 @@ def _read_table(path: Path) -> Iterator[tuple[str, Note]]:
 
 
 def _find_columns(header: list[str]) -> dict[str, str]:
-    """Find the columns of a table that names images and says something of them; none in any other."""
+    """Map the keys of `COLUMNS` to column names; empty unless the table has image paths and another known column."""
     squeezed = {re.sub(r"[^a-z]", "", name.lower()): name for name in reversed(header)}
-    found = {what: squeezed[name] for what, names in COLUMNS.items() for name in reversed(names) if name in squeezed}
-    return found if "path" in found and len(found) > 1 else {}
+    columns = {key: squeezed[name] for key, names in COLUMNS.items() for name in reversed(names) if name in squeezed}
+    return columns if "path" in columns and len(columns) > 1 else {}

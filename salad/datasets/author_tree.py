@@ -1,4 +1,4 @@
-"""The folders of images that the paper used, from a download of NIH ChestX-ray14 and lists of its images."""
+"""Build the paper's folders of images from a download of NIH ChestX-ray14 and lists of its images."""
 
 from __future__ import annotations
 
@@ -16,54 +16,56 @@ from salad.samples import ABNORMAL, NORMAL
 
 CLASSES = {NORMAL: "0.normal", ABNORMAL: "1.abnormal"}
 SPLIT_LISTS = {"train": ("train.txt",), "val": ("val.txt",), "test": ("test.txt", "test_attending_rad.txt")}
-TANG_LIST = "test_attending_rad.txt"  # tells the lists of Tang et al. (npj Digital Medicine 2020) from others
+TANG_LIST = "test_attending_rad.txt"  # only the lists of Tang et al. (npj Digital Medicine 2020) have it
 TANG_COUNTS = {"train": (4261, 4313), "val": (849, 857), "test": (677, 667)}  # normal, abnormal
 FOLDERS = ("images", "images_*", "images_*/images")
 NUM_SHOWN = 5
 
-Lists = dict[str, dict[str, int]]  # split -> name of an image -> label
+Lists = dict[str, dict[str, int]]  # split -> image name -> label
 
 
 def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False) -> list[str]:
-    """Build train/, val/ and test/ with 0.normal/ and 1.abnormal/ of hard links, or of copies on another file system.
+    """Build train/, val/ and test/, each with 0.normal/ and 1.abnormal/, from hard links or copies.
 
-    The folder appears under its name when it is whole.
+    Files are hard links where the file system allows it. The folder gets its name only when it is complete.
 
     Args:
-        nih: images in this folder, in images/, in images_001/ ... or in images_001/images/ ...
+        nih: folder of the images; they lie in it, in images/, in images_001/ ... or in images_001/images/ ...
         lists: folder of train.txt, val.txt and test.txt or test_attending_rad.txt, lines ``<image> <0|1>``.
-        out: folder to make; it must not be there, or be empty.
-        allow_missing: whether to go on where images are missing.
+        out: folder to create; it must not exist, or must be empty.
+        allow_missing: True to continue when images are missing.
 
     Returns:
-        What was built, in lines of text.
+        Summary of the folders, as lines of text.
 
     Raises:
-        InputError: a list is at fault, images are missing, or the counts are not those of the paper.
+        InputError: a list is invalid, images are missing, or the counts differ from those of the paper.
         StorageError: a file could not be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {printable(out)}: is there already; choose another folder or remove it")
+        raise InputError(f"--out {printable(out)}: already exists; choose another folder or remove it")
     wanted = read_lists(lists)
     images = find_images(nih)
     missing = [name for labels in wanted.values() for name in labels if name not in images]
-    found = {split: {name: one for name, one in labels.items() if name in images} for split, labels in wanted.items()}
+    present = {
+        split: {name: label for name, label in labels.items() if name in images} for split, labels in wanted.items()
+    }
     num_wanted = sum(map(len, wanted.values()))
     if len(missing) == num_wanted:
         raise InputError(f"--nih {printable(nih)}: none of the {num_wanted:,} images is in it, in images/ or images_*/")
     if missing and not allow_missing:
         raise InputError(
             f"--nih {printable(nih)}: {len(missing):,} of {num_wanted:,} images are missing, the first "
-            f"{', '.join(missing[:NUM_SHOWN])}: complete the download, or go on without them with --allow_missing"
+            f"{', '.join(missing[:NUM_SHOWN])}: complete the download, or continue without them with --allow_missing"
         )
     is_tang = (lists / TANG_LIST).is_file() and not (lists / "test.txt").is_file()
     if is_tang and not missing:
-        check_counts(found, lists)
-    num_copied = _write(found, images, out)
-    num_links = sum(map(len, found.values())) - num_copied
+        check_counts(present, lists)
+    num_copied = _write(present, images, out)
+    num_links = sum(map(len, present.values())) - num_copied
     checked = "these are the counts of the paper" if is_tang and not missing else "the counts were not checked"
     return [
-        *(f"{split:<5}  {_counted(labels)}" for split, labels in found.items()),
+        *(f"{split:<5}  {_counted(labels)}" for split, labels in present.items()),
         f"{len(missing):,} images are missing; {checked}",
         f"{printable(out)}: {num_links:,} hard links (changing one changes the download, too), {num_copied:,} copies",
     ]
@@ -74,10 +76,16 @@ def _counted(labels: dict[str, int]) -> str:
 
 
 def read_lists(folder: Path) -> Lists:
-    """The images of train, val and test with their labels.
+    """Read the images of train, val and test with their labels.
+
+    Args:
+        folder: folder of the lists.
+
+    Returns:
+        Label by image name, for each split.
 
     Raises:
-        InputError: a list is missing, holds another kind of line, or names an image twice.
+        InputError: a list is missing or empty, has a malformed line, or names an image twice.
     """
     lists: Lists = {}
     seen: dict[str, str] = {}
@@ -86,10 +94,10 @@ def read_lists(folder: Path) -> Lists:
         if path is None:
             raise InputError(f"--lists {printable(folder)}: holds no {' or '.join(names)}")
         lists[split] = {}
-        for place, (image, label) in _read_list(path):
+        for line, (image, label) in _read_list(path):
             if image in seen:
-                raise InputError(f"{place}: {image} is in {seen[image]}, too; an image has one split and one label")
-            seen[image] = place
+                raise InputError(f"{line}: {image} is in {seen[image]}, too; an image has one split and one label")
+            seen[image] = line
             lists[split][image] = label
         if not lists[split]:
             raise InputError(f"{printable(path)}: names no image")
@@ -97,23 +105,29 @@ def read_lists(folder: Path) -> Lists:
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
-    """Where each line stands, and what it says."""
+    """Yield the position of each line, for messages, with its image and label."""
     for number, line in enumerate(read_text(path).splitlines(), 1):
-        words, place = line.split(), f"{printable(path)}, line {number}"
+        words, position = line.split(), f"{printable(path)}, line {number}"
         if not words:
             continue
         if len(words) != 2 or words[1] not in ("0", "1"):
-            raise InputError(f"{place}: '{printable(line[:80])}', but must be an image and 0 (normal) or 1 (abnormal)")
+            raise InputError(f"{position}: '{printable(line[:80])}' must be an image and 0 (normal) or 1 (abnormal)")
         if Path(words[0]).name != words[0] or words[0] == "..":  # else a file could be written outside --out
-            raise InputError(f"{place}: '{printable(words[0][:80])}', but must be the name of a file alone")
-        yield place, (printable(words[0]), int(words[1]))
+            raise InputError(f"{position}: '{printable(words[0][:80])}' must be a file name without a folder")
+        yield position, (printable(words[0]), int(words[1]))
 
 
 def find_images(nih: Path) -> dict[str, Path]:
-    """All files of a download, by name; of two of one name the first.
+    """Index all files of a download by name; the first of two files of the same name counts.
+
+    Args:
+        nih: folder of the download.
+
+    Returns:
+        Path by file name.
 
     Raises:
-        InputError: the folder is not there or cannot be listed.
+        InputError: the folder does not exist or cannot be listed.
     """
     if not nih.is_dir():
         raise InputError(f"--nih {printable(nih)}: no such folder")
@@ -130,10 +144,18 @@ def find_images(nih: Path) -> dict[str, Path]:
     return images
 
 
-def check_counts(found: Lists, lists: Path) -> None:
-    """Raise `InputError` where the lists of Tang et al. do not have the counts that the paper states."""
+def check_counts(present: Lists, lists: Path) -> None:
+    """Compare the counts of the lists of Tang et al. with those in the paper.
+
+    Args:
+        present: labels of the images that exist, by split and name.
+        lists: folder of the lists, for the message.
+
+    Raises:
+        InputError: a count differs.
+    """
     for split, expected in TANG_COUNTS.items():
-        counts = _count(found[split], NORMAL), _count(found[split], ABNORMAL)
+        counts = _count(present[split], NORMAL), _count(present[split], ABNORMAL)
         if counts != expected:
             raise InputError(
                 f"--lists {printable(lists)}: {split} has {counts[0]:,} normal and {counts[1]:,} abnormal images, but "
@@ -145,13 +167,13 @@ def _count(labels: dict[str, int], label: int) -> int:
     return [*labels.values()].count(label)
 
 
-def _write(found: Lists, images: dict[str, Path], out: Path) -> int:
-    """Write aside, then move into place; gives the number of copies."""
+def _write(present: Lists, images: dict[str, Path], out: Path) -> int:
+    """Write the folders under a temporary name, then rename them atomically; return the number of copies."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    files = [(split, name, label) for split, labels in found.items() for name, label in labels.items()]
+    files = [(split, name, label) for split, labels in present.items() for name, label in labels.items()]
     num_copied = 0
     try:
-        for split in found:
+        for split in present:
             for folder in CLASSES.values():
                 (temporary / split / folder).mkdir(parents=True)
         for split, name, label in tqdm(files, desc="linking", unit=" images", leave=False, disable=None):
@@ -165,7 +187,7 @@ def _write(found: Lists, images: dict[str, Path], out: Path) -> int:
 
 
 def _link(source: Path, target: Path) -> bool:
-    """Link a file, or copy it where that cannot be; says whether it was copied."""
+    """Link a file, or copy it where no link is possible; return True for a copy."""
     try:
         os.link(source.resolve(), target)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`CheXpert`: frontal radiographs; trained on train.csv, tested on valid.csv."""
+"""Read `CheXpert`: frontal radiographs, trained on train.csv and tested on valid.csv."""
 
 import re
 from pathlib import Path
@@ -17,17 +17,20 @@ INSIDE = re.compile(r"(?:.*/)?((?:train|valid)/(patient\w+)/(study\w+)/[^/]+)")
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the frontal images of one split; there is no val.
+    """List the frontal images of a split; there is no val.
 
-    Normal is where No Finding is 1. All else is abnormal, also where every finding is uncertain or unmentioned.
+    An image is normal if No Finding is 1. All others are abnormal, even if every finding is uncertain or missing.
 
     Args:
         data_path: the folder CheXpert-v1.0 or CheXpert-v1.0-small, with train.csv and valid.csv.
         split: ``train``, ``val`` or ``test``.
-        selection: takes `view` and `min_age`.
+        selection: `view` and `min_age` apply.
+
+    Returns:
+        The split; None for val.
 
     Raises:
-        InputError: the table or all images are missing, or a path is none of CheXpert.
+        InputError: the table or all images are missing, or a path does not have the form of CheXpert.
     """
     if split == "val":
         return None
@@ -38,10 +41,10 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
             continue
         if not is_old_enough(row[AGE], selection.min_age):
             continue
-        found = INSIDE.fullmatch(row[PATH])
-        if found is None:
+        match = INSIDE.fullmatch(row[PATH])
+        if match is None:
             raise InputError(f"{printable(table)}: line {number} has no path of an image of CheXpert")
-        path = data_path / found[1]
+        path = data_path / match[1]
         name = inner_name(path, data_path)
         if not path.exists():
             absent.append(name)
@@ -51,8 +54,8 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
                 path,
                 name,
                 NORMAL if is_one(row[NORMAL_CLASS]) else ABNORMAL,
-                patient=found[2],
-                study=f"{found[2]}/{found[3]}",
+                patient=match[2],
+                study=f"{match[2]}/{match[3]}",
                 view=row[VIEW] or None,
                 findings=tuple(column for column, text in row.items() if column not in ABOUT and is_one(text)),
                 sex=row.get(SEX) or None,
@@ -63,5 +66,5 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def is_one(text: str) -> bool:
-    """Whether a finding is there: 1.0 says so, 0.0 denies, -1.0 is uncertain, nothing is not mentioned."""
+    """Return True for a positive finding: 1.0 is positive, 0.0 negative, -1.0 uncertain, empty not mentioned."""
     return text in ("1.0", "1")

@@ -1,4 +1,4 @@
-"""`CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder a class."""
+"""Read `CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder per class."""
 
 import logging
 import os
@@ -29,22 +29,22 @@ ABNORMAL_WORDS = {
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split.
+    """List the images of a split.
 
-    Training never looks into test/: which class is first is decided by train/ and val/ alone, and by test/
-    only where these are absent.
+    Training never reads test/: the order of the classes comes from train/ and val/ alone, and from test/ only if
+    both are absent.
 
     Args:
-        data_path: the folder that holds train/ and test/.
+        data_path: folder that holds train/ and test/.
         split: ``train``, ``val`` or ``test``.
-        selection: its `normal_class` is the name or the index (in sorted order) of the class that counts as
-            normal; None for the first, unless a name contradicts that.
+        selection: its `normal_class` is the name or the index (in sorted order) of the normal class; None for the
+            first class, unless a class name contradicts that.
 
     Returns:
-        The split; None where there is no val/, or no image in it.
+        The split; None if val/ does not exist or holds no image.
 
     Raises:
-        InputError: a folder is missing or empty, or which class is normal is in doubt.
+        InputError: a folder is missing or empty, or the normal class is ambiguous.
         OSError: a folder cannot be listed.
     """
     folder = _find_folder(data_path, split)
@@ -52,7 +52,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         if split == "val":
             return None
         raise InputError(
-            f"{data_path / split}: no such folder; DATA_PATH must hold train/ and test/, one sub-folder a class"
+            f"{data_path / split}: no such folder; DATA_PATH must hold train/ and test/, one sub-folder per class"
         )
     if not _class_names(folder):
         raise InputError(f"{folder}: holds no class folder; put the images into {folder.name}/0.normal/, for example")
@@ -74,7 +74,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Sample]:
-    """The images in the class folders of a split; other files are counted and left out."""
+    """List the images in the class folders of a split; count and skip other files."""
     data_path = folder.parent
     files = [(name, file) for name in classes for file in files_below(folder / name)]
     masks = data_path / MASK_FOLDER if (data_path / MASK_FOLDER).is_dir() else None
@@ -91,19 +91,27 @@ def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Samp
     if len(files) > len(samples):
         others = sorted({_suffix(file) or "none" for _, file in files} - IMAGE_SUFFIXES)
         logger.warning(
-            "%s: %d files are no images that can be read (%s)", folder, len(files) - len(samples), ", ".join(others)
+            "%s: %d files do not have the suffix of an image (%s)", folder, len(files) - len(samples), ", ".join(others)
         )
     return samples
 
 
 def find_mask(file: Path, masks: Path) -> Path | None:
-    """What was marked in an image: ``masks/test/1.abnormal/a.png`` for ``test/1.abnormal/a.jpeg``, if it is there."""
+    """Find the mask of an image: ``masks/test/1.abnormal/a.png`` for ``test/1.abnormal/a.jpeg``.
+
+    Args:
+        file: the image.
+        masks: folder of the masks.
+
+    Returns:
+        Path of the mask; None if it does not exist.
+    """
     mask = (masks / file.relative_to(masks.parent)).with_suffix(".png")
     return mask if mask.is_file() else None
 
 
 def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: bool) -> list[str]:
-    """What looks wrong with a split that can be used, a line each."""
+    """List doubts about the folders of a usable split, one line each."""
     doubts = []
     files = sorted(entry.name for entry in folder.iterdir() if not (entry.is_dir() or entry.name.startswith(".")))
     if loose := [name for name in files if _suffix(name) in IMAGE_SUFFIXES]:
@@ -112,23 +120,26 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
         if name != normal and sounds(name, NORMAL_WORDS) and not sounds(name, ABNORMAL_WORDS):
             doubts.append(f"{folder.name}/{name}/ counts as abnormal: the normal class is {normal}")
     if not is_asked and not sounds(normal, NORMAL_WORDS):
-        doubts.append(f"{folder.name}/: {normal} counts as normal only because it is first; --normal_class chooses")
+        doubts.append(f"{folder.name}/: {normal} counts as normal only because it is first; choose with --normal_class")
     if folder.name == "val" and folder.with_name("valid").is_dir():
-        doubts.append("valid/ is not used: there is val/")
+        doubts.append("valid/ is not used, because val/ exists")
     return [printable(doubt) for doubt in doubts]
 
 
 def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:
-    """The class that counts as normal: the one asked for, else the first, unless a name speaks against it.
+    """Choose the normal class: the requested one, else the first, unless the class names contradict that.
 
     Args:
-        classes: all names.
-        asked: a name, or an index into `ranked`, or None.
-        where: for messages.
-        ranked: the names among which the first is normal, sorted; by default `classes`.
+        classes: names of all classes.
+        asked: name of the requested class, or its index in `ranked`; None for the first class of `ranked`.
+        where: path of the data set, for messages.
+        ranked: sorted names of the classes to choose the first from; by default `classes`.
+
+    Returns:
+        Name of the normal class.
 
     Raises:
-        InputError: the class asked for does not exist, or the first class is not the one named normal.
+        InputError: the requested class does not exist, or the class names contradict the first class.
     """
     ranked = ranked or classes
     listing = ", ".join(f"{number} = {name}" for number, name in enumerate(ranked))
@@ -138,20 +149,20 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
         if asked.isdecimal() and int(asked) < len(ranked):
             return ranked[int(asked)]
         if all(sounds(name, ABNORMAL_WORDS) for name in classes):
-            return asked  # a folder of abnormal images alone, scored by a model that knows its normal class
+            return asked  # only abnormal images, scored by a model that knows its normal class
         raise InputError(f"{where}: no class is called '{asked}' (found {listing}): choose --normal_class among these")
     first = ranked[0]
     named_normal = [name for name in classes if sounds(name, NORMAL_WORDS)]
     if (named_normal and first not in named_normal) or sounds(first, ABNORMAL_WORDS):
         raise InputError(
             f"{where}: in sorted order the first class counts as normal, but the names say otherwise ({listing}): "
-            f"say which one is normal with --normal_class {named_normal[0] if named_normal else 'NAME'}"
+            f"choose the normal class with --normal_class {named_normal[0] if named_normal else 'NAME'}"
         )
     return first
 
 
 def sounds(name: str, words: set[str]) -> bool:
-    """Whether one of the words stands in a folder name: `0.normal`, `NORMAL`, `No_findings`."""
+    """Return True if a folder name, such as `0.normal`, `NORMAL` or `No_findings`, contains one of the words."""
     parts = re.findall(r"[a-z]+", name.lower())
     return bool(words.intersection([*parts, *map("".join, zip(parts, parts[1:], strict=False))]))
 
@@ -167,12 +178,23 @@ def _class_names(folder: Path | None) -> list[str]:
 
 
 def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]:
-    """The files of a folder and of those inside it, sorted; hidden ones and circles of links are left out."""
+    """List the files of a folder and its sub-folders, sorted; skip hidden files and cycles of links.
+
+    Args:
+        folder: folder to list.
+        above: resolved parent folders, to detect cycles.
+
+    Returns:
+        Paths of the files.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
     real = folder.resolve()
     if real in above:
         return []
-    with os.scandir(folder) as found:
-        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    with os.scandir(folder) as scanned:
+        entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda entry: entry.name)
     is_folder = {entry.name: _is_folder(entry) for entry in entries}
     folders = [Path(entry.path) for entry in entries if is_folder[entry.name]]
     files = [entry.path for entry in entries if not is_folder[entry.name]]
@@ -182,9 +204,9 @@ def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads back to itself: no folder, and refused as an image
+    except OSError:  # a link to itself counts as a file; reading it as an image fails with a clear message
         return False
 
 
 def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (a Path for each of a million names is slow)
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (Path is slow for a million names)

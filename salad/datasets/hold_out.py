@@ -1,4 +1,4 @@
-"""Validation images for data sets that come without: those of some training patients."""
+"""Hold out the images of some training patients for data sets without validation images."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ from salad.samples import Sample, Split
 
 
 class HeldOut(NamedTuple):
-    """What `hold_out` gives: the rest to train on, and the images that are held out."""
+    """Training images that remain, and held-out images for validation."""
 
     train: Split
     val: Split | None
 
 
 def hold_out(train: Split, share: float) -> HeldOut:
-    """Hold out a share of the patients of a training split, the same ones each time; none where there is only one.
+    """Hold out a share of the patients of a training split, the same patients each time.
 
-    An image of an unknown patient counts as a patient.
+    An image of an unknown patient counts as a patient of its own.
 
     Args:
-        train: all of it.
-        share: of its patients, in (0, 1).
+        train: the whole training split.
+        share: share of the patients to hold out, in (0, 1).
+
+    Returns:
+        Both splits; val is None if there is only one patient.
     """
     patients = sorted({_patient(sample) for sample in train.samples}, key=_order)
     if len(patients) < 2:

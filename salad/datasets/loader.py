@@ -1,4 +1,4 @@
-"""Batches of images, read ahead by threads, in the same order whatever their number."""
+"""Load batches of images ahead of time with threads, in an order that does not depend on their number."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from salad.images.preprocessing import Preprocessing
 from salad.samples import Images
 
-DECODED = Preprocessing()  # images as they are
-BATCHES_AHEAD = 3  # that are read while one is worked on
+DECODED = Preprocessing()  # leaves the decoded images unchanged
+BATCHES_AHEAD = 3  # read in the background while the consumer uses one batch
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Batch:
     """Images of one step.
 
     Attributes:
-        grey: as in the files, (B, 1, S, S), uint8.
-        index: place of each image in the list of samples, (B,).
-        preprocessing: what becomes of them.
+        grey: decoded grey levels (B, 1, S, S), uint8, before preprocessing.
+        index: index of each image in the list of samples, (B,).
+        preprocessing: preprocessing that `normalized` applies.
     """
 
     grey: Tensor
@@ -33,22 +33,22 @@ class Batch:
     preprocessing: Preprocessing = DECODED
 
     def normalized(self, device: torch.device) -> Tensor:
-        """The images as a network is to have them, (B, 1, S, S), uint8, on a device."""
+        """Preprocess the images on a device; return (B, 1, S, S), uint8."""
         return self.preprocessing(self.grey.to(device, non_blocking=True))
 
 
 class BalancedBatches:
-    """The numbers 0..N-1 in batches whose sizes differ by one at most, none left out.
+    """Batches of the indices 0..N-1 whose sizes differ by one at most, without leaving an index out.
 
-    A last batch of one or two images would corrupt batch statistics; here N = 33 at batch size 32 gives 17 + 16.
-    Of each batch, every process gets a part, again equal up to one.
+    A small last batch would have poor batch statistics, so N = 33 at batch size 32 gives batches of 17 and 16.
+    Each batch is divided among the processes into shares whose sizes differ by one at most.
 
     Args:
-        num_samples: N.
-        batch_size: no batch is larger, unless every process needs an image of it.
-        seed: of the shuffling, which depends on it and on `epoch` alone; None keeps the order.
-        rank: the process whose parts these are.
-        world_size: how many processes there are; with more than N, some have no part.
+        num_samples: N, number of images.
+        batch_size: maximum size of a batch, raised only to give every process an image.
+        seed: seed of the shuffling, which depends only on it and on `epoch`; None keeps the order.
+        rank: process that gets the shares.
+        world_size: number of processes; if it is larger than N, some processes get nothing.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class BalancedBatches:
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        self.first = 0  # batches before it are left out: they were met before an interruption
+        self.first = 0  # a resumed epoch skips the batches before this one
 
     def __len__(self) -> int:
         return self.num_batches
@@ -71,35 +71,35 @@ class BalancedBatches:
             generator = torch.Generator().manual_seed(self.seed + 1_000_003 * self.epoch)
             order = torch.randperm(self.num_samples, generator=generator)
         batches = order.tensor_split(self.num_batches)[self.first :]
-        parts = (batch.tensor_split(self.world_size)[self.rank].tolist() for batch in batches)
-        return (part for part in parts if part)
+        shares = (batch.tensor_split(self.world_size)[self.rank].tolist() for batch in batches)
+        return (share for share in shares if share)
 
     def sizes(self, number: int) -> list[int]:
-        """How many images of a batch each process has."""
-        size = _part(self.num_samples, self.num_batches, number)
-        return [_part(size, self.world_size, rank) for rank in range(self.world_size)]
+        """Number of images of batch `number` in each process."""
+        size = _share_size(self.num_samples, self.num_batches, number)
+        return [_share_size(size, self.world_size, rank) for rank in range(self.world_size)]
 
 
-def _part(total: int, num_parts: int, number: int) -> int:
-    """The size of a part, as torch.tensor_split makes them."""
-    return total // num_parts + (number < total % num_parts)
+def _share_size(total: int, num_shares: int, number: int) -> int:
+    """Size of share `number`, as `torch.tensor_split` divides `total`."""
+    return total // num_shares + (number < total % num_shares)
 
 
 class Loader:
-    """Iterates over the batches of some images.
+    """Loader of image batches that reads ahead with threads.
 
-    Decoders and file systems work outside Python's lock, so threads read as fast as processes would, and need
-    no start-up, no shared memory and no copies of the list of samples.
+    Decoders and file systems release Python's global lock. So threads read as fast as processes would, without
+    start-up time, shared memory or copies of the list of samples.
 
     Args:
-        images: what to read.
-        batch_size: at most this many images a batch.
-        num_threads: threads that read ahead; 0 reads in this one, when a batch is asked for.
-        seed: shuffles the images anew in each epoch; None keeps their order.
-        pin_memory: for copies to a GPU that need not wait.
-        rank: of this process, which gets its part of every batch.
-        world_size: how many processes share the batches.
-        preprocessing: of its batches.
+        images: images to read.
+        batch_size: maximum number of images per batch.
+        num_threads: number of threads that read ahead; 0 reads each batch on demand in the calling thread.
+        seed: seed that shuffles the images differently in each epoch; None keeps their order.
+        pin_memory: True for pinned memory, so that copies to a GPU can be asynchronous.
+        rank: this process, which gets its share of every batch.
+        world_size: number of processes that share the batches.
+        preprocessing: preprocessing of the batches.
     """
 
     def __init__(
@@ -124,11 +124,11 @@ class Loader:
         return len(self.batches)
 
     def epoch(self, number: int, *, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch; its number decides the order.
+        """Yield the batches of an epoch.
 
         Args:
-            number: of the epoch.
-            first: batches to leave out at the start.
+            number: number of the epoch, which determines the order.
+            first: number of batches to skip at the start.
 
         Raises:
             InputError: a file cannot be read.
@@ -141,14 +141,14 @@ class Loader:
                 yield batch
             return
         pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="images")
-        under_way: deque[tuple[Batch, list[Future[None]]]] = deque()
+        pending: deque[tuple[Batch, list[Future[None]]]] = deque()
         try:
             for index in self.batches:
-                under_way.append(self._start(index, pool))
-                if len(under_way) > BATCHES_AHEAD:
-                    yield _finish(*under_way.popleft())
-            while under_way:
-                yield _finish(*under_way.popleft())
+                pending.append(self._start(index, pool))
+                if len(pending) > BATCHES_AHEAD:
+                    yield _finish(*pending.popleft())
+            while pending:
+                yield _finish(*pending.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -158,15 +158,15 @@ class Loader:
         return Batch(grey, torch.tensor(index), self.preprocessing)
 
     def _start(self, index: list[int], pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
-        """Share a batch out among the threads."""
-        batch, parts = self._empty(index), []
-        for places in np.array_split(np.arange(len(index)), min(self.num_threads, len(index))):
-            low, high = places[0], places[-1] + 1
-            parts.append(pool.submit(self.images.read, index[low:high], batch.grey.numpy()[low:high, 0]))
-        return batch, parts
+        """Divide a batch among the threads and start to read it."""
+        batch, reads = self._empty(index), []
+        for positions in np.array_split(np.arange(len(index)), min(self.num_threads, len(index))):
+            low, high = positions[0], positions[-1] + 1
+            reads.append(pool.submit(self.images.read, index[low:high], batch.grey.numpy()[low:high, 0]))
+        return batch, reads
 
 
-def _finish(batch: Batch, parts: list[Future[None]]) -> Batch:
-    for part in parts:
-        part.result()
+def _finish(batch: Batch, reads: list[Future[None]]) -> Batch:
+    for read in reads:
+        read.result()
     return batch

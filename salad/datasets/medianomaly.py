@@ -1,4 +1,4 @@
-"""`MedIAnomaly`: the data sets of that benchmark that have images/ and data.json, RSNA and VinCXR among them."""
+"""Read `MedIAnomaly`: data sets of that benchmark with images/ and data.json, such as RSNA and VinCXR."""
 
 import json
 from pathlib import Path
@@ -14,15 +14,18 @@ FORM = '{"train": {"0": [...]}, "test": {"0": [...], "1": [...]}}'
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split.
+    """List the images of a split.
 
     Args:
-        data_path: holds images/ and data.json, which names the images of each split and label.
+        data_path: folder with images/ and data.json, which names the images of each split and label.
         split: ``train``, ``val`` (absent in the benchmark) or ``test``.
-        selection: nothing of it is taken.
+        selection: not used.
+
+    Returns:
+        The split; None if data.json has no val.
 
     Raises:
-        InputError: data.json is missing or of another form, or all images are.
+        InputError: data.json is missing or malformed, or all images are missing.
         OSError: images/ cannot be listed.
     """
     content, where = read_json(data_path / "data.json"), printable(data_path / "data.json")
@@ -31,14 +34,14 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     by_label = content.get(split)
     if not isinstance(by_label, dict) or not by_label.keys() <= {"0", "1"}:
         raise InputError(f"{where}: must have the form {FORM}, but its '{split}' has not")
-    places = index_images(data_path / "images")
+    paths = index_images(data_path / "images")
     samples: dict[str, Sample] = {}
     absent: list[str] = []
     for label, names in by_label.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{where}: must have the form {FORM}, but '{label}' of '{split}' is no list of file names")
         for name in names:
-            path = places.get(name)
+            path = paths.get(name)
             if path is None:
                 absent.append(name)
             elif samples.setdefault(name, Sample(path, inner_name(path, data_path), int(label))).label != int(label):
@@ -49,10 +52,16 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """The object that a JSON file holds.
+    """Read a JSON file that holds an object.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The object.
 
     Raises:
-        InputError: it cannot be read, or is none.
+        InputError: the file cannot be read, or holds no JSON object.
     """
     try:
         content = json.loads(read_text(path))

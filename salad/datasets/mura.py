@@ -1,4 +1,4 @@
-"""`MURA` v1.1: bone radiographs; trained on the negative studies of train, tested on valid."""
+"""Read `MURA` v1.1: bone radiographs, trained on the negative studies of train and tested on valid."""
 
 import re
 from pathlib import Path
@@ -10,20 +10,23 @@ from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NORMAL_CLASS = "negative"
 CLASSES = (NORMAL_CLASS, "positive")
-LISTS = {"train": "train_image_paths.csv", "test": "valid_image_paths.csv"}  # its test part is not public
+LISTS = {"train": "train_image_paths.csv", "test": "valid_image_paths.csv"}  # the test set of MURA is not public
 LINE = re.compile(r"(?:.*/)?((?:train|valid)/(XR_\w+)/(patient\w+)/(study\w+)_(positive|negative)/[^/]+)")
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split; there is no val.
+    """List the images of a split; there is no val.
 
     Args:
-        data_path: the folder MURA-v1.1, or the one that holds it.
+        data_path: the folder MURA-v1.1, or the folder that holds it.
         split: ``train``, ``val`` or ``test``.
-        selection: takes `part`, ``XR_HAND`` or ``hand``, say.
+        selection: `part` applies, for example ``XR_HAND`` or ``hand``.
+
+    Returns:
+        The split; None for val.
 
     Raises:
-        InputError: the list or all images are missing, a line is no path of MURA, or there is no such part.
+        InputError: the list or all images are missing, a line is not a path of MURA, or the body part is unknown.
     """
     if split == "val":
         return None
@@ -34,10 +37,10 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     for number, line in enumerate(read_text(folder / LISTS[split]).splitlines(), start=1):
         if not line.strip():
             continue
-        found = LINE.fullmatch(line.strip().strip('"'))
-        if found is None:
+        match = LINE.fullmatch(line.strip().strip('"'))
+        if match is None:
             raise InputError(f"{printable(folder / LISTS[split])}: line {number} is no path of an image of MURA")
-        inside, part, patient, study, sign = found.groups()
+        inside, part, patient, study, sign = match.groups()
         parts.add(part)
         if selection.part is not None and selection.part.upper() not in (part, part.removeprefix("XR_")):
             continue
@@ -46,8 +49,8 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
             absent.append(name)
             continue
         label = NORMAL if sign == NORMAL_CLASS else ABNORMAL
-        whole = f"{part}/{patient}/{study}"
-        samples.append(Sample(path, name, label, patient=patient, study=whole, findings=(sign,)))
+        study_id = f"{part}/{patient}/{study}"
+        samples.append(Sample(path, name, label, patient=patient, study=study_id, findings=(sign,)))
     if not samples and not absent and parts:
         asked = printable(selection.part)[:40]
         raise InputError(f"--part is {asked}, but {LISTS[split]} has {shown(sorted(parts))}")

@@ -1,4 +1,4 @@
-"""`NIH`: ChestX-ray14 as it is downloaded, one CSV file and its images in one folder or in several."""
+"""Read `NIH`: ChestX-ray14 as downloaded, one CSV file and images in one or several folders."""
 
 from pathlib import Path
 
@@ -14,15 +14,18 @@ AGE, SEX, VIEW = "Patient Age", "Patient Gender", "View Position"
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split.
+    """List the images of a split.
 
-    Which image belongs to which is said by lists in --split_dir (their labels, if they have any, go before
-    those of the CSV file), else by train_val_list.txt and test_list.txt in DATA_PATH, which leave no val.
+    Lists in --split_dir define the splits; their labels take precedence over those of the CSV file. Without
+    --split_dir, train_val_list.txt and test_list.txt in DATA_PATH define train and test; there is no val.
 
     Args:
-        data_path: holds Data_Entry_2017*.csv and, at any depth, the images.
+        data_path: folder with Data_Entry_2017*.csv and, at any depth, the images.
         split: ``train``, ``val`` or ``test``.
-        selection: takes `split_dir`, `view` and `min_age`.
+        selection: `split_dir`, `view` and `min_age` apply.
+
+    Returns:
+        The split; None if there is no val.
 
     Raises:
         InputError: the CSV file, a list or all images are missing.
@@ -58,13 +61,19 @@ def _draft(row: Row) -> Sample:
 
 
 def find_entries(data_path: Path) -> Path:
-    """The CSV file of a download.
+    """Find the CSV file of a download.
+
+    Args:
+        data_path: folder of the data set.
+
+    Returns:
+        Path of the CSV file.
 
     Raises:
-        InputError: there is none, or more than one.
+        InputError: there is no such file, or more than one.
     """
-    found = sorted(data_path.glob("Data_Entry_2017*.csv"))
-    if len(found) == 1:
-        return found[0]
-    what = f"several of them ({shown(path.name for path in found)}): leave one" if found else "none"
-    raise InputError(f"{printable(data_path)}: must hold the Data_Entry_2017*.csv of ChestX-ray14, but holds {what}")
+    paths = sorted(data_path.glob("Data_Entry_2017*.csv"))
+    if len(paths) == 1:
+        return paths[0]
+    held = f"several of them ({shown(path.name for path in paths)}): leave one" if paths else "none"
+    raise InputError(f"{printable(data_path)}: must hold the Data_Entry_2017*.csv of ChestX-ray14, but holds {held}")

@@ -1,16 +1,16 @@
-"""CXR_phantom: drawn chest radiographs, made on the spot, for trying the program out.
+"""Draw `CXR_phantom`: synthetic chest radiographs for trying out the program.
 
-What is drawn: a frontal chest film of an imaginary patient, dense tissue bright. Build, pose, lungs, vessels,
-heart, bones, soft tissue, exposure and grain vary. An abnormal film carries one to three lesions inside the
+Content: each film is a frontal radiograph of an imaginary patient, with dense tissue bright. Build, pose, lungs,
+vessels, heart, bones, soft tissue, exposure and grain vary. An abnormal film has one to three lesions inside the
 lung fields: nodules, consolidations or pleural effusions, from obvious to faint.
 
-What it is for: to check in minutes, without a download, that the program installs, trains, scores and
-reports. Mean, spread and sharpness of the grey levels do not tell the classes apart: both classes get their
-exposure and grain from the same draws. No patient and no measured statistic stands behind the films; a score
-on them says nothing about any disease, or about the quality of a method on real films.
+Purpose: check in minutes, without a download, that the program installs, trains, scores and reports. Mean,
+standard deviation and sharpness of the grey levels do not separate the classes, because both get exposure and grain
+from the same distribution. The films are not based on patients or measured statistics. A score on them says nothing
+about any disease, or about the quality of a method on real films.
 
-Coordinates: u runs from the viewer's left (-1, the patient's right) to the viewer's right (+1), v from the
-top (-1) to the bottom (+1); lengths are in these units, densities in contrasts of lung against soft tissue.
+Coordinates: u runs from the viewer's left (-1, the patient's right) to the viewer's right (+1), v from the top (-1)
+to the bottom (+1). Lengths are in these units, densities in units of the contrast between lung and soft tissue.
 """
 
 import shutil
@@ -36,45 +36,45 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class Exposure:
-    """How a film is exposed, in grey levels of 0 to 255."""
+    """Exposure of a film, in grey levels from 0 to 255."""
 
     mean: float  # of the film
     std: float  # of the film, grain included
-    grain: float  # standard deviation of the noise, less than std
+    grain: float  # standard deviation of the noise, below std
 
 
 @dataclass(frozen=True, kw_only=True)
 class Anatomy:
-    """One healthy patient before the exposure."""
+    """Anatomy of one healthy patient, before the exposure."""
 
     u: Plane  # patient coordinates of every pixel
     v: Plane
     density: Plane
-    lungs: Plane  # share of clear lung, 0 to 1; lesions are drawn here and nowhere else
+    lungs: Plane  # share of clear lung, 0 to 1; lesions are drawn only here
     wall: Plane  # half-width of the rib cage at the pixel's height
 
 
 def draw_exposure(rng: Generator) -> Exposure:
-    """Draw an exposure; the law is the same for normal and abnormal films."""
+    """Draw an exposure, from the same distribution for normal and abnormal films."""
     return Exposure(mean=rng.uniform(112, 133), std=rng.uniform(38, 44), grain=rng.uniform(3, 5))
 
 
 def draw_radiograph(
     rng: Generator, *, size: int, abnormal: bool, exposure: Exposure | None = None
 ) -> NDArray[np.uint8]:
-    """Draw one chest film; equal generators give the same patient with and without lesions.
+    """Draw one chest film; generators in the same state give the same patient with and without lesions.
 
     Args:
-        rng: source of all randomness; gives the same few numbers whatever the other arguments.
+        rng: source of all randomness; it always draws the same number of values.
         size: height and width in pixels, at least 32.
-        abnormal: whether to put one to three lesions into the lung fields.
-        exposure: mean, spread and grain of the film; drawn from `rng` if not given.
+        abnormal: True to draw one to three lesions into the lung fields.
+        exposure: mean, standard deviation and grain of the film; drawn from `rng` if None.
 
     Returns:
-        (size, size) grey levels, dense tissue bright.
+        Grey levels (size, size), uint8, dense tissue bright.
 
     Raises:
-        InputError: if `size` is too small.
+        InputError: `size` is too small.
     """
     if size < MIN_SIZE:
         raise InputError(f"phantom: size {size} is too small to draw a chest; use {MIN_SIZE} or more")
@@ -85,7 +85,7 @@ def draw_radiograph(
 
 
 def draw_anatomy(rng: Generator, *, size: int) -> Anatomy:
-    """Draw a healthy patient, `size` pixels high and wide, slightly shifted, turned and scaled."""
+    """Draw a healthy patient, `size` pixels high and wide, slightly shifted, rotated and scaled."""
     axis = (2 * np.arange(size) + 1) / size - 1
     x, y = np.meshgrid(axis - rng.uniform(-0.03, 0.03), axis - rng.uniform(-0.03, 0.03))
     angle, scale, widening = rng.normal(0, 0.02), rng.uniform(0.97, 1.03), rng.uniform(0.98, 1.03)
@@ -97,7 +97,7 @@ def draw_anatomy(rng: Generator, *, size: int) -> Anatomy:
     left_dome = rng.uniform(0.15, 0.20) * _bell((u - rng.uniform(0.34, 0.42)) / 0.24)
     diaphragm = rng.uniform(0.68, 0.75) - right_dome - left_dome  # height v
     mediastinum, heart = _middle(rng, u, v)
-    markings = 0.09 * _bell(np.hypot(side - 0.25, v) / 0.25)  # of the vessels, dense around the hila
+    markings = 0.09 * _bell(np.hypot(side - 0.25, v) / 0.25)  # vessels, denser around the hila
     lungs = _step(wall - side, 0.02) * _step(side - 0.10, 0.02) * _step(diaphragm - v, 0.02)
     clear = lungs * (1 - mediastinum) * (1 - heart)
     trunk, density = _trunk(rng, u, v)
@@ -110,8 +110,8 @@ def draw_anatomy(rng: Generator, *, size: int) -> Anatomy:
 
 
 def draw_lesions(rng: Generator, anatomy: Anatomy) -> Plane:
-    """Draw one to three lesions and return the density that they add: (size, size), 0 outside the lungs."""
-    clear = np.ones_like(anatomy.lungs)  # what the lesions leave of the lung's transparency
+    """Draw one to three lesions; return the density that they add, (size, size), 0 outside the lungs."""
+    clear = np.ones_like(anatomy.lungs)  # share of the lung's transparency that the lesions leave
     for _ in range(rng.choice([1, 2, 3], p=[0.3, 0.4, 0.3])):
         kind = rng.choice(3, p=[0.25, 0.40, 0.35])
         clear *= 1 - (_nodule, _consolidation, _effusion)[kind](rng, anatomy)
@@ -129,19 +129,19 @@ def write_phantom(
 ) -> None:
     """Write the data set as `root/{train,val,test}/{0.normal,1.abnormal}/0000.png`.
 
-    A file's pixels depend on seed, size, split, class and index alone, not on how many others are written.
-    The folder appears complete or not at all; of two processes at once, the later keeps the earlier's folder.
+    The pixels of a file depend only on seed, size, split, class and index, not on the number of films. The folder is
+    written atomically. If two processes write it at once, the folder of the first one stays.
 
     Args:
-        root: folder to make; it may exist if it is empty but for a `.gitkeep`.
-        seed: 0 or more; another seed gives other patients.
+        root: folder to create; it may exist if it is empty or holds only `.gitkeep`.
+        seed: 0 or more; each seed gives other patients.
         size: height and width in pixels, at least 32.
-        num_train: films for training, all normal.
-        num_val: films of each class for validation.
-        num_test: films of each class for testing.
+        num_train: number of training films, all normal.
+        num_val: number of validation films of each class.
+        num_test: number of test films of each class.
 
     Raises:
-        InputError: if `root` holds anything, or a number is out of range.
+        InputError: `root` is not empty, or a number is out of range.
     """
     for name, value in dict(seed=seed, num_train=num_train, num_val=num_val, num_test=num_test).items():
         if value < 0:
@@ -164,7 +164,7 @@ def _write_class(root: Path, *, seed: int, size: int, split: int, label: int, co
     folder = root / SPLITS[split] / CLASSES[label]
     folder.mkdir(parents=True)
     for index in range(count):
-        # One exposure for both classes: film for film they have the same mean, spread and grain, by any seed.
+        # Both classes use the same exposures, so mean, standard deviation and grain cannot separate them.
         exposure = draw_exposure(default_rng([seed, split, len(CLASSES), index]))
         patient = default_rng([seed, split, label, index])
         film = draw_radiograph(patient, size=size, abnormal=label == 1, exposure=exposure)
@@ -176,20 +176,20 @@ def _names(folder: Path) -> set[str]:
 
 
 def _publish(partial: Path, root: Path) -> None:
-    """Rename the finished folder to `root`, unless another process has put the same one there."""
+    """Rename the finished folder to `root`, unless another process has already written the same one."""
     written = _names(partial)
     if _names(root) == {".gitkeep"}:
-        with suppress(FileNotFoundError):  # another process took it along
+        with suppress(FileNotFoundError):  # another process has moved it
             (root / ".gitkeep").replace(partial / ".gitkeep")
     try:
-        partial.rename(root)  # atomic; replaces an empty folder, never a full one
+        partial.rename(root)  # atomic; replaces only an empty folder
     except OSError:
         if _names(root) - {".gitkeep"} != written:
             raise
 
 
 def _step(distance: Plane, width: float) -> Plane:
-    """Soft edge: 0 far outside, 0.5 at distance 0, 1 far inside."""
+    """Compute a soft edge: 0 far outside, 0.5 at distance 0, 1 far inside."""
     return 0.5 + 0.5 * np.tanh(distance / width)
 
 
@@ -203,7 +203,7 @@ def _bell(x: Plane) -> Plane:
 
 
 def _clouds(rng: Generator, size: int, *, waves: int) -> Plane:
-    """Smooth random field of mean 0 and variance 1 over draws: cosines of up to `waves` half-periods."""
+    """Draw a smooth random field with mean 0 and variance 1: a sum of cosines with up to `waves` half-periods."""
     order = np.arange(waves + 1)
     basis = np.cos(np.pi * order[:, None] * (np.arange(size) + 0.5) / size)  # (waves + 1, size)
     spectrum = (np.hypot(order[:, None], order) <= waves) * (order[:, None] + order > 0)
@@ -212,7 +212,7 @@ def _clouds(rng: Generator, size: int, *, waves: int) -> Plane:
 
 
 def _trunk(rng: Generator, u: Plane, v: Plane) -> tuple[Plane, Plane]:
-    """Share of body in every pixel, and the density of its soft tissue."""
+    """Draw the trunk: share of body in every pixel, and density of the soft tissue."""
     side = np.abs(u)
     neck, chest = rng.uniform(0.21, 0.26), rng.uniform(0.93, 1.02)
     half_width = neck + (chest - neck) * _step(v + 0.86 - side * rng.uniform(0.13, 0.20), 0.07)
@@ -223,7 +223,7 @@ def _trunk(rng: Generator, u: Plane, v: Plane) -> tuple[Plane, Plane]:
 
 
 def _middle(rng: Generator, u: Plane, v: Plane) -> tuple[Plane, Plane]:
-    """Mediastinum (great vessels and hila, less the windpipe) and heart, leaning left; each 0 to 1."""
+    """Draw the mediastinum (great vessels and hila without the windpipe) and the heart, each from 0 to 1."""
     half_width = rng.uniform(0.11, 0.15) + 0.05 * _bell((v - 0.05) / 0.25)
     shadow = _step(half_width - np.abs(u - 0.02), 0.03)
     shadow += 0.8 * _bell(np.hypot(u - rng.uniform(0.14, 0.17), v + rng.uniform(0.22, 0.30)) / 0.055)
@@ -239,7 +239,7 @@ def _middle(rng: Generator, u: Plane, v: Plane) -> tuple[Plane, Plane]:
 
 
 def _bones(rng: Generator, u: Plane, v: Plane, *, cage: Plane) -> Plane:
-    """Ribs behind (falling outwards) and, fainter, before (falling inwards); vertebrae; collar bones."""
+    """Draw the vertebrae, posterior ribs, fainter anterior ribs and collar bones, as added density."""
     side = np.abs(u)
     density = 0.06 * _step(0.08 - side, 0.02) * np.cos(2 * np.pi * v / 0.14 + rng.uniform(0, 6))
     spacing, start = rng.uniform(0.145, 0.165), rng.uniform(-0.72, -0.64)
@@ -248,7 +248,7 @@ def _bones(rng: Generator, u: Plane, v: Plane, *, cage: Plane) -> Plane:
         (rng.uniform(0.05, 0.12), rng.uniform(-0.50, -0.38), rng.uniform(0.0, 0.15)),
     ):
         position = (v - start - fall * side - bend * side**2) / spacing
-        offset = np.abs(position - np.round(position))  # in spacings, from the middle of the nearest rib
+        offset = np.abs(position - np.round(position))  # from the middle of the nearest rib, in rib spacings
         rib = _step(0.23 - offset, 0.08) * (0.8 + 1.2 * offset)  # brighter rims
         density += strength * rib * cage * _step(position + 0.5, 0.05) * _step(0.85 - v, 0.1)
     middle = rng.uniform(-0.62, -0.54) - rng.uniform(0.12, 0.30) * (side - 0.1) + 0.05 * np.sin(5 * side)
@@ -257,7 +257,7 @@ def _bones(rng: Generator, u: Plane, v: Plane, *, cage: Plane) -> Plane:
 
 
 def _from_spot(rng: Generator, anatomy: Anatomy) -> tuple[Plane, Plane]:
-    """Horizontal and vertical distance of every pixel from a random place well inside the clear lung."""
+    """Draw a point inside the clear lung; return the horizontal and vertical distance of every pixel from it."""
     rows, columns = (rng.random((2, 256)) * len(anatomy.lungs)).astype(int)
     first = np.argmax(anatomy.lungs[rows, columns] > 0.85)
     at = rows[first], columns[first]
@@ -265,14 +265,14 @@ def _from_spot(rng: Generator, anatomy: Anatomy) -> tuple[Plane, Plane]:
 
 
 def _nodule(rng: Generator, anatomy: Anatomy) -> Plane:
-    """Round, soft-edged; opacity of every pixel, 0 to 1."""
+    """Draw a round nodule with a soft edge; return the opacity of every pixel, 0 to 1."""
     x, y = _from_spot(rng, anatomy)
     distance = np.hypot(x, y * rng.uniform(0.85, 1.18)) / rng.uniform(0.09, 0.18)
     return rng.uniform(0.60, 0.95) * _step(1 - distance, 0.3)
 
 
 def _consolidation(rng: Generator, anatomy: Anatomy) -> Plane:
-    """Large patch, ragged and mottled; opacity of every pixel, 0 to 1."""
+    """Draw a large, ragged and mottled patch; return the opacity of every pixel, 0 to 1."""
     x, y = _from_spot(rng, anatomy)
     distance = np.hypot(x / rng.uniform(0.20, 0.34), y / rng.uniform(0.22, 0.42))
     patch = _step(1 - distance + 0.25 * _clouds(rng, len(x), waves=12), 0.3)
@@ -281,7 +281,7 @@ def _consolidation(rng: Generator, anatomy: Anatomy) -> Plane:
 
 
 def _effusion(rng: Generator, anatomy: Anatomy) -> Plane:
-    """Fluid over one dome, its level climbing the chest wall; opacity of every pixel, 0 to 1."""
+    """Draw fluid above one diaphragm, higher at the chest wall; return the opacity of every pixel, 0 to 1."""
     side = anatomy.u * rng.choice([-1, 1])
     outwards = np.clip(side / np.maximum(anatomy.wall, 0.05), 0, 1)
     level = rng.uniform(-0.10, 0.40) - rng.uniform(0.15, 0.35) * outwards**4
@@ -289,9 +289,9 @@ def _effusion(rng: Generator, anatomy: Anatomy) -> Plane:
 
 
 def _expose(rng: Generator, density: Plane, exposure: Exposure) -> NDArray[np.uint8]:
-    """Film the density: an affine window to the asked mean and spread, grain included, then 8 bits."""
+    """Turn density into 8-bit grey levels with the mean and standard deviation of the exposure, grain included."""
     signal = (density - density.mean()) / density.std()
-    noise = rng.normal(size=density.shape) * (1 + 0.15 * np.clip(signal, -2, 2))  # more where dense
+    noise = rng.normal(size=density.shape) * (1 + 0.15 * np.clip(signal, -2, 2))  # more noise in dense tissue
     noise *= exposure.grain / noise.std()
     film = signal * np.sqrt(exposure.std**2 - exposure.grain**2) + noise
     film = (film - film.mean()) * (exposure.std / film.std()) + exposure.mean

@@ -1,4 +1,4 @@
-"""`RSNA`: the pneumonia detection challenge as it is downloaded; "Normal" is normal, both other classes are not."""
+"""Read `RSNA`: the pneumonia detection challenge as downloaded; both classes except "Normal" are abnormal."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -14,18 +14,21 @@ CLASS_FILE, LABEL_FILE = "stage_2_detailed_class_info.csv", "stage_2_train_label
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split.
+    """List the images of a split.
 
-    The images of the challenge's own test part have no labels. So its train part is split by the lists in
-    --split_dir or, without, by a digest of the patient's id, of which the challenge has one an image.
+    The test images of the challenge have no labels. So its training images are split, by the lists in --split_dir
+    or, without lists, by a digest of the patient's id. Every image has its own patient id.
 
     Args:
-        data_path: holds both CSV files of labels and, at any depth, the images, DICOM or others, named by id.
+        data_path: folder with both CSV files of labels and, at any depth, the images, DICOM or others, named by id.
         split: ``train``, ``val`` or ``test``.
-        selection: takes `split_dir`.
+        selection: `split_dir` applies.
+
+    Returns:
+        The split; None if there are lists, but none for val.
 
     Raises:
-        InputError: a file of labels or all images are missing, or the labels contradict each other.
+        InputError: a file of labels or all images are missing, or labels contradict each other.
         OSError: a folder cannot be listed.
     """
     classes, boxes = read_classes(data_path), read_boxes(data_path)
@@ -36,22 +39,28 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         Sample(
             Path(),
             name,
-            NORMAL if found == NORMAL_CLASS else ABNORMAL,
+            NORMAL if finding == NORMAL_CLASS else ABNORMAL,
             patient=name,
-            findings=(found,),
+            findings=(finding,),
             boxes=boxes[name],
         )
-        for name, found in classes.items()
+        for name, finding in classes.items()
     ]
     samples, absent = place_samples(drafts, known=classes, members=members, data_path=data_path, by_stem=True)
     return make_split(samples, split=split, where=data_path, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)
 
 
 def read_classes(data_path: Path) -> dict[str, str]:
-    """The class of every labelled image, by id; an image with several boxes has several rows.
+    """Read the class of every labelled image; an image with several boxes has several rows.
+
+    Args:
+        data_path: folder with both CSV files of labels.
+
+    Returns:
+        Class by image id.
 
     Raises:
-        InputError: a file is missing, or an image has two classes, or is normal and has a box.
+        InputError: a file is missing, an image has two classes, or a normal image has a box.
     """
     classes: dict[str, str] = {}
     where = printable(data_path / CLASS_FILE)
@@ -70,7 +79,7 @@ def read_classes(data_path: Path) -> dict[str, str]:
 
 
 def read_boxes(data_path: Path) -> dict[str, tuple[Box, ...]]:
-    """Where opacities are, by the image's id; of images that are not named there, nowhere."""
+    """Read the boxes of opacities, by image id; images without boxes get an empty tuple."""
     boxes: dict[str, tuple[Box, ...]] = defaultdict(tuple)
     for _, row in read_rows(data_path / LABEL_FILE, needed=("patientId", "Target")):
         if box := parse_box(*(row.get(name, "") for name in ("x", "y", "width", "height")), are_sizes=True):

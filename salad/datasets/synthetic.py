@@ -1,7 +1,7 @@
-"""Synthetic anomalies: soft opacities, nodules and effusions, drawn into the lungs of whole batches.
+"""Draw synthetic anomalies into the lungs of whole batches: soft opacities, nodules and effusions.
 
-They teach an encoder what kind of difference counts; which disease they look like is not the point (Sato et al.,
-AnatPaste, iScience 2023, and Li et al., CutPaste, CVPR 2021, draw theirs in other ways).
+They teach an encoder to separate anomalies from normal variation, and need not look like a particular disease. Other
+ways to draw them: Sato et al., AnatPaste, iScience 2023; Li et al., CutPaste, CVPR 2021.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from torch import Tensor
 
 from salad.datasets.augment import to_network, uniform
 
-LUNGS = ((0.2, 0.65), (-0.6, 0.7))  # how far from the middle to a side, and from top to bottom; half a side is 1
-MOST = 3  # opacities of an image
-COARSE = 5  # cells a side of the noise that bends outlines
-BRIGHT = (0.57, 0.72)  # grey level that an opacity tends to
+LUNGS = ((0.2, 0.65), (-0.6, 0.7))  # ranges of horizontal distance from the middle, and of y; half a side is 1
+MAX_OPACITIES = 3  # per image
+COARSE = 5  # grid size of the noise that deforms outlines
+BRIGHT = (0.57, 0.72)  # range of the grey level of an opacity
 
 
 def corrupt(clean: Tensor) -> tuple[Tensor, Tensor]:
     """Draw an anomaly into half of the images, then change resolution, sharpness and noise of all of them.
 
-    Mean and standard deviation of each image end as they were, so that what tells the halves apart has a place; and
-    what is drawn may end as coarse as a small radiograph that was enlarged, so that its sharp edges do not tell it.
+    Each image keeps its mean and standard deviation, so that only local differences reveal an anomaly. The random
+    resolution blurs the outlines of some anomalies, so that sharp edges alone do not reveal them either.
 
     Args:
-        clean: grey, (B, 1, S, S) in [0, 1].
+        clean: grey images (B, 1, S, S) in [0, 1].
 
     Returns:
-        The images, and how much of an anomaly there is at each place, in [0, 1]; both (B, 1, S, S).
+        The corrupted images, and the anomaly mask: strength of the anomaly at each pixel, in [0, 1], and 0
+        everywhere in an image without one. Both (B, 1, S, S).
     """
     changed, mask = add_anomalies(clean)
     is_drawn = uniform(clean, 0, 1) < 0.5
@@ -42,26 +43,42 @@ def corrupt(clean: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def corrupt_views(clean: Tensor) -> tuple[Tensor, Tensor]:
-    """As `corrupt`, of images as a network sees them, (B, 3, S, S) in [-1, 1]; the amounts are (B, 1, S, S)."""
+    """Corrupt network input by `corrupt`.
+
+    Args:
+        clean: images (B, 3, S, S) in [-1, 1], three equal channels.
+
+    Returns:
+        The corrupted images (B, 3, S, S) in [-1, 1], and the anomaly mask (B, 1, S, S) in [0, 1].
+    """
     images, mask = corrupt((clean[:, :1] + 1) / 2)
     return to_network(images).contiguous(memory_format=torch.channels_last), mask
 
 
 def coarsen(images: Tensor) -> Tensor:
-    """Give about half of the images (B, 1, S, S) the resolution of smaller ones, down to a quarter of their side."""
-    depth = uniform(images, -2, 2)  # 1: half the side, 2: a quarter
+    """Reduce the resolution of about half of the images (B, 1, S, S), down to a quarter of their side."""
+    depth = uniform(images, -2, 2)  # 1 halves the side, 2 quarters it
     halved = images.lerp(_shrunk(images, 2), depth.clamp(0, 1))
     return halved.lerp(_shrunk(images, 4), (depth - 1).clamp(0, 1))
 
 
 def _shrunk(images: Tensor, factor: int) -> Tensor:
-    """Images as they are after shrinking their side by a factor, and enlarging them again."""
+    """Shrink the side of the images by a factor, then enlarge them to their size."""
     size = images.shape[-1]
     return F.interpolate(F.adaptive_avg_pool2d(images, max(1, size // factor)), (size, size), mode="bilinear")
 
 
 def sharpen_or_blur(images: Tensor, *, low: float, high: float) -> Tensor:
-    """Move each image (B, 1, S, S) towards its blurred self, 1 being there, or away from it, by a drawn share."""
+    """Blur or sharpen each image at random, by interpolation between the image and its 3x3 mean.
+
+    Args:
+        images: grey images (B, 1, S, S).
+        low: smallest weight of the blurred image; negative weights sharpen.
+        high: largest weight; 1 gives the blurred image.
+
+    Returns:
+        Images of the same shape; values may leave [0, 1].
+    """
     blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
     return torch.lerp(images, blurred, uniform(images, low, high))
 
@@ -70,10 +87,11 @@ def add_anomalies(images: Tensor) -> tuple[Tensor, Tensor]:
     """Draw a synthetic anomaly into every image.
 
     Args:
-        images: grey, (B, 1, S, S) in [0, 1], standardised as `--normalize standardize` does or nearly so.
+        images: grey images (B, 1, S, S) in [0, 1], standardised about as `--normalize standardize` does.
 
     Returns:
-        The images with an anomaly each, and how much of it there is at each place, in [0, 1]; both (B, 1, S, S).
+        The images with an anomaly each, and the anomaly mask: strength of the anomaly at each pixel, in [0, 1].
+        Both (B, 1, S, S).
     """
     kind = torch.rand(len(images), 1, 1, 1, device=images.device)
     opacities = _opacities(images, small=kind < 0.2)
@@ -85,11 +103,11 @@ def add_anomalies(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _opacities(images: Tensor, *, small: Tensor) -> Tensor:
-    """One to three blobs of soft and uneven outline, or nodules where `small`."""
-    rows, columns = _places(images)
-    number = torch.randint(1, MOST + 1, (len(images), 1, 1, 1), device=images.device)
+    """Draw one to three blobs with soft, uneven outlines per image, nodules if `small`; return a mask in [0, 1]."""
+    rows, columns = _coordinates(images)
+    number = torch.randint(1, MAX_OPACITIES + 1, (len(images), 1, 1, 1), device=images.device)
     mask = torch.zeros_like(images)
-    for i in range(MOST):
+    for i in range(MAX_OPACITIES):
         x = uniform(images, *LUNGS[0]) * torch.where(uniform(images, 0, 1) < 0.5, -1.0, 1.0)
         y, angle = uniform(images, *LUNGS[1]), uniform(images, 0, math.pi)
         width, height = (torch.where(small, uniform(images, 0.04, 0.1), uniform(images, 0.08, 0.45)) for _ in range(2))
@@ -102,8 +120,8 @@ def _opacities(images: Tensor, *, small: Tensor) -> Tensor:
 
 
 def _effusion(images: Tensor) -> Tensor:
-    """One side filled from below, up to a level that rises towards the outer wall."""
-    rows, columns = _places(images)
+    """Fill one lung from below, up to a level that rises towards the chest wall; return a mask in [0, 1]."""
+    rows, columns = _coordinates(images)
     side = torch.where(uniform(images, 0, 1) < 0.5, -1.0, 1.0)
     outwards = columns * side
     level = uniform(images, -0.1, 0.7) - uniform(images, 0, 0.5) * outwards.clamp(min=0) ** 2
@@ -112,17 +130,17 @@ def _effusion(images: Tensor) -> Tensor:
 
 
 def _lung(images: Tensor) -> Tensor:
-    """Less of an anomaly where the neighbourhood is bright already: mediastinum, abdomen, and the middle of ribs."""
+    """Mask that weakens an anomaly in bright surroundings, such as mediastinum, abdomen and ribs; in [0, 1]."""
     return torch.sigmoid((0.62 - _shrunk(images, 4)) / 0.06)
 
 
 def _noise(images: Tensor, cells: int) -> Tensor:
-    """Smooth noise, (B, 1, S, S), with a standard deviation of 1 at its grid points."""
+    """Draw smooth noise (B, 1, S, S), with a standard deviation of 1 at its grid points."""
     noise = torch.randn(len(images), 1, cells, cells, device=images.device)
     return F.interpolate(noise, images.shape[-2:], mode="bicubic", align_corners=False)
 
 
-def _places(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns in [-1, 1], (S, 1) and (S)."""
-    place = torch.linspace(-1, 1, images.shape[-1], device=images.device)
-    return place[:, None], place
+def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Coordinates of rows (S, 1) and columns (S,), in [-1, 1]."""
+    axis = torch.linspace(-1, 1, images.shape[-1], device=images.device)
+    return axis[:, None], axis

@@ -1,4 +1,4 @@
-"""`Table`: any CSV, TSV or JSON-lines file with the columns path, label[, split, patient_id, finding]."""
+"""Read `Table`: any CSV, TSV or JSON-lines file with the columns path, label[, split, patient_id, finding]."""
 
 import json
 import os
@@ -20,21 +20,21 @@ WAYS = "give it a column split (train, val, test), or put train.csv, val.csv and
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split.
+    """List the images of a split.
 
-    A file that is named and not there is no error here: it counts as one that cannot be read.
+    A missing image file is no error here: it is treated later as an image that cannot be read.
 
     Args:
-        data_path: the table, or a folder with one table or with one for each split; the paths in a table start
-            from its folder.
+        data_path: the table, or a folder with one table or one table per split; paths in a table are relative to
+            its folder.
         split: ``train``, ``val`` or ``test``.
-        selection: its `normal_class` is the label of normal images; by default 0, or the one label that says so.
+        selection: its `normal_class` is the label of normal images; by default 0, or the one label that means normal.
 
     Returns:
-        The split; None where there is no val.
+        The split; None if there is no val.
 
     Raises:
-        InputError: there is no such table, it cannot be read, or what it says cannot be.
+        InputError: the table is missing, cannot be read or is invalid.
         OSError: the folder cannot be listed.
     """
     table, holds_all = find_table(data_path, split)
@@ -57,10 +57,17 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
-    """The table of a split, and whether it is that of all splits; None where val has none.
+    """Find the table of a split.
+
+    Args:
+        data_path: the table, or a folder of tables.
+        split: ``train``, ``val`` or ``test``.
+
+    Returns:
+        The table, None if val has none; and True if the table holds all splits.
 
     Raises:
-        InputError: there is no table, or more than one could be meant.
+        InputError: there is no table, or the choice is ambiguous.
         OSError: the folder cannot be listed.
     """
     where, kinds = printable(data_path), ", ".join(SUFFIXES)
@@ -68,25 +75,25 @@ def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
         if data_path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{where}: must be a table ({kinds}) or a folder of tables")
         return data_path, True
-    found = sorted(path for path in data_path.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    by_split = {name: [path for path in found if path.stem in words] for name, words in SPLIT_WORDS.items()}
+    tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    by_split = {name: [path for path in tables if path.stem in words] for name, words in SPLIT_WORDS.items()}
     if not by_split["train"] and not by_split["test"]:
-        if len(found) == 1:
-            return found[0], True
-        what = f"holds several tables ({shown(path.name for path in found)})" if found else f"holds no table ({kinds})"
-        raise InputError(f"{where}: {what}; name one as DATA_PATH, or put train.csv, val.csv and test.csv there")
+        if len(tables) == 1:
+            return tables[0], True
+        held = f"several tables ({shown(path.name for path in tables)})" if tables else f"no table ({kinds})"
+        raise InputError(f"{where}: holds {held}; name one as DATA_PATH, or put train.csv, val.csv and test.csv there")
     if len(by_split[split]) > 1:
         raise InputError(f"{where}: holds {shown(path.name for path in by_split[split])}: leave one table of {split}")
     if not by_split[split] and split != "val":
-        raise InputError(f"{where}: holds no table of {split}, {split}.csv say, beside those of other splits")
+        raise InputError(f"{where}: holds no table of {split} (such as {split}.csv), but tables of other splits")
     return (by_split[split][0] if by_split[split] else None), False
 
 
 def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all: bool) -> list[tuple[int, Row]]:
-    """The rows of one split, with their labels in one form."""
+    """Select the rows of a split, check them, and unify the spelling of their labels."""
     where = printable(table)
     if holds_all and any("split" not in row for _, row in rows):
-        raise InputError(f"{where}: does not say which split an image belongs to: {WAYS}")
+        raise InputError(f"{where}: does not say which split each image belongs to: {WAYS}")
     meaning = {word: name for name, words in SPLIT_WORDS.items() for word in words}
     words = {row["split"].lower() for _, row in rows if "split" in row}
     if unknown := words - meaning.keys():
@@ -103,22 +110,32 @@ def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all:
 
 
 def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is_train: bool) -> str:
-    """The label of normal images: the one asked for, else 0 of 0 and 1, else the one that says that it is normal.
+    """Choose the label of normal images: the requested one, else 0 of 0 and 1, else the only one that means normal.
+
+    Args:
+        labels: all labels of the table.
+        asked: requested label, or None.
+        table: path of the table, for messages.
+        is_train: True for the training split, where the label must occur.
+
+    Returns:
+        The label of normal images.
 
     Raises:
-        InputError: there is no such label though one is needed or could be meant, or which one is normal is in doubt.
+        InputError: the requested label does not occur and another label could be the normal one, or the choice is
+            ambiguous.
     """
     sound_normal = [label for label in labels if sounds(label, NORMAL_WORDS) and not sounds(label, ABNORMAL_WORDS)]
     if asked is not None:
         if asked not in labels and (is_train or sound_normal or "0" in labels):
-            what = f"{printable(asked)[:40]}, but the labels are {shown(labels)}"
-            raise InputError(f"{printable(table)}: --normal_class is {what}")
+            mismatch = f"{printable(asked)[:40]}, but the labels are {shown(labels)}"
+            raise InputError(f"{printable(table)}: --normal_class is {mismatch}")
         return asked
     if {"0", "1"}.issuperset(labels):
         return "0"
     if len(sound_normal) != 1 or {"0", "1"}.intersection(labels):
         raise InputError(
-            f"{printable(table)}: which of the labels {shown(labels)} is normal? Say it with --normal_class"
+            f"{printable(table)}: which of the labels {shown(labels)} is normal? Choose it with --normal_class"
         )
     return sound_normal[0]
 
@@ -126,11 +143,11 @@ def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is
 def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
     try:
         encoded = os.fsencode(row["path"])
-    except UnicodeEncodeError:  # half a character, as JSON can write it
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can contain
         encoded = b"\0"
     if b"\0" in encoded:
         raise InputError(
-            f"{printable(table)}: line {number} names {printable(row['path'])[:80]}, which no file is called"
+            f"{printable(table)}: line {number} names {printable(row['path'])[:80]}, which cannot be the name of a file"
         )
     path = table.parent / row["path"]
     finding = row.get("finding", "")
@@ -148,10 +165,17 @@ def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
 
 
 def read_json_lines(path: Path) -> list[tuple[int, Row]]:
-    """The objects of a file of JSON lines as rows of text, each with the number of its line.
+    """Read a file of JSON lines as rows of text.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Pairs of line number and row.
 
     Raises:
-        InputError: it cannot be read, a line is no object, or lacks a column, or a value is no text and no number.
+        InputError: the file cannot be read, a line is not an object, lacks a column, or has a list or an object as a
+            value.
     """
     rows = []
     for number, line in enumerate(read_text(path).split("\n"), start=1):
@@ -169,9 +193,9 @@ def read_json_lines(path: Path) -> list[tuple[int, Row]]:
 
 
 def _text(value: object, where: str) -> str:
-    """A JSON value as it would stand in a CSV file."""
+    """Convert a JSON value to the text that a CSV file would hold."""
     if value is None:
         return ""
     if not isinstance(value, (str, int, float)):
-        raise InputError(f"{where} has a list or an object for a value")
+        raise InputError(f"{where} has a list or an object as a value")
     return str(int(value)) if isinstance(value, bool) else str(value).strip()

@@ -1,4 +1,4 @@
-"""Text files and CSV tables that others wrote."""
+"""Read text files and CSV tables from other programs."""
 
 import csv
 import io
@@ -11,25 +11,31 @@ from salad.errors import InputError, printable
 from salad.samples import Box
 
 MAX_TABLE_BYTES = 256 * 2**20
-MAX_SHOWN = 12  # names in a message
+MAX_SHOWN = 12  # number of names in a message
 DELIMITERS = ",;\t|"
 
 Row = dict[str, str]
 
 
 def shown(names: Iterable[object]) -> str:
-    """Some names that stand in a file, for a message of one line."""
+    """Join names from a file for a one-line message; shorten long names and long lists."""
     texts = [printable(name)[:40] for name in names]
     return ", ".join(texts[:MAX_SHOWN]) + (f" and {len(texts) - MAX_SHOWN} more" if len(texts) > MAX_SHOWN else "")
 
 
 def read_text(path: Path) -> str:
-    """A text file that anybody may have written, in UTF-8, or in UTF-16 with its mark.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark.
 
-    Bytes that are no UTF-8 stand as in file names, so that a table can name any file.
+    Bytes that are not valid UTF-8 are decoded as in file names, so that a table can name any file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its text.
 
     Raises:
-        InputError: it is no file, too large, or binary.
+        InputError: the file is missing, too large or binary.
     """
     where = printable(path)
     try:
@@ -40,7 +46,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror})") from None
     if len(content) > MAX_TABLE_BYTES:
-        raise InputError(f"{where}: larger than {MAX_TABLE_BYTES:,} bytes, no table")
+        raise InputError(f"{where}: larger than {MAX_TABLE_BYTES:,} bytes, too large for a table")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         text = content.decode("utf-16", errors="replace")
     else:
@@ -51,17 +57,20 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
-    """Read the rows of a CSV file one by one, each with the number of its line.
+    """Read the rows of a CSV file one by one.
 
-    Commas, semicolons, tabs or bars part the columns, whichever the first line has most of. Fields that are
-    missing at the end of a row are empty.
+    The separator is the most frequent of comma, semicolon, tab and bar in the first line. Fields that are missing at
+    the end of a row are empty.
 
     Args:
         path: the file; its first line names the columns.
-        needed: columns that must be there.
+        needed: columns that must occur exactly once.
+
+    Yields:
+        Line number and row.
 
     Raises:
-        InputError: it cannot be read, a column is missing or there twice, or a row has too many fields.
+        InputError: the file cannot be read, a needed column is missing or occurs twice, or a row has too many fields.
     """
     text, where = read_text(path), printable(path)
     first = text.lstrip().partition("\n")[0]
@@ -70,8 +79,8 @@ def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int
         header = [name.strip() for name in next(reader, [])]
         for name in needed:
             if header.count(name) != 1:
-                what = "no column" if name not in header else "more than one column"
-                raise InputError(f"{where}: has {what} '{name}'; its columns are {shown(header) or 'none'}")
+                fault = "no column" if name not in header else "more than one column"
+                raise InputError(f"{where}: has {fault} '{name}'; its columns are {shown(header) or 'none'}")
         for fields in reader:
             if any(fields[len(header) :]):
                 raise InputError(
@@ -86,11 +95,14 @@ def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int
 
 
 def parse_box(*fields: str, are_sizes: bool = False) -> Box | None:
-    """A box as a table writes it; None where there is none, as in the rows of normal images.
+    """Parse a box of a table.
 
     Args:
-        fields: left, top, and right and bottom or width and height; four of them.
-        are_sizes: whether it is width and height.
+        fields: left and top, then right and bottom or width and height; four fields.
+        are_sizes: True if the last two fields are width and height.
+
+    Returns:
+        The box; None if the fields hold none, as in rows of normal images.
     """
     try:
         left, top, right, bottom = map(float, fields)
@@ -101,6 +113,6 @@ def parse_box(*fields: str, are_sizes: bool = False) -> Box | None:
 
 
 def age_in_years(text: str) -> float | None:
-    """An age as data sets write it: ``58``, ``058Y``, ``011M``, ``006D``; None for anything else."""
-    found = re.fullmatch(r"(\d{1,4})(?:\.0)?([YMD]?)", text)
-    return None if found is None else int(found[1]) / {"": 1, "Y": 1, "M": 12, "D": 365}[found[2]]
+    """Parse an age such as ``58``, ``058Y``, ``011M`` or ``006D``, in years; return None for other text."""
+    match = re.fullmatch(r"(\d{1,4})(?:\.0)?([YMD]?)", text)
+    return None if match is None else int(match[1]) / {"": 1, "Y": 1, "M": 12, "D": 365}[match[2]]

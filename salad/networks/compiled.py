@@ -1,4 +1,4 @@
-"""Compiling a network, where the machine can."""
+"""Compile a network, if the machine supports it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ logger = logging.getLogger(__name__)
 
 
 def compile_network(network: Network, device: torch.device) -> bool:
-    """Let torch compile both ways of calling a network at their first use; names of its tensors stay.
+    """Compile `forward` and `encode` of a network at their first call; the names of its tensors do not change.
 
     Args:
-        network: lies on the device.
-        device: to compile for.
+        network: network on the device.
+        device: device to compile for.
 
     Returns:
-        Whether it could be; else a warning is logged, and the network stays as it is.
+        True if compiling is possible; otherwise a warning is logged and the network does not change.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=device))
-    except Exception as error:  # no C++ compiler, no Python headers, no Triton: each raises its own
+    except Exception as error:  # a missing C++ compiler, Python headers or Triton raise different errors
         reason = str(error).strip().partition("\n")[0]
         logger.warning("--compile is not possible here, so the network runs uncompiled: %s", reason)
         return False

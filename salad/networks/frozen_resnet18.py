@@ -1,4 +1,4 @@
-"""`resnet18`: a frozen trunk with ImageNet weights of torchvision, as far as its local features go."""
+"""Backbone `resnet18`: a frozen trunk with torchvision's ImageNet weights, up to its patch features."""
 
 import torch
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from torchvision.models import resnet18
 from salad.errors import InputError
 from salad.networks.weights import load_trunk
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's colours in [0, 1]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of the colours of ImageNet, in [0, 1]
 
 
 class FrozenResNet18(nn.Module):
-    """The trunk up to its third stage, in eval mode and without gradients; its weights are not the run's."""
+    """Trunk up to its third stage, in eval mode, without gradients; checkpoints do not contain it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -21,22 +21,22 @@ class FrozenResNet18(nn.Module):
         self.eval().requires_grad_(requires_grad=False)
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """Maps from the middle: (B, 3, S, S) in [-1, 1] -> (B, 256, S/16, S/16)."""
+        """Compute patch features (B, 256, S/16, S/16) of images (B, 3, S, S) in [-1, 1]."""
         trunk, colours = self.trunk, ((images + 1) / 2 - self.get_buffer("mean")) / self.get_buffer("std")
         maps = trunk.maxpool(trunk.relu(trunk.bn1(trunk.conv1(colours))))
         return trunk.layer3(trunk.layer2(trunk.layer1(maps)))  # type: ignore[no-any-return]
 
 
 def load_resnet18() -> FrozenResNet18:
-    """The trunk with its weights, from torchvision's cache or the network.
+    """Load the trunk with its weights from torchvision's cache or the internet.
 
     Raises:
-        InputError: they cannot be had.
+        InputError: the weights could not be fetched.
     """
     network = FrozenResNet18()
     if load_trunk(network.trunk, "imagenet") == "none":
         raise InputError(
-            "--backbone resnet18 needs ImageNet weights, which could not be fetched: see above where to put them, "
-            "or take --backbone efficientnet_lite0"
+            "--backbone resnet18 needs ImageNet weights, which could not be fetched: put them where the warning above "
+            "says, or use --backbone efficientnet_lite0"
         )
     return network

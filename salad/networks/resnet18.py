@@ -1,4 +1,4 @@
-"""`CXR_resnet18`: a ResNet-18 encoder with a residual decoder, for images of any multiple of 16 pixels."""
+"""Network `CXR_resnet18`: ResNet-18 encoder and residual decoder, for any image size that is a multiple of 16."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -6,11 +6,11 @@ from torchvision.models import resnet18
 
 from salad.networks.layers import BatchNorm2d, at_least_float32, join_stages, upsample
 
-DECODER_WIDTHS = (512, 512, 512, 256, 256, 128, 128, 64, 64)  # into the first block, then out of each
+DECODER_WIDTHS = (512, 512, 512, 256, 256, 128, 128, 64, 64)  # input of the first block, then output of each block
 
 
 class ResidualBlock(nn.Module):
-    """conv3x3 + BN, ReLU, conv3x3 + BN, add the input, ReLU; width and size stay."""
+    """Residual block: conv3x3 + BN, ReLU, conv3x3 + BN, add the input, ReLU; the shape does not change."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -19,32 +19,32 @@ class ResidualBlock(nn.Module):
         self.bnrm = BatchNorm2d(width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, width, H, W) -> (B, width, H, W)."""
+        """Map (B, width, H, W) to the same shape."""
         return F.relu(self.bnrm(self.conv2(F.relu(self.conv1(maps)))) + maps)
 
 
 class UpsamplingBlock(nn.Module):
-    """u = ReLU(BN(1x1 conv(bilinear x2))), then conv3x3 + BN of u, add u, ReLU.
+    """Residual block that doubles the size: u = ReLU(BN(1x1 conv(bilinear x2))), then ReLU(BN(conv3x3(u)) + u).
 
-    Published files also hold a first 3x3 convolution for this block, which is never used; it is left out.
+    Published files contain another 3x3 convolution for this block. It is never used and left out here.
     """
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
-        # Numbered 1 and 2 as in the published files. The convolution runs before the upsampling: the two
-        # are linear and commute, and there are four times fewer pixels to convolve.
+        # Numbered 1 and 2 as in the published files. The convolution runs before the upsampling, on four times
+        # fewer pixels; the result is the same because both are linear and commute.
         self.upsampleLayer = nn.ModuleDict({"1": nn.Conv2d(num_in, num_out, 1, bias=False), "2": BatchNorm2d(num_out)})
         self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
         self.bnrm = BatchNorm2d(num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
+        """Map (B, num_in, H, W) to (B, num_out, 2H, 2W)."""
         maps = F.relu(self.upsampleLayer["2"](upsample(self.upsampleLayer["1"](maps))))
         return F.relu(self.bnrm(self.conv2(maps)) + maps)
 
 
 class Decoder(nn.Module):
-    """Eight residual blocks, three of them upsampling, then the output layer."""
+    """Decoder of eight residual blocks, three of them upsampling, and an output layer that upsamples, too."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,17 +55,17 @@ class Decoder(nn.Module):
         self.output = nn.ModuleDict({"1": nn.Conv2d(DECODER_WIDTHS[-1], 3, 1, bias=False)})
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 512, S/16, S/16) -> (B, 3, S, S) in [-1, 1]."""
+        """Reconstruct images (B, 3, S, S) in [-1, 1] from features (B, 512, S/16, S/16)."""
         return upsample(at_least_float32(self.output["1"](self.decoder(features)))).tanh()
 
 
 class CXRResNet18(nn.Module):
     """ResNet-18 trunk without its first max pool, unit embedding, residual decoder (23.2 M parameters).
 
-    Attribute names are those of the published files. No weight depends on the size of the images.
+    Attribute names are those of the published files. No weight depends on the image size.
 
     Args:
-        rep_dim: D, the length of the embedding.
+        rep_dim: D, length of the embedding.
         isize: S, height and width of the images in pixels, a multiple of 16.
     """
 
@@ -78,11 +78,11 @@ class CXRResNet18(nn.Module):
         self.decoder = Decoder()
 
     def features(self, images: Tensor) -> Tensor:
-        """The last feature map: (B, 3, S, S) in [-1, 1] -> (B, 512, S/16, S/16)."""
+        """Compute the last feature map (B, 512, S/16, S/16) of images (B, 3, S, S) in [-1, 1]."""
         return self.encoder.layer4(self.encoder.layer3(self._to_layer2(images)))  # type: ignore[no-any-return]
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """Maps of two stages in the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 384, S/8, S/8)."""
+        """Compute patch features (B, 384, S/8, S/8) of images (B, 3, S, S) in [-1, 1], from two middle stages."""
         fine = self._to_layer2(images)
         return join_stages(fine, self.encoder.layer3(fine))
 
@@ -92,14 +92,14 @@ class CXRResNet18(nn.Module):
         return trunk.layer2(trunk.layer1(maps))  # type: ignore[no-any-return]
 
     def embed(self, features: Tensor) -> Tensor:
-        """Unit embeddings of the last feature map: (B, 512, H, W) -> (B, D)."""
+        """Compute unit embeddings (B, D) from the last feature map (B, 512, H, W)."""
         return F.normalize(at_least_float32(self.encoder.fc(features.mean(dim=(2, 3)))), dim=1)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Unit embeddings: (B, 3, S, S) in [-1, 1] -> (B, D)."""
+        """Compute unit embeddings (B, D) of images (B, 3, S, S) in [-1, 1]."""
         return self.embed(self.features(images))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
+        """Compute unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
         features = self.features(images)
         return self.embed(features), self.decoder(features)

@@ -1,4 +1,4 @@
-"""`unet`: an encoder-decoder without skip connections, for images of any multiple of 64 pixels."""
+"""Network `unet`: encoder-decoder without skip connections, for any image size that is a multiple of 64."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,11 +7,11 @@ from salad.networks.layers import BatchNorm2d, at_least_float32, join_stages, up
 
 WIDTHS = (16, 32, 64, 128, 256, 512, 1024)
 SIZE_MULTIPLE = 64  # six poolings
-LOCAL_STEP = 3  # poolings before the coarser of the maps that local features are made of
+PATCH_STEP = 3  # number of poolings before the coarser of the two maps of the patch features
 
 
 class DoubleConv(nn.Module):
-    """3x3 convolution, batch norm, LeakyReLU 0.1, twice."""
+    """Double convolution: 3x3 convolution, batch norm and LeakyReLU 0.1, twice."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
@@ -25,44 +25,44 @@ class DoubleConv(nn.Module):
         )
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, H, W)."""
+        """Map (B, num_in, H, W) to (B, num_out, H, W)."""
         return self.conv(maps)  # type: ignore[no-any-return]
 
 
 class Down(nn.Module):
-    """2x2 max pool, then a double convolution."""
+    """Encoder stage: 2x2 max pool, then a double convolution."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
         self.conv = DoubleConv(num_in, num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, H/2, W/2)."""
+        """Map (B, num_in, H, W) to (B, num_out, H/2, W/2)."""
         return self.conv(F.max_pool2d(maps, 2))  # type: ignore[no-any-return]
 
 
 class Up(nn.Module):
-    """Bilinear x2, 1x1 convolution, batch norm, then a double convolution."""
+    """Decoder stage: bilinear x2, 1x1 convolution, batch norm, then a double convolution."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
-        # Numbered 1 and 2 as in the published files. The convolution runs before the upsampling: the two
-        # are linear and commute, and there are four times fewer pixels to convolve.
+        # Numbered 1 and 2 as in the published files. The convolution runs before the upsampling, on four times
+        # fewer pixels; the result is the same because both are linear and commute.
         self.up = nn.ModuleDict({"1": nn.Conv2d(num_in, num_out, 1, bias=False), "2": BatchNorm2d(num_out)})
         self.conv = DoubleConv(num_out, num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
+        """Map (B, num_in, H, W) to (B, num_out, 2H, 2W)."""
         return self.conv(self.up["2"](upsample(self.up["1"](maps))))  # type: ignore[no-any-return]
 
 
 class UNet(nn.Module):
-    """Encoder, unit embedding, decoder (32.4 M parameters at 256 px).
+    """U-Net without skip connections: encoder, unit embedding, decoder (32.4 M parameters at 256 pixels).
 
     Attribute names are those of the published files.
 
     Args:
-        rep_dim: D, the length of the embedding.
+        rep_dim: D, length of the embedding.
         isize: S, height and width of the images in pixels, a multiple of 64.
     """
 
@@ -71,7 +71,7 @@ class UNet(nn.Module):
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
         grid = isize // SIZE_MULTIPLE
-        self.num_patch_channels = WIDTHS[LOCAL_STEP - 1] + WIDTHS[LOCAL_STEP]
+        self.num_patch_channels = WIDTHS[PATCH_STEP - 1] + WIDTHS[PATCH_STEP]
         self.input = DoubleConv(3, WIDTHS[0])
         for step, (narrow, wide) in enumerate(zip(WIDTHS[:-1], WIDTHS[1:], strict=True), start=1):
             self.add_module(f"e{step}", Down(narrow, wide))
@@ -82,14 +82,14 @@ class UNet(nn.Module):
         self.final = nn.Conv2d(WIDTHS[0], 3, 1, bias=False)
 
     def encode(self, images: Tensor) -> Tensor:
-        """Unit embeddings: (B, 3, S, S) in [-1, 1] -> (B, D)."""
+        """Compute unit embeddings (B, D) of images (B, 3, S, S) in [-1, 1]."""
         maps = self._down(images, len(WIDTHS) - 1)
         return F.normalize(at_least_float32(self.feat(maps)).flatten(1), dim=1)
 
     def patch_features(self, images: Tensor) -> Tensor:
-        """Maps of two stages in the middle of the encoder: (B, 3, S, S) in [-1, 1] -> (B, 192, S/8, S/8)."""
-        fine = self._down(images, LOCAL_STEP - 1)
-        return join_stages(fine, self.get_submodule(f"e{LOCAL_STEP}")(fine))
+        """Compute patch features (B, 192, S/8, S/8) of images (B, 3, S, S) in [-1, 1], from two middle stages."""
+        fine = self._down(images, PATCH_STEP - 1)
+        return join_stages(fine, self.get_submodule(f"e{PATCH_STEP}")(fine))
 
     def _down(self, images: Tensor, num_steps: int) -> Tensor:
         maps: Tensor = self.input(images)
@@ -98,13 +98,13 @@ class UNet(nn.Module):
         return maps
 
     def decode(self, z: Tensor) -> Tensor:
-        """Reconstructions in [-1, 1]: (B, D) -> (B, 3, S, S)."""
+        """Reconstruct images (B, 3, S, S) in [-1, 1] from embeddings (B, D)."""
         maps = self.defeat(z[:, :, None, None])
         for step in range(1, len(WIDTHS)):
             maps = self.get_submodule(f"d{step}")(maps)
         return at_least_float32(self.final(maps)).tanh()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
+        """Compute unit embeddings (B, D) and reconstructions (B, 3, S, S) of images (B, 3, S, S) in [-1, 1]."""
         z = self.encode(images)
         return z, self.decode(z)

@@ -1,4 +1,4 @@
-"""A start for the ResNet-18 trunk: ImageNet weights of torchvision, or a file."""
+"""Load initial weights of a ResNet-18 trunk, from torchvision's ImageNet weights or from a file."""
 
 import contextlib
 import logging
@@ -19,17 +19,17 @@ FETCH_TIMEOUT_SECONDS = 30
 
 
 def load_trunk(trunk: ResNet, source: str) -> str:
-    """Load all but the last layer of a ResNet-18.
+    """Load the weights of all layers of a ResNet-18 except the last.
 
     Args:
-        trunk: the network to fill; its `fc` is left as it is.
-        source: ``imagenet`` (through torchvision's own cache) or the path of a ResNet-18 state dict.
+        trunk: network to fill; its `fc` does not change.
+        source: ``imagenet`` (torchvision's cache or the internet) or the path of a ResNet-18 state dict.
 
     Returns:
-        What was loaded: the source, or ``none`` where ImageNet weights could not be fetched.
+        The source, or ``none`` if ImageNet weights could not be fetched.
 
     Raises:
-        InputError: the file does not hold the trunk's tensors.
+        InputError: the file cannot be read, or does not hold the trunk's tensors.
     """
     if source == "imagenet":
         state = _fetch_imagenet()
@@ -44,7 +44,9 @@ def load_trunk(trunk: ResNet, source: str) -> str:
     }
     unfit = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
     if unfit:
-        raise InputError(f"--weights {source}: not the weights of a ResNet-18: {unfit[0]} is missing or unfit")
+        raise InputError(
+            f"--weights {source}: not the weights of a ResNet-18: {unfit[0]} is missing or has another shape"
+        )
     trunk.load_state_dict({name: state[name] for name in own}, strict=False)
     return source
 
@@ -53,7 +55,7 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"--weights {path}: there is no such file (or write imagenet or none)") from None
+        raise InputError(f"--weights {path}: there is no such file; give a file, imagenet or none") from None
     except Exception as error:  # torch.load raises many kinds
         raise InputError(f"--weights {path}: cannot be read as a state dict ({type(error).__name__})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
@@ -64,14 +66,16 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 def _fetch_imagenet() -> dict[str, Tensor] | None:
     weights = ResNet18_Weights.IMAGENET1K_V1
     timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(FETCH_TIMEOUT_SECONDS)  # a cluster node that drops packets would wait for minutes
+    socket.setdefaulttimeout(
+        FETCH_TIMEOUT_SECONDS
+    )  # a cluster node without internet access would otherwise wait for minutes
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # torch announces a download
+        with contextlib.redirect_stdout(sys.stderr):  # torch prints a line about the download
             return dict(weights.get_state_dict(progress=False, check_hash=True))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a damaged file
         logger.warning(
-            "ImageNet weights could not be fetched (%s): the encoder starts at random. To use them, put %s into %s, "
-            "or pass --weights FILE; --weights none silences this.",
+            "ImageNet weights could not be fetched (%s): the encoder starts from random weights. To use them, put %s "
+            "into %s, or pass --weights FILE; --weights none silences this.",
             error,
             weights.url,
             Path(torch.hub.get_dir()) / "checkpoints",

@@ -233,7 +233,7 @@ def test_the_same_content_with_both_labels(write_folders):
     assert found.leaks == ()
     (doubt,) = found.doubts
     assert doubt == (
-        f"contents that are labelled normal and abnormal: 1, the first: {TREE[0]} (normal) and "
+        f"identical images labelled normal and abnormal: 1, the first: {TREE[0]} (normal) and "
         "train/1.ill/again.png (abnormal)"
     )
 
@@ -247,9 +247,9 @@ def test_folders_that_are_not_what_they_seem(write_folders):
     splits = {name: read(data_path, name) for name in ("train", "val")}
     assert splits["train"].doubts == (
         "train/: 2 images in no class folder are not used, the first is lost.png",
-        "train/: a counts as normal only because it is first; --normal_class chooses",
+        "train/: a counts as normal only because it is first; choose with --normal_class",
     )
-    assert splits["val"].doubts[-1] == "valid/ is not used: there is val/"
+    assert splits["val"].doubts[-1] == "valid/ is not used, because val/ exists"
     test = read(data_path, "test", normal_class="a")
     assert test.doubts == ("test/normal/ counts as abnormal: the normal class is a",)
     asked = read(data_path, "train", normal_class="a")
@@ -396,7 +396,7 @@ def test_inspect_normal_class_holds_for_all_splits(write_folders):
     assert [(one["num_normal"], one["num_abnormal"]) for one in found["splits"].values()] == [(1, 1), (1, 1), (0, 1)]
     assert found["doubts"] == []
     (doubt,) = json.loads(inspect("CXR_author", data_path, "--json").stdout)["doubts"]  # once, and not for each split
-    assert doubt == "train/: a counts as normal only because it is first; --normal_class chooses"
+    assert doubt == "train/: a counts as normal only because it is first; choose with --normal_class"
 
 
 def test_inspect_refuses_what_main_refuses(tmp_path):

@@ -131,7 +131,7 @@ def test_what_tarfile_takes_for_the_end_is_not_the_end(tmp_path, fault):
     content = bytearray(path.read_bytes())
     content[last.offset] ^= 1
     path.write_bytes(content[: last.offset] if fault.startswith("cut") else content)
-    refused(path, "it stops in the middle")
+    refused(path, "it is truncated")
 
 
 @pytest.mark.parametrize("mode", ["w:xz", "w:gz"])
@@ -162,7 +162,7 @@ def test_web_pages_other_files_and_checksums(tmp_path):
 def test_another_layout_never_becomes_author(tmp_path, missing):
     files = {name: content for name, content in GOOD.items() if not name.startswith(missing)}
     path = make_tar(tmp_path / "images.tar.xz", files | {f"{missing}/0/a.txt": b"", f"{missing}/b.png": b""})
-    refused(path, f"holds no {missing}/CLASS/ with images; .*images.tar.xz is another archive than the authors'")
+    refused(path, f"holds no {missing}/CLASS/ with images; .*images.tar.xz is not the authors'")
 
 
 def test_author_folder_that_is_there_is_kept(tmp_path, monkeypatch, capsys):
@@ -254,7 +254,7 @@ def test_failed_download_is_one_line_with_the_way_out(tmp_path, monkeypatch, err
     with pytest.raises(InputError, match=f"{message}; .*open https://drive.* --archive FILE$") as caught:
         author_archive.fetch(tmp_path)
     assert "\n" not in str(caught.value)
-    assert ("run again to go on from where it stopped" in str(caught.value)) == part
+    assert ("run again to continue the download" in str(caught.value)) == part
 
 
 def test_download_without_gdown(tmp_path, monkeypatch):

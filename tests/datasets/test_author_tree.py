@@ -119,12 +119,12 @@ def test_cut_lists_of_tang_are_refused_and_others_are_not(nih, lists, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("train.txt", "a.png 2\n", "train.txt, line 1: 'a.png 2', but must be an image and 0"),
+        ("train.txt", "a.png 2\n", "train.txt, line 1: 'a.png 2' must be an image and 0"),
         ("train.txt", "a.png 0\na.png\n", "train.txt, line 2"),
         ("train.txt", "a.png 0 1\n", "line 1"),
-        ("train.txt", "../a.png 0\n", "must be the name of a file alone"),
-        ("train.txt", ".. 0\n", "must be the name of a file alone"),
-        ("train.txt", "/etc/passwd 0\n", "must be the name of a file alone"),
+        ("train.txt", "../a.png 0\n", "must be a file name without a folder"),
+        ("train.txt", ".. 0\n", "must be a file name without a folder"),
+        ("train.txt", "/etc/passwd 0\n", "must be a file name without a folder"),
         ("train.txt", "a.png 0\na.png 1\n", "line 2: a.png is in .*line 1, too"),
         ("val.txt", "b.png 1\n", "val.txt, line 1: b.png is in .*train.txt, line 2, too"),
         ("val.txt", "\n", "names no image"),
@@ -151,11 +151,11 @@ def test_out_must_be_free(nih, lists, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     build_tree(nih, lists, out=out)  # an empty one may be there
-    with pytest.raises(InputError, match="--out .*is there already"):
+    with pytest.raises(InputError, match="--out .*already exists"):
         build_tree(nih, lists, out=out)
     shutil.rmtree(out)
     out.touch()
-    with pytest.raises(InputError, match="--out .*is there already"):
+    with pytest.raises(InputError, match="--out .*already exists"):
         build_tree(nih, lists, out=out)
 
 

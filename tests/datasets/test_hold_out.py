@@ -68,7 +68,7 @@ def test_readers_speak_once(write_folders, caplog):
     with caplog.at_level(logging.INFO):
         rest, held = (read_split("MedIAnomaly", data, name, selection=HELD) for name in ("train", "val"))
     assert len(rest.samples) == len(held.samples) == 1
-    assert caplog.text.count("1 of 3 images of train are not there") == 1
+    assert caplog.text.count("1 of 3 images of train are missing") == 1
 
 
 def test_a_fused_score_needs_no_val_of_the_data_set(data, tmp_path):

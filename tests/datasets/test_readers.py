@@ -133,10 +133,10 @@ def test_a_part_of_a_download_is_counted(nih, caplog):
     (nih / "images_001/images/00000001_001.png").unlink()
     write_text(nih / "train_val_list.txt", *list(NIH_ROWS)[:3], "99999999_000.png")
     assert len(read("NIH", nih, "train").samples) == 2
-    assert "2 of 4 images of train are not there" in caplog.text
+    assert "2 of 4 images of train are missing" in caplog.text
     for path in nih.glob("images_*/images/*.png"):
         path.unlink()
-    assert "none of the 4 images of train is there" in refused("NIH", nih, "train")
+    assert "none of the 4 images of train was found" in refused("NIH", nih, "train")
 
 
 def test_without_lists_no_patient_is_in_two_splits(nih, caplog):
@@ -150,7 +150,7 @@ def test_without_lists_no_patient_is_in_two_splits(nih, caplog):
             assert names(read("NIH", nih, split)).keys() == set(members)
         found += members
     assert sorted(found) == sorted(NIH_ROWS)
-    assert "shared out" in caplog.text
+    assert "each patient is assigned to a split" in caplog.text
 
 
 def test_the_shares_of_patients():
@@ -315,7 +315,8 @@ def test_medmnist_knows_which_class_is_called_normal(tmp_path, name, normal, cap
     assert f"class {normal} is normal" in caplog.text
     assert read("MedMNIST", path, "test").labels == [int(str(value) != normal) for value in labels[2]]
     asked = read("MedMNIST", path, "train", normal_class="2")
-    assert asked.labels == [1, 1, 0, 1] and asked.normal_class == "2" and f"class {normal} is what" in caplog.text
+    assert asked.labels == [1, 1, 0, 1] and asked.normal_class == "2"
+    assert f"but the normal class of {path.name} is {normal}" in caplog.text
 
 
 def test_medmnist_without_a_class_called_normal(tmp_path):

@@ -20,21 +20,21 @@ def lungs():
 
 def test_anomalies_lie_in_the_lungs_and_make_them_lighter(lungs):
     torch.manual_seed(0)
-    images, amount = add_anomalies(lungs)
-    assert images.shape == amount.shape == lungs.shape
-    assert amount.min() >= 0 and amount.max() <= 1 and images.min() >= 0 and images.max() <= 1
+    images, mask = add_anomalies(lungs)
+    assert images.shape == mask.shape == lungs.shape
+    assert mask.min() >= 0 and mask.max() <= 1 and images.min() >= 0 and images.max() <= 1
     dark = lungs < 0.5
-    assert amount[dark].mean() > 3 * amount[~dark].mean()
+    assert mask[dark].mean() > 3 * mask[~dark].mean()
     assert (images - lungs)[dark].mean() > 0.01
-    assert_close(images[amount < 1e-3], lungs[amount < 1e-3], atol=1e-3, rtol=0)
-    assert len({round(one.sum().item(), 3) for one in amount}) == 32  # each has its own
+    assert_close(images[mask < 1e-3], lungs[mask < 1e-3], atol=1e-3, rtol=0)
+    assert len({round(one.sum().item(), 3) for one in mask}) == 32  # each has its own
 
 
-def test_half_of_the_images_are_spoilt_and_grey_levels_tell_nothing(lungs):
+def test_half_of_the_images_are_corrupted_and_grey_levels_tell_nothing(lungs):
     torch.manual_seed(0)
-    images, amount = corrupt(lungs)
-    is_spoilt = amount.amax(dim=(1, 2, 3)) > 0
-    assert 8 <= is_spoilt.sum() <= 24
+    images, mask = corrupt(lungs)
+    is_corrupted = mask.amax(dim=(1, 2, 3)) > 0
+    assert 8 <= is_corrupted.sum() <= 24
     assert_close(images.mean(dim=(1, 2, 3)), lungs.mean(dim=(1, 2, 3)), atol=0.01, rtol=0)
     assert_close(images.std(dim=(1, 2, 3)), lungs.std(dim=(1, 2, 3)), atol=0.02, rtol=0)
 
@@ -53,9 +53,9 @@ def test_about_half_of_the_images_become_coarser_and_the_others_stay(size):
 
 
 def test_the_loss_is_that_of_both_questions():
-    at_places, in_image = torch.tensor([[[[0.5, -1.0]]], [[[2.0, 0.0]]]]), torch.tensor([1.0, -2.0])
-    amount = torch.tensor([[[[0.2, 0.4, 0.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
-    found = synthetic_loss(at_places, in_image, mask=amount)
+    cells, in_image = torch.tensor([[[[0.5, -1.0]]], [[[2.0, 0.0]]]]), torch.tensor([1.0, -2.0])
+    mask = torch.tensor([[[[0.2, 0.4, 0.0, 0.0]]], [[[0.0, 0.0, 0.0, 0.0]]]])
+    found = synthetic_loss(cells, in_image, mask=mask)
     log = torch.nn.functional.logsigmoid
     places = [0.3 * log(torch.tensor(0.5)) + 0.7 * log(torch.tensor(-0.5)), log(torch.tensor(1.0))]
     places += [log(torch.tensor(-2.0)), log(torch.tensor(0.0))]
@@ -64,7 +64,7 @@ def test_the_loss_is_that_of_both_questions():
 
 
 @pytest.mark.parametrize(("name", "channels"), [("unet", 192), ("CXR_resnet18", 384)])
-def test_the_head_trains_the_encoder_and_nothing_behind_its_local_features(name, channels):
+def test_the_head_trains_the_encoder_and_nothing_behind_its_patch_features(name, channels):
     torch.manual_seed(0)
     network, head = build_network(name, rep_dim=8, isize=64), AnomalyHead(channels)
     module = TrainedModule(network, head, embeds=True, decodes=False)
