@@ -13,7 +13,7 @@ from salad.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """The anchors of a round and their neighbours.
+    """Anchors of a round and their neighbours.
 
     Attributes:
         anchors: row numbers in rising order, (A,).

@@ -113,7 +113,7 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The samples of train, val or test.
+    """Samples of train, val or test.
 
     Attributes:
         samples: samples, in an order that depends only on the data set.

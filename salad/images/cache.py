@@ -35,7 +35,7 @@ class CachedImages:
     Args:
         cache: cache that holds all of these images, and maybe others.
         items: each sample with its row in the cache.
-        decoder: decoder that made the pixels; it decodes again what is damaged.
+        decoder: decoder that made the pixels; damaged rows are decoded again with it.
     """
 
     def __init__(self, cache: Cache, items: list[tuple[Sample, Row]], *, decoder: Decoder) -> None:
