@@ -1,4 +1,4 @@
-"""Anchors: the memory rows that lie closest to others, and the neighbours they are grouped with."""
+"""Discover anchors, the memory rows of lowest entropy, and their nearest neighbours."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from salad.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Anchors:
-    """The anchors of a round and their neighbours.
+    """Anchors of a round and their neighbours.
 
     Attributes:
         anchors: row numbers in rising order, (A,).
         neighbours: the K most similar other rows of each anchor, (A, K).
-        entropy: of every row's softmax over all rows, in nats, (N,).
+        entropy: entropy of each row's softmax over all rows, in nats, (N,).
     """
 
     anchors: Tensor
@@ -26,19 +26,19 @@ class Anchors:
     entropy: Tensor
 
     def to(self, device: torch.device) -> Anchors:
-        """The same anchors on a device."""
+        """Move the anchors to a device."""
         moved = (tensor.to(device) for tensor in (self.anchors, self.neighbours, self.entropy))
         return Anchors(**dict(zip(("anchors", "neighbours", "entropy"), moved, strict=True)))
 
     @property
     def position(self) -> Tensor:
-        """Where each row stands in `anchors`, -1 for a row that is no anchor; (N,)."""
+        """Position of each row in `anchors`, -1 for a row that is not an anchor; (N,)."""
         position = torch.full_like(self.entropy, -1, dtype=torch.long)
         position[self.anchors] = torch.arange(len(self.anchors), device=position.device)
         return position
 
     def neighbours_of(self, index: Tensor) -> Tensor:
-        """Neighbours of the rows in index, (B,) -> (B, K); a row that is no anchor has -1 everywhere."""
+        """Look up the neighbours of rows, (B,) -> (B, K); a row that is not an anchor gets -1 in all entries."""
         slot = torch.searchsorted(self.anchors, index).clamp(max=len(self.anchors) - 1)
         is_anchor = self.anchors[slot] == index
         return torch.where(is_anchor[:, None], self.neighbours[slot], -1)
@@ -48,15 +48,15 @@ class Anchors:
 def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, temperature: float) -> Anchors:
     """Find the rows of lowest entropy and the neighbours of each (Huang et al., ICML 2019).
 
-    The entropy of row i is that of the softmax of M_i . M_j / tau over all j, i itself included. All pairs of rows
-    are met once, block by block: beside 4 K bytes a row for the neighbours of all, the extra memory is that of two
-    blocks, 64 MiB in float32, whatever N.
+    The entropy of row i is that of the softmax of M_i . M_j / tau over all j, including i. All pairs of rows are
+    compared once, block by block. The neighbours of all rows take 4 K bytes a row, and two blocks take 64 MiB in
+    float32, for any N.
 
     Args:
         rows: unit rows, (N, D).
         num_anchors: A, in 1..N.
         num_neighbours: K, in 1..N-1.
-        temperature: tau > 0.
+        temperature: tau > 0 of the softmax.
 
     Raises:
         InputError: num_anchors or num_neighbours does not fit the number of rows.
@@ -73,7 +73,7 @@ def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, tem
         softmax = Softmax((queries * rows[chunk]).sum(dim=1))
         nearest = None
         for start, logits in search.blocks(queries, rows):
-            nearest = search.merge(nearest, logits, start=start, k=num_neighbours + 1)  # itself is mostly among them
+            nearest = search.merge(nearest, logits, start=start, k=num_neighbours + 1)  # + 1 for the row itself
             softmax.add(logits)
         assert nearest is not None, "there are rows"
         entropy[chunk] = softmax.entropy
@@ -85,21 +85,22 @@ def discover_anchors(rows: Tensor, *, num_anchors: int, num_neighbours: int, tem
 
 
 class Softmax:
-    """The entropy of each row's softmax, from logits that come in parts.
+    """Entropy of each row's softmax, from logits that arrive in blocks.
 
-    Sums are kept relative to the largest logit so far, so that any temperature and any length of rows will do.
+    Sums are relative to the largest logit so far, so that no temperature and no length of the rows makes them
+    overflow.
 
     Args:
-        logits: one logit of each row, no matter which, (Q,); as a rule the largest, so that the sums stay as they are.
+        logits: any logit of each row, (Q,); if it is the largest, the sums are never rescaled.
     """
 
     def __init__(self, logits: Tensor) -> None:
         self.largest = logits
-        self.total = torch.zeros_like(logits)  # of exp(logit - largest)
-        self.moment = torch.zeros_like(logits)  # of exp(logit - largest) * (logit - largest)
+        self.total = torch.zeros_like(logits)  # sum of exp(logit - largest)
+        self.moment = torch.zeros_like(logits)  # sum of exp(logit - largest) * (logit - largest)
 
     def add(self, logits: Tensor) -> None:
-        """Take in some more logits of each row, (Q, C), which this overwrites."""
+        """Add more logits of each row, (Q, C), and overwrite them."""
         largest = torch.maximum(self.largest, logits.amax(dim=1))
         fall = self.largest - largest
         self.moment = fall.exp() * (self.moment + fall * self.total)
@@ -112,5 +113,5 @@ class Softmax:
 
     @property
     def entropy(self) -> Tensor:
-        """In nats, (Q,)."""
+        """Entropy of each row's softmax, in nats, (Q,)."""
         return self.total.log() - self.moment / self.total

@@ -1,4 +1,4 @@
-"""The device to compute on, its number formats and memory, and the seeds."""
+"""Choose the device and number formats to compute with, and set memory allocation and seeds."""
 
 import ctypes
 import os
@@ -10,13 +10,17 @@ import torch
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 NO_LIMIT = -1
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(name: str, *, team: Team = SOLO) -> torch.device:
-    """The device of this name; ``auto`` takes cuda, else mps, else the CPU. Every process of a team has its own GPU.
+    """Choose a device by name.
+
+    Args:
+        name: ``auto`` (cuda, else mps, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        team: processes of the run; each of several gets its own GPU.
 
     Raises:
         InputError: the name is unknown, or this machine lacks the device.
@@ -35,7 +39,7 @@ def choose_device(name: str, *, team: Team = SOLO) -> torch.device:
     count = available[device.type]
     if (device.index or 0) >= count:
         raise InputError(
-            f"--device is '{name}', but there are {count} {device.type} devices here; --device auto takes what is there"
+            f"--device is '{name}', but this machine has {count} {device.type} devices; --device auto chooses a device"
         )
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -43,7 +47,11 @@ def choose_device(name: str, *, team: Team = SOLO) -> torch.device:
 
 
 def _own_device(name: str, team: Team) -> str:
-    """The device of one process of several."""
+    """Choose the name of the device for one process of several.
+
+    Raises:
+        InputError: the name is not allowed for several processes, or this machine has too few GPUs.
+    """
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(
             f"--device is '{name}', but torchrun started {team.size} processes, each with a device of its own: "
@@ -60,19 +68,19 @@ def _own_device(name: str, team: Team) -> str:
 
 
 def draw_seed(seed: int) -> int:
-    """The seed itself, or a fresh one for -1."""
+    """Draw a fresh seed in place of -1; any other seed is returned unchanged."""
     return random.SystemRandom().randrange(2**31) if seed == -1 else seed
 
 
 def amp_dtype(name: str, device: torch.device) -> torch.dtype | None:
-    """What the network computes in during training; None for float32.
+    """Choose the number format of mixed-precision training; None for float32.
 
     Args:
-        name: ``auto`` (bf16 on a GPU that has it, else off), ``bf16``, ``fp16`` or ``off``.
-        device: where the network lies.
+        name: ``auto`` (bf16 on a GPU that supports it, else off), ``bf16``, ``fp16`` or ``off``.
+        device: device of the network.
 
     Raises:
-        InputError: the device cannot compute in this format.
+        InputError: the device does not support this format.
     """
     has_bf16 = device.type == "cpu" or (device.type == "cuda" and torch.cuda.is_bf16_supported(False))
     if name == "auto":
@@ -85,14 +93,15 @@ def amp_dtype(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def keep_freed_memory() -> bool:
-    """Let malloc keep what is freed for the next step rather than return it to the system.
+    """Let malloc keep freed memory for the next step and not return it to the system.
 
-    By default glibc maps every block above 32 MiB anew and unmaps it when it is freed. A training step frees
-    gigabytes of such blocks, and the system has to clear every page of them again: half of a step's time. What
-    the process holds is then its peak, 0.5 GB more than without in a step of `unet` at 256 px and batch 16.
+    By default, glibc maps each block above 32 MiB separately and unmaps it when it is freed. A training step frees
+    gigabytes of such blocks, and the system has to clear all of their pages again, which takes half of the step's
+    time. With this setting, the process holds its peak memory all the time: 0.5 GB more in a step of `unet` at 256 px
+    and batch 16.
 
     Returns:
-        Whether it could be set: on glibc, that is, on most Linux systems.
+        True if malloc accepted the setting: with glibc, that is, on most Linux systems.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -102,14 +111,14 @@ def keep_freed_memory() -> bool:
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:
-    """Seed python, numpy and torch, and choose algorithms.
+    """Seed python, numpy and torch, and choose between fast and deterministic algorithms.
 
-    On a GPU convolutions may round their inputs to TF32 (10 bits); matrix products, of which memory, softmax and
-    scores are made, never do.
+    On a GPU, convolutions may round their inputs to TF32 (10 bits). Matrix products, which memory, softmax and
+    scores use, never do.
 
     Args:
-        seed: of all generators.
-        deterministic: allow only algorithms that repeat bit by bit, and no TF32.
+        seed: seed of all generators.
+        deterministic: whether to allow only algorithms whose results repeat bit by bit, without TF32.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)

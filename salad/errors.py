@@ -1,4 +1,4 @@
-"""What the program says when it stops, and with which exit status."""
+"""Errors that stop the program with one line, and their exit statuses."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 class StoppedError(Exception):
-    """The program stops with one line, no traceback; anything else that is raised is an internal error."""
+    """Error that stops the program with one line and no traceback; any other exception is an internal error."""
 
     exit_code = 1
 
 
 class InputError(StoppedError, ValueError):
-    """Bad input from the user: one line that says what, where, and the way out."""
+    """Invalid input from the user; the message says in one line what is wrong, where, and the way out."""
 
     exit_code = 2
 
 
 class DivergedError(StoppedError, RuntimeError):
-    """Training cannot go on: a loss or the weights are not finite, or all embeddings have become one point."""
+    """Training diverged: a loss or a weight is not finite, or all embeddings have collapsed to one point."""
 
 
 class StorageError(StoppedError, OSError):
-    """A file of the run could not be written: the disk is full or read-only."""
+    """Failure to write a file of the run: the disk is full or read-only."""
 
 
 class RunInterruptedError(StoppedError):
-    """A signal asked the run to end; its state is saved.
+    """Interruption by a signal, after the state of the run was saved.
 
     Args:
-        received: the signal.
-        advice: how to go on.
+        received: signal that interrupted the run.
+        advice: text that says how to continue.
     """
 
     def __init__(self, received: signal.Signals, advice: str = "its state is saved") -> None:
@@ -47,9 +47,9 @@ class RunInterruptedError(StoppedError):
 
 
 def printable(text: object) -> str:
-    r"""Text for a line of UTF-8: what cannot stand there is escaped.
+    r"""Escape the characters of a text that cannot stand in one line of UTF-8.
 
-    A file name may hold line breaks, terminal commands and bytes that are no UTF-8; they become ``\n``,
-    ``\x1b`` and ``\udcff`` in every output: messages, logs and tables.
+    A file name may contain line breaks, terminal commands and bytes that are not UTF-8. In every output (messages,
+    logs and tables) they become ``\n``, ``\x1b`` and ``\udcff``.
     """
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+    return UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), str(text))

@@ -1,4 +1,4 @@
-"""Local features of normal images, place by place: where does a new image differ from all of them?"""
+"""Patch memory: compare patch features of an image, grid cell by grid cell, with those of normal images."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BLOCK = 2**24  # distances that are held at a time
-EXACT = "donot_use_mm_for_euclid_dist"  # for distances that are shown
-SHRINKAGE = 0.3  # added to variances before whitening, in their mean: directions that hardly vary are mostly noise
-LEAST_SHARE = 1e-6  # of a standard deviation in the largest mean: less is rounding
-LEAST_SEEN = 1e-6  # of a place: one of which nothing is seen counts as little, and not as 0 / 0
+BLOCK = 2**24  # distances to hold at a time
+EXACT = "donot_use_mm_for_euclid_dist"  # mode of torch.cdist for distances that are shown
+SHRINKAGE = 0.3  # multiple of the mean variance that is added before whitening: small variances are mostly noise
+LEAST_SHARE = 1e-6  # smallest standard deviation as a share of the largest mean: a smaller one is rounding
+LEAST_SEEN = 1e-6  # smallest seen share of a grid cell: avoids 0 / 0 in a cell outside the image
 
 
 class PatchMaps(NamedTuple):
-    """Local features of images, and where there is something to see.
+    """Patch features of images, and the pixels that lie inside the images.
 
     Attributes:
         features: (B, C, H, W).
-        seen: 1 where a pixel shows the image and 0 where it repeats its border, (B, 1, S, S); None where all show it.
+        seen: 1 at pixels inside the image and 0 at pixels that repeat its border, (B, 1, S, S); None if all pixels
+            lie inside.
     """
 
     features: Tensor
@@ -30,11 +31,11 @@ class PatchMaps(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Local features averaged over the cells of a coarse grid.
+    """Patch features averaged over the cells of a G x G grid.
 
     Attributes:
-        features: over what there is to see, (B, G * G, C), float32.
-        seen: how much that is, (B, G * G), in (0, 1].
+        features: mean features over the seen part of each cell, (B, G * G, C), float32.
+        seen: share of each cell that lies inside the image, (B, G * G), in (0, 1].
     """
 
     features: Tensor
@@ -42,7 +43,12 @@ class Cells(NamedTuple):
 
 
 def pool_cells(maps: PatchMaps, grid: int) -> Cells:
-    """Average over G x G cells; of maps with fewer rows or columns, cells share some."""
+    """Average patch features over the cells of a grid.
+
+    Args:
+        maps: patch features, (B, C, H, W); with H or W below G, neighbouring cells share rows or columns.
+        grid: G, the number of cells along a side.
+    """
     features = maps.features.float()
     if maps.seen is None:
         cells = F.adaptive_avg_pool2d(features, grid).flatten(2).mT
@@ -54,16 +60,17 @@ def pool_cells(maps: PatchMaps, grid: int) -> Cells:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchMemory:
-    """For each place of a coarse grid, what normal images look like there.
+    """Patch features of normal images, for each cell of a G x G grid.
 
-    Features are averaged over the cells of the grid and whitened: distances are Mahalanobis distances, by the
-    covariance of normal images about the mean of their place, which all places share (Defard et al., PaDiM, ICPR 2020,
-    and Roth et al., PatchCore, CVPR 2022, keep places apart, or rows without places, in their own ways).
+    Features are averaged over each grid cell and whitened, so that distances are Mahalanobis distances. Each cell has
+    its own mean; all cells share one covariance, that of normal images about the cell means. In contrast, PaDiM
+    (Defard et al., ICPR 2020) has one covariance a position, and PatchCore (Roth et al., CVPR 2022) one memory for
+    all positions.
 
     Attributes:
-        rows: (G * G, M, C), float16.
-        mean: of each place, (G * G, C), float32.
-        whitening: symmetric, (C, C), float32.
+        rows: whitened features of M normal images in each cell, (G * G, M, C), float16.
+        mean: mean features of each cell, (G * G, C), float32.
+        whitening: symmetric matrix, (C, C), float32.
     """
 
     rows: Tensor
@@ -72,124 +79,126 @@ class PatchMemory:
 
     @classmethod
     def build(cls, cells: Tensor, *, max_rows: int) -> PatchMemory:
-        """From the cells of normal images.
+        """Build a memory from the grid cells of normal images.
 
         Args:
-            cells: features of `pool_cells`, (N, G * G, C); centred in place.
-            max_rows: M at most; of more images, those are kept at each place that cover all of them best.
+            cells: features from `pool_cells`, (N, G * G, C); they are centred in place.
+            max_rows: largest M; of more images, each cell keeps a coreset of this size.
         """
         mean = cells.mean(dim=0)
         rounding = (LEAST_SHARE * float(mean.abs().max())) ** 2
-        places = cells.sub_(mean).transpose(0, 1)
-        covariance = torch.stack([place.T @ place for place in places]).sum(dim=0) / cells[:, :, 0].numel()
+        centred = cells.sub_(mean).transpose(0, 1)
+        covariance = torch.stack([cell.T @ cell for cell in centred]).sum(dim=0) / cells[:, :, 0].numel()
         whitening = whiten(covariance, least=rounding)
-        rows = torch.stack([(place @ whitening).half() for place in places])
+        rows = torch.stack([(cell @ whitening).half() for cell in centred])
         if rows.shape[1] > max_rows:
-            rows = torch.stack([place[choose_coreset(place.float(), max_rows)] for place in rows])
+            rows = torch.stack([cell[choose_coreset(cell.float(), max_rows)] for cell in rows])
         return cls(rows=rows, mean=mean, whitening=whitening)
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> PatchMemory:
-        """What `state_dict` gave.
+        """Rebuild a memory from `state_dict`.
 
         Raises:
-            ValueError: its tensors do not fit each other.
+            ValueError: the shapes of the tensors do not match.
         """
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
         shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
         if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
-            raise ValueError("a local memory whose shapes fit each other")
+            raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
         return cls(rows=rows, mean=mean, whitening=whitening)
 
     @property
     def grid(self) -> int:
-        """Places along a side."""
+        """Number of grid cells along a side."""
         return math.isqrt(len(self.rows))
 
     @property
     def num_bytes(self) -> int:
-        """Bytes that it takes."""
-        return sum(one.numel() * one.element_size() for one in (self.rows, self.mean, self.whitening))
+        """Size of the memory in bytes."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in (self.rows, self.mean, self.whitening))
 
     @torch.no_grad()
     def distances(self, maps: PatchMaps) -> Tensor:
-        """Of each place of each image, the distance to the nearest normal image there, (B, G, G), at least 0."""
+        """Distance of each grid cell to the nearest normal image in the same cell, (B, G, G), at least 0."""
         return self._distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
     def scores(self, maps: PatchMaps) -> Tensor:
-        """Mean distance over all places, by how much of each is seen, (B,); larger is more anomalous."""
+        """Mean distance over all grid cells, weighted by their seen shares, (B,); larger is more anomalous."""
         cells = self._whitened(maps)
         return weigh(self._distances(cells.features), cells.seen)
 
     @torch.no_grad()
     def _distances(self, queries: Tensor) -> Tensor:
-        """(B, G * G, C) to (B, G * G)."""
+        """Compute the distances of whitened cells, (B, G * G, C), to their nearest rows, (B, G * G)."""
         size = max(1, BLOCK // self.rows.shape[1])
-        found = []
-        for place, half in zip(queries.transpose(0, 1), self.rows, strict=True):
+        distances = []
+        for cell, half in zip(queries.transpose(0, 1), self.rows, strict=True):
             rows = half.float()
-            nearest = torch.cat([torch.cdist(part, rows).argmin(dim=1) for part in place.split(size)])
-            found.append((place - rows[nearest]).norm(dim=1))  # cdist itself is off by much where they are the same
-        return torch.stack(found, dim=1)
+            nearest = torch.cat([torch.cdist(part, rows).argmin(dim=1) for part in cell.split(size)])
+            distances.append((cell - rows[nearest]).norm(dim=1))  # cdist is inaccurate for nearly equal features
+        return torch.stack(distances, dim=1)
 
     @torch.no_grad()
     def image_distances(self, maps: PatchMaps) -> Tensor:
-        """The score of each image, were one normal image the only one, for all M of these, (B, M).
+        """Score each image against each of the M normal images alone, (B, M).
 
-        Where there were more images than rows, the rows at a place are of other images than those at the next.
+        This holds only if the memory keeps all normal images. In a coreset, row i belongs to different images in
+        different cells.
         """
         cells = self._whitened(maps)
         pairs = zip(cells.features.transpose(0, 1), self.rows, strict=True)
-        distances = [torch.cdist(place, half.float(), compute_mode=EXACT) for place, half in pairs]
+        distances = [torch.cdist(cell, half.float(), compute_mode=EXACT) for cell, half in pairs]
         return weigh(torch.stack(distances, dim=2), cells.seen[:, None])
 
     @torch.no_grad()
     def own_distances(self, *, most: int) -> Tensor:
-        """At each place, of some rows the distance to the nearest other one; there must be two at least.
+        """Distance of rows of the memory to the nearest other row of the same grid cell.
 
         Args:
-            most: rows to take, evenly.
+            most: largest number of rows to take in each cell, evenly spaced; the memory needs two rows a cell.
 
         Returns:
-            (n, G, G).
+            (min(most, M), G, G).
         """
         num_rows = self.rows.shape[1]
-        some = torch.linspace(0, num_rows - 1, min(most, num_rows), device=self.rows.device).round().long()
-        found = []
+        index = torch.linspace(0, num_rows - 1, min(most, num_rows), device=self.rows.device).round().long()
+        nearest = []
         for half in self.rows:
-            distances = torch.cdist(half[some].float(), half.float(), compute_mode=EXACT)
-            found.append(distances.scatter(1, some[:, None], torch.inf).amin(dim=1))
-        return torch.stack(found, dim=1).view(-1, self.grid, self.grid)
+            distances = torch.cdist(half[index].float(), half.float(), compute_mode=EXACT)
+            nearest.append(distances.scatter(1, index[:, None], torch.inf).amin(dim=1))
+        return torch.stack(nearest, dim=1).view(-1, self.grid, self.grid)
 
     def _whitened(self, maps: PatchMaps) -> Cells:
+        """Average patch features over the grid cells and whiten them."""
         cells = pool_cells(maps, self.grid)
         return Cells((cells.features - self.mean) @ self.whitening, cells.seen)
 
     @staticmethod
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
-        """Bytes that one takes, before it is built."""
+        """Compute the size of a memory in bytes, before it is built."""
         return (2 * grid**2 * min(num_images, max_rows) + 4 * grid**2 + 4 * num_channels) * num_channels
 
     def to(self, device: torch.device) -> PatchMemory:
-        """The same memory on a device."""
-        return PatchMemory(**{name: one.to(device) for name, one in self.state_dict().items()})
+        """Move the memory to a device."""
+        return PatchMemory(**{name: tensor.to(device) for name, tensor in self.state_dict().items()})
 
     def state_dict(self) -> dict[str, Tensor]:
-        """As a checkpoint keeps it."""
+        """Return the tensors of the memory by name, for a checkpoint."""
         return {"rows": self.rows, "mean": self.mean, "whitening": self.whitening}
 
 
 def weigh(distances: Tensor, seen: Tensor) -> Tensor:
-    """The mean of distances (..., G * G) by how much of each place is seen, (..., G * G): (...)."""
+    """Mean of the distances of grid cells, weighted by their seen shares: (..., G * G) each to (...)."""
     return (distances * seen).sum(dim=-1) / seen.sum(dim=-1)
 
 
 def whiten(covariance: Tensor, *, least: float) -> Tensor:
-    """The symmetric matrix that makes variances about 1 and covariances 0, with shrinkage.
+    """Compute the symmetric whitening matrix of a covariance, with shrinkage.
 
     Args:
         covariance: (C, C).
-        least: a variance that is rounding.
+        least: smallest shrinkage, a variance due to rounding alone.
 
     Returns:
         (C, C), of the same type.
@@ -202,14 +211,14 @@ def whiten(covariance: Tensor, *, least: float) -> Tensor:
 
 
 def choose_coreset(rows: Tensor, count: int) -> Tensor:
-    """Rows from which no other row is far: greedily, always the farthest (Gonzalez, 1985; the k-centre problem).
+    """Choose a coreset greedily: each next row is the farthest from those chosen (Gonzalez, 1985; k-centre problem).
 
     Args:
         rows: (N, C).
-        count: how many to choose, in 1..N.
+        count: size of the coreset, in 1..N.
 
     Returns:
-        Row numbers, (count,); the first is the nearest to the mean of all.
+        Row numbers, (count,); the first row is the nearest to the mean of all.
     """
     start = (rows - rows.mean(dim=0)).square().sum(dim=1).argmin()
     chosen = rows.new_empty(count, dtype=torch.long)

@@ -1,4 +1,4 @@
-"""The one type of a sample, and of a split of them, behind every data set."""
+"""Types of a sample and of a split, which all data sets share."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
 
 NORMAL, ABNORMAL = 0, 1
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in pixels of the file."""
+"""Bounding box: left, top, right and bottom, in pixels of the file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What to take of a data set; the names are those of the options, and None stands where none was given.
+    """Selection of images from a data set; fields have the names of their options, and None means not given.
 
     Attributes:
         normal_class: name or index of the class that counts as normal.
-        split_dir: folder of lists that say which image belongs to which split.
-        view: ``PA`` or ``AP``.
-        min_age: of the patient, in years.
-        part: of the body.
-        val_share: of the training patients, to be held out where the data set has no val.
+        split_dir: folder of lists that assign images to splits.
+        view: view of the X-ray, ``PA`` or ``AP``.
+        min_age: smallest age of a patient, in years.
+        part: body part.
+        val_share: share of the training patients to hold out for validation if the data set has no val split.
     """
 
     normal_class: str | None = None
@@ -40,22 +40,22 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image and what is known of it.
+    """One image with its label and metadata.
 
     Attributes:
-        path: where its file is.
-        name: its path inside DATA_PATH, with forward slashes, `printable`; what outputs show.
+        path: file of the image.
+        name: path inside DATA_PATH, with forward slashes and `printable`; the name that outputs show.
         label: 0 normal, 1 abnormal.
-        row: its place in an array, where `path` holds many images.
-        array: the name of that array.
-        patient: tells whose image it is; never written to an output.
-        study: tells which images were taken together.
-        view: as the data set says it, ``PA`` say.
-        findings: what the data set says is to be seen.
-        sex: as the data set says it, ``F`` say.
+        row: row of the image in an array, if `path` holds many images.
+        array: name of that array.
+        patient: identifier of the patient; never written to an output.
+        study: identifier of the study, shared by the images that were taken together.
+        view: view in the words of the data set, for example ``PA``.
+        findings: findings in the words of the data set.
+        sex: sex in the words of the data set, for example ``F``.
         age: in years.
-        boxes: what experts marked in it.
-        mask: an image file of its size that marks with any grey above 0.
+        boxes: boxes that experts marked.
+        mask: image file of the same size that marks pixels with any grey level above 0.
     """
 
     path: Path
@@ -78,8 +78,8 @@ class Skipped:
     """One image file that was left out because it cannot be read.
 
     Attributes:
-        name: as of a `Sample`.
-        reason: in one line.
+        name: name of its `Sample`.
+        reason: reason in one line.
         split: ``train``, ``val`` or ``test``.
     """
 
@@ -89,14 +89,22 @@ class Skipped:
 
 
 class Images(Protocol):
-    """Where pixels come from: the files themselves, or a cache of what they hold."""
+    """Source of the pixels of a split: the image files, or a cache.
+
+    Attributes:
+        isize: S, the side of the images in pixels.
+    """
 
     isize: int
 
     def __len__(self) -> int: ...
 
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
-        """Read some images into `out`, (len(index), S, S); called from several threads at once.
+        """Read images into `out`, (len(index), S, S); several threads call this at once.
+
+        Args:
+            index: positions of the images in the split.
+            out: array to fill, uint8.
 
         Raises:
             InputError: a file cannot be read.
@@ -105,15 +113,15 @@ class Images(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The samples of train, val or test.
+    """Samples of train, val or test.
 
     Attributes:
-        samples: in an order that only the data set decides.
-        normal_class: the name of the class that counts as normal; empty where there are no classes.
-        classes: the names of all its classes.
+        samples: samples, in an order that depends only on the data set.
+        normal_class: name of the class that counts as normal; empty if there are no classes.
+        classes: names of all classes.
         skipped: files that were left out.
-        doubts: what looks wrong with its classes or files, a line each.
-        images: their pixels, once they have been looked at.
+        doubts: warnings about its classes or files, a line each.
+        images: source of the pixels, set once the files have been scanned.
     """
 
     samples: list[Sample] = field(repr=False)
@@ -129,12 +137,12 @@ class Split:
 
     @property
     def labels(self) -> list[int]:
-        """One label a sample, 0 normal, 1 abnormal."""
+        """Label of each sample, 0 normal, 1 abnormal."""
         return [sample.label for sample in self.samples]
 
     @property
     def fingerprint(self) -> str:
-        """Tells this split from others: the number of images and a digest of their names and labels."""
+        """Number of images and a digest of their names and labels, to distinguish this split from others."""
         digest = hashlib.sha256()
         for sample in self.samples:
             digest.update(f"{sample.label} {sample.name}\n".encode(errors="surrogateescape"))
@@ -142,19 +150,19 @@ class Split:
 
     @property
     def num_normal(self) -> int:
-        """How many samples are normal."""
+        """Number of normal samples."""
         return self.labels.count(NORMAL)
 
     @property
     def has_both_classes(self) -> bool:
-        """Whether an AUC is defined."""
+        """True if there are normal and abnormal samples, so that an AUC is defined."""
         return 0 < self.num_normal < len(self.samples)
 
     def only_normal(self) -> Split:
-        """The same split without its abnormal samples."""
+        """Return the split without its abnormal samples and without `images`."""
         normal = [sample for sample in self.samples if sample.label == NORMAL]
         return replace(self, samples=normal, images=None)
 
 
-# (DATA_PATH, "train" | "val" | "test", what to take) -> the split, or None where there is no val
+# (DATA_PATH, "train" | "val" | "test", selection) -> the split, or None if the data set has no val
 SplitReader = Callable[[Path, str, Selection], Split | None]

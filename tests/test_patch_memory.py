@@ -227,5 +227,5 @@ def test_a_state_comes_back_and_an_unfit_one_is_refused():
         {"whitening": state["whitening"][:4]},
         {"rows": state["rows"][:, :0]},
     ):
-        with pytest.raises(ValueError, match="fit each other"):
+        with pytest.raises(ValueError, match="matching shapes"):
             PatchMemory.from_state_dict({**state, **unfit})

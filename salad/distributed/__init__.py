@@ -1,1 +1,1 @@
-"""Several processes that train or score together."""
+"""Train or score with several processes together."""

@@ -1,4 +1,4 @@
-"""Network that the processes of a team train together."""
+"""Wrap a network so that the processes of a team train it together."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from salad.distributed.team import Team
 
 
 def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: bool, all_used: bool) -> nn.Module:
-    """Wrap a network for the training step, so that its gradients become the mean over the processes of a team.
+    """Wrap a network for the training step, so that its gradients are averaged over the processes of a team.
 
     Args:
-        network: on the device; it stays the place of the weights, and is what is evaluated and saved.
-        device: of this process.
-        team: all of its processes get the first one's weights.
-        sync_bn: whether batch norm sees the images of all processes, which works on GPUs alone; else running
-            statistics are the first's.
-        all_used: whether every weight gets a gradient in every step; else no process waits for those that get none.
+        network: network on the device; it keeps the weights, and is the one to evaluate and save.
+        device: device of this process.
+        team: processes that train together; all start from the weights of the first.
+        sync_bn: whether batch norm uses the images of all processes, which needs GPUs; otherwise the running
+            statistics are those of the first process.
+        all_used: whether every weight gets a gradient in every step; if not, each step searches for weights without
+            one, so that no process waits for their gradients.
+
+    Returns:
+        The wrapped network; for a team of one, the network itself.
     """
     if team.size == 1:
         return network
     if sync_bn:
-        # layer by layer, in place: names and weights stay
+        # replaces layers inside the network: it keeps its names and weights
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return DistributedDataParallel(
         network,

@@ -1,6 +1,6 @@
-"""The processes that torchrun started together, and what they tell each other. A process alone is a team of one.
+"""Exchange values between the processes of a run that torchrun started; a single process is a team of one.
 
-torch is imported late: --help and a mistyped option must not wait for it.
+torch is imported late, because --help and a mistyped option must not wait for it.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-TIMEOUT = timedelta(minutes=30)  # of one exchange
+TIMEOUT = timedelta(minutes=30)  # limit for one exchange
 CONNECT_TIMEOUT = timedelta(minutes=5)
-END = "salad/end"  # in the store: the first process that failed, and why
-LOOK_SECONDS = 0.1
+END = "salad/end"  # key in the store: number and message of the process that failed first
+LOOK_SECONDS = 0.1  # interval between two looks at the store
 
 
 class Team:
-    """One process among those of a run. Every method that exchanges something has to be called by all of them.
+    """One process and its links to the other processes of a run.
+
+    All processes have to call the methods that exchange values, in the same order.
 
     Args:
-        rank: number of this process, from 0; the first alone writes and speaks.
-        size: how many there are.
-        local_rank: its number among those of this machine.
-        local_size: how many this machine has.
+        rank: number of this process, from 0; only process 0 writes files and prints.
+        size: number of processes.
+        local_rank: number of this process on its machine, from 0.
+        local_size: number of processes on this machine.
     """
 
     def __init__(self, *, rank: int = 0, size: int = 1, local_rank: int = 0, local_size: int = 1) -> None:
@@ -54,15 +56,15 @@ class Team:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes the files and speaks for all."""
+        """True for process 0, which writes the files and prints for all."""
         return self.rank == 0
 
     @contextlib.contextmanager
     def first_alone(self, block: str) -> Iterator[None]:
-        """Let the first process go through a block, of any duration, before the others enter it.
+        """Let the first process run a block, for any time, before the others enter it.
 
         Args:
-            block: a name that is used once in a run.
+            block: name of the block, used only once in a run.
         """
         while self.store and not self.is_first and not self.store.check([f"salad/{block}"]):
             time.sleep(LOOK_SECONDS)
@@ -71,7 +73,7 @@ class Team:
             self.store.set(f"salad/{block}", "done")
 
     def connect(self, device: torch.device) -> None:
-        """Open the channels: NCCL between GPUs, gloo for all that lies on the CPU."""
+        """Connect the processes: NCCL between GPUs, gloo for tensors on the CPU."""
         if self.size == 1:
             return
         import torch.distributed as dist
@@ -84,21 +86,24 @@ class Team:
         logger.info("%d processes, %d on this machine", self.size, self.local_size)
 
     def joined(self, parts: list[T]) -> list[T]:
-        """What each process made of its part of every batch, in the order of the batches, then of the ranks.
+        """Join the results of all processes, ordered by batch and then by rank.
 
         Args:
-            parts: one a batch; tensors lie on the CPU.
+            parts: results of this process, one a batch; tensors lie on the CPU.
+
+        Returns:
+            The results of all processes, the same list on each.
         """
         if self.size == 1:
             return parts
         import torch.distributed as dist
 
-        found: list[Any] = [None] * self.size
-        dist.all_gather_object(found, parts)
-        return [parts[i] for i in range(max(map(len, found))) for parts in found if i < len(parts)]
+        gathered: list[Any] = [None] * self.size
+        dist.all_gather_object(gathered, parts)
+        return [parts[i] for i in range(max(map(len, gathered))) for parts in gathered if i < len(parts)]
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What the first process makes, for all of them; tensors lie on the CPU."""
+        """Make a value in the first process and send it to all; tensors lie on the CPU."""
         if self.size == 1:
             return make()
         import torch.distributed as dist
@@ -108,7 +113,14 @@ class Team:
         return made[0]  # type: ignore[return-value]
 
     def agree(self, received: signal.Signals | None) -> signal.Signals | None:
-        """A signal that any of the processes has received, the same for all; also a place where all wait."""
+        """Share a signal that any process has received, so that all return the same; each waits here for the others.
+
+        Args:
+            received: signal that this process has received; None for none.
+
+        Returns:
+            The signal of largest number that any process has received; None for none.
+        """
         if self.size == 1:
             return received
         import torch
@@ -119,24 +131,41 @@ class Team:
         return signal.Signals(int(number)) if number else None
 
     def gather(self, tensor: Tensor, sizes: list[int]) -> Tensor:
-        """The rows of all processes, one after the other: (sizes[rank], ...) -> (sum(sizes), ...), without gradient."""
+        """Concatenate the rows of all processes: (sizes[rank], ...) -> (sum(sizes), ...), without gradient.
+
+        Args:
+            tensor: rows of this process.
+            sizes: number of rows of each process.
+        """
         if self.size == 1:
             return tensor.detach()
         import torch
         import torch.distributed as dist
 
-        missing = max(sizes) - len(tensor)  # all have to send as much
+        missing = max(sizes) - len(tensor)  # all_gather needs equal shapes
         padded = torch.cat([tensor.detach(), tensor.new_zeros(missing, *tensor.shape[1:])])
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
     def weight(self, sizes: list[int]) -> float:
-        """Of a mean over the images of this process, so that DDP's mean over processes is the mean over all images."""
+        """Weight of this process's mean loss, so that DDP's mean over processes is the mean over all images.
+
+        Args:
+            sizes: number of images of each process.
+        """
         return sizes[self.rank] * self.size / sum(sizes)
 
     def means(self, terms: dict[str, Tensor], sizes: list[int]) -> dict[str, Tensor]:
-        """Means over the images of all processes, from the means over those of each, by name; without gradient."""
+        """Combine means over the images of each process to means over all images, without gradient.
+
+        Args:
+            terms: means over the images of this process, by name.
+            sizes: number of images of each process.
+
+        Returns:
+            The means over the images of all processes, by name.
+        """
         if self.size == 1:
             return terms
         import torch
@@ -147,7 +176,7 @@ class Team:
         return dict(zip(terms, values, strict=True))
 
     def share_buffers(self, network: nn.Module) -> None:
-        """Take over the first process's running statistics, so that all evaluate the network that is saved."""
+        """Copy the first process's running statistics to all, so that all evaluate the network that is saved."""
         if self.size == 1:
             return
         import torch.distributed as dist
@@ -156,7 +185,7 @@ class Team:
             dist.broadcast(buffer, src=0)
 
     def leave(self) -> None:
-        """End in good order, once all are here."""
+        """Disconnect from the others, after all processes have arrived here."""
         if self.size == 1:
             return
         import torch.distributed as dist
@@ -165,16 +194,20 @@ class Team:
         dist.destroy_process_group()
 
     def end(self, message: str, status: int) -> NoReturn:
-        """Say why the run ends, once for all processes, and end this one; torchrun ends the others.
+        """Report why the run ends, once for all processes, and end this process; torchrun ends the others.
 
-        The interpreter is not wound up: open channels to processes that are gone could keep it for ever.
+        In a team, the interpreter is not shut down: open connections to ended processes could block it for ever.
+
+        Args:
+            message: reason to report; empty for none.
+            status: exit status of this process.
         """
         if self.store is None:
             if message:
                 click.echo(message, err=True)
             sys.exit(status)
         own = first = f"process {self.rank}: {message}"
-        with contextlib.suppress(RuntimeError):  # the store is gone, and with it whoever could have spoken
+        with contextlib.suppress(RuntimeError):  # the store has ended: this process reports its own message
             first = self.store.compare_set(END, "", own).decode()
         if first != own:
             logger.error("%s", first, extra={"only_in_file": True})
@@ -185,7 +218,7 @@ class Team:
         os._exit(status)
 
     def how_to(self, command: str) -> str:
-        """A command line with the launcher in front, as this run was started."""
+        """Complete a command line with the launcher that started this run, python or torchrun."""
         if self.size == 1:
             return f"python {command}"
         num_machines = self.size // self.local_size
@@ -197,7 +230,11 @@ SOLO = Team()
 
 
 def join() -> Team:
-    """The team that torchrun's environment variables tell of; without them, or with one process, a team of one."""
+    """Join the team that torchrun's environment variables describe; without them, or with one process, a team of one.
+
+    Raises:
+        InputError: torchrun's store cannot be reached.
+    """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     try:
         rank, size, local_rank, local_size = (int(os.environ[name]) for name in names)
@@ -212,10 +249,10 @@ def join() -> Team:
 
 
 def open_store() -> Store:
-    """A connection to the store that torchrun keeps, as its environment variables say.
+    """Connect to torchrun's key-value store, at the address in its environment variables.
 
     Raises:
-        InputError: there is none.
+        InputError: the store cannot be reached.
     """
     from torch.distributed.rendezvous import rendezvous
 
@@ -224,24 +261,24 @@ def open_store() -> Store:
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
-            f"RANK and WORLD_SIZE are set, as by torchrun, but the store that it keeps cannot be reached: {reason}"
+            f"RANK and WORLD_SIZE are set, as by torchrun, but torchrun's store cannot be reached: {reason}"
         ) from None
     return store
 
 
 def mute() -> None:
-    """Silence this process: bars, messages, warnings and results come from the first one alone."""
+    """Silence this process: progress bars, messages, warnings and results come only from the first."""
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def mute_all_but_one_a_machine() -> None:
-    """Before the processes know of each other, a mistyped option is said once a machine."""
+    """Silence all but the first process of each machine, so that a mistyped option is reported once a machine."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         mute()
 
 
 def _tell_torchrun(message: str) -> None:
-    """Give torchrun's own report the cause, where it would say that there is none."""
+    """Write the cause of the failure to the file from which torchrun builds its own report."""
     if path := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": {"message": message, "extraInfo": {"timestamp": str(int(time.time()))}}}
         with contextlib.suppress(OSError):
@@ -249,7 +286,7 @@ def _tell_torchrun(message: str) -> None:
 
 
 def is_lost_peer(error: Exception) -> bool:
-    """Whether an exchange failed because another process is gone."""
+    """Detect an exchange that failed because another process has ended."""
     if "torch.distributed" not in sys.modules:
         return False
     import torch.distributed as dist

@@ -1,1 +1,1 @@
-"""Radiograph files to grey pixels, and grey pixels to what a network sees."""
+"""Read radiograph files to grey pixels, and preprocess these for the network."""

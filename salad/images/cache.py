@@ -1,4 +1,4 @@
-"""Every image decoded and resized once, kept on disk as plain pixels."""
+"""Cache of decoded and resized images on disk, as plain pixels."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 
 LOCK_FILE = "lock"
 
-# from samples to their pixels (S, S), or to the reason why there are none, in the same order
+# maps samples, in order, to their pixels (S, S) or to the reason why a sample cannot be read
 Decode = Callable[[list[Sample]], Iterable["NDArray[np.uint8] | str"]]
 
 
 class CachedImages:
-    """Some images of a cache.
+    """Images to read from a cache.
 
     Args:
-        cache: holds all of them.
-        items: each with its row.
-        decoder: made the pixels.
+        cache: cache that holds all of these images, and maybe others.
+        items: each sample with its row in the cache.
+        decoder: decoder that made the pixels; damaged rows are decoded again with it.
     """
 
     def __init__(self, cache: Cache, items: list[tuple[Sample, Row]], *, decoder: Decoder) -> None:
@@ -49,36 +49,45 @@ class CachedImages:
         return len(self.items)
 
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
-        """Read some rows into `out`, (len(index), S, S); what is damaged in the cache is decoded anew."""
-        for place, i in enumerate(index):
+        """Read images into `out`, (len(index), S, S); rows that are damaged in the cache are decoded again.
+
+        Args:
+            index: positions of the images in `items`.
+            out: array to fill, uint8.
+
+        Raises:
+            InputError: a row is damaged and its file cannot be read.
+        """
+        for slot, i in enumerate(index):
             sample, row = self.items[i]
-            if self.cache.read(row, out[place]):
+            if self.cache.read(row, out[slot]):
                 continue
             if not self._is_damaged:
                 self._is_damaged = True
-                logger.warning("%s is damaged: images are decoded anew; delete it", printable(self.cache.file.name))
-            out[place] = self.decoder.read(sample)
+                logger.warning("%s is damaged: images are decoded again; delete it", printable(self.cache.file.name))
+            out[slot] = self.decoder.read(sample)
 
 
 def cached_images(
     samples: list[Sample], *, folder: Path, data_path: Path, split: str, decoder: Decoder, decode: Decode
 ) -> tuple[CachedImages, dict[Sample, str]]:
-    """Some images out of the cache, which is built or brought up to date first.
+    """Read images from the cache, after building or updating it.
 
     Only files that are new, changed, or could not be read before are decoded. The index is moved into place
-    last, so a build that is killed leaves nothing that counts; a second process that wants the same waits for
-    the first.
+    last, so a build that is killed leaves no valid cache behind. A second process that needs the same cache waits
+    for the first.
 
     Args:
-        samples: good and bad images.
-        folder: of the caches of this data set.
-        data_path: the data set; images in it are known by their place in it, so that both can move together.
-        split: its name; each has one cache for every decoder.
-        decoder: makes the pixels.
-        decode: runs it over the samples that are not in the cache.
+        samples: images to read; some of the files may be unreadable.
+        folder: folder of the caches of this data set.
+        data_path: path of the data set; the cache names images by their path relative to it, so that both can be
+            moved together.
+        split: name of the split; there is one cache for each split and decoder.
+        decoder: decoder of the images; its settings name the cache.
+        decode: function that decodes the samples that are not in the cache.
 
     Returns:
-        The good images, in the order of the samples, and why each of the bad ones cannot be read.
+        The readable images, in the order of the samples, and for each other one the reason why it cannot be read.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
@@ -93,8 +102,8 @@ def cached_images(
             cache = load_cache(index_path, decoder.isize)  # another process may have built it meanwhile
             missing, reasons = _missing(cache, stamps, decode)
             if cache is None or missing:
-                cache, found = _build(index_path, cache, stamps, missing=missing, isize=decoder.isize, decode=decode)
-                reasons.update(found)
+                cache, new = _build(index_path, cache, stamps, missing=missing, isize=decoder.isize, decode=decode)
+                reasons.update(new)
     good = [(sample, cache.rows[stamps[sample]]) for sample in samples if sample not in reasons]
     return CachedImages(cache, good, decoder=decoder), reasons
 
@@ -102,32 +111,40 @@ def cached_images(
 def find_cached(
     samples: list[Sample], *, folder: Path, data_path: Path, split: str, decoder: Decoder
 ) -> CachedImages | None:
-    """Some images of a cache as it is; None where it does not hold all of them; see `cached_images`."""
+    """Find images in an existing cache; None if there is no cache or it lacks one of them.
+
+    Arguments are those of `cached_images`.
+    """
     cache = load_cache(folder / f"{split}-{decoder.key}.json", decoder.isize)
     with contextlib.suppress(KeyError):
         if cache:
-            return CachedImages(cache, [(one, cache.rows[_stamp(one, data_path)]) for one in samples], decoder=decoder)
+            items = [(sample, cache.rows[_stamp(sample, data_path)]) for sample in samples]
+            return CachedImages(cache, items, decoder=decoder)
     return None
 
 
 def _stamp(sample: Sample, data_path: Path) -> Stamp:
-    name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # of strings: ten times faster
+    """Build the stamp of an image from its path in the data set and the size and time of its file."""
+    name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # strings are 10 times faster
     name += "" if sample.row is None else f"#{sample.array}/{sample.row}"
     try:
-        found = sample.path.stat()
-    except OSError:  # its decoder will say why
+        status = sample.path.stat()
+    except OSError:  # the decoder reports the reason
         return Stamp(name, -1, -1)
-    return Stamp(name, found.st_size, found.st_mtime_ns)
+    return Stamp(name, status.st_size, status.st_mtime_ns)
 
 
 def _missing(
     cache: Cache | None, stamps: dict[Sample, Stamp], decode: Decode
 ) -> tuple[list[Sample], dict[Sample, str]]:
-    """The samples to decode into the cache, and those known as bad that still are: access may have been granted."""
+    """List the samples to decode into the cache, and those that still cannot be read, with the reasons.
+
+    Known bad files are tried again: a file may have become readable without a change of its size and time.
+    """
     unknown = [sample for sample, stamp in stamps.items() if cache is None or stamp not in cache.rows]
     known_bad = [sample for sample in unknown if cache is not None and stamps[sample] in cache.bad]
-    found = zip(known_bad, decode(known_bad), strict=True) if known_bad else ()
-    reasons = {sample: content for sample, content in found if isinstance(content, str)}
+    decoded = zip(known_bad, decode(known_bad), strict=True) if known_bad else ()
+    reasons = {sample: content for sample, content in decoded if isinstance(content, str)}
     return [sample for sample in unknown if sample not in reasons], reasons
 
 
@@ -140,7 +157,22 @@ def _build(
     isize: int,
     decode: Decode,
 ) -> tuple[Cache, dict[Sample, str]]:
-    """Write the pixels, kept and decoded ones, then the index; also gives why some files cannot be read."""
+    """Write the pixels, copied from the old cache or decoded, and then the index.
+
+    Args:
+        index_path: index file to write.
+        old: cache to copy pixels from; None to decode all images.
+        stamps: stamps of all samples.
+        missing: samples to decode.
+        isize: side of the images, in pixels.
+        decode: function that decodes samples.
+
+    Returns:
+        The new cache, and the reasons why samples cannot be read.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
     kept = [sample for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
     num_bytes = (len(kept) + len(missing)) * isize**2
     _make_room(index_path.parent, num_bytes, num_kept=len(kept), num_missing=len(missing))
@@ -165,12 +197,12 @@ def _build(
             other.unlink(missing_ok=True)
     cache = load_cache(index_path, isize)
     if cache is None:
-        raise OSError(f"{index_path} is gone as soon as it was written")
+        raise OSError(f"{index_path} was removed or changed right after it was written")
     return cache, reasons
 
 
 def _copy(file: BinaryIO, old: Cache, kept: list[Stamp], *, isize: int) -> dict[Stamp, Row]:
-    """Write the pixels that an older cache holds; those that are damaged on the disk are left out."""
+    """Copy pixels from an older cache, except rows that are damaged on the disk."""
     rows: dict[Stamp, Row] = {}
     pixels = np.empty((isize, isize), np.uint8)
     for stamp in kept:
@@ -182,7 +214,7 @@ def _copy(file: BinaryIO, old: Cache, kept: list[Stamp], *, isize: int) -> dict[
 def _add(
     file: BinaryIO, rows: dict[Stamp, Row], missing: list[Sample], *, stamps: dict[Sample, Stamp], decode: Decode
 ) -> dict[Sample, str]:
-    """Write the pixels of files, and say why some cannot be read."""
+    """Decode samples and write their pixels; return the reasons why some cannot be read."""
     reasons = {}
     for sample, content in zip(missing, decode(missing), strict=True):
         if isinstance(content, str):
@@ -193,7 +225,7 @@ def _add(
 
 
 def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int) -> None:
-    """Say what is about to be written, and refuse it where it does not fit."""
+    """Log the size of the pixels to write, and raise OSError if the disk has too little space."""
     size = f"{num_bytes / 2**20:,.1f} MiB"
     logger.info("cache: %d images to decode, %d kept, %s in %s", num_missing, num_kept, size, folder)
     free = shutil.disk_usage(folder).free
@@ -203,7 +235,10 @@ def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int)
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """One build at a time; where the file system has no locks, builds at once cost time and do no harm."""
+    """Allow one build at a time.
+
+    Without locks in the file system, simultaneous builds cost time but do no harm.
+    """
     lock = FileLock(path, fallback_to_soft=False)
     try:
         lock.acquire(blocking=False)
@@ -213,7 +248,7 @@ def _lock(path: Path) -> Iterator[None]:
     except OSError:
         logger.debug("no locks in %s", path.parent, exc_info=True)
     else:
-        for leftover in path.parent.glob("*.partial"):  # of builds that were killed
+        for leftover in path.parent.glob("*.partial"):  # left by builds that were killed
             leftover.unlink(missing_ok=True)
     try:
         yield

@@ -1,4 +1,4 @@
-"""The two files of a cache: plain pixels of images, and the index that says whose they are."""
+"""Files of a cache: one of plain pixels, and an index that assigns its rows to images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from numpy.typing import NDArray
 
 from salad.samples import Sample
 
-VERSION = 2  # of the files, and of the pixels that a decoder makes: counted up when either changes
+VERSION = 2  # raised when the file format changes, or the pixels that a decoder makes
 
 
 class Stamp(NamedTuple):
-    """What an image file has to keep for its pixels to stay good."""
+    """Name, size and modification time of an image file; its cached pixels are valid while these stay the same.
+
+    Attributes:
+        name: path in the data set, with the array and row of an image in an .npz file.
+        size: in bytes.
+        mtime_ns: modification time, in nanoseconds.
+    """
 
     name: str
     size: int
@@ -28,7 +34,12 @@ class Stamp(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Where the pixels of an image are, and their CRC-32."""
+    """Row of an image in the pixel file.
+
+    Attributes:
+        number: row number, from 0.
+        crc: CRC-32 of the pixels.
+    """
 
     number: int
     crc: int
@@ -36,12 +47,12 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cache:
-    """The pixels of some images at one size.
+    """Cached pixels of images of one size.
 
     Attributes:
-        file: rows of S * S bytes; open, so that they stay although another run replaces the cache.
-        rows: of every image that could be read.
-        bad: the images that could not.
+        file: pixel file, in rows of S * S bytes; kept open, so that it stays readable when another run replaces it.
+        rows: row of every readable image.
+        bad: stamps of the unreadable images.
     """
 
     file: BinaryIO
@@ -49,9 +60,10 @@ class Cache:
     bad: frozenset[Stamp]
 
     def read(self, row: Row, out: NDArray[np.uint8]) -> bool:
-        """Fill an array (S, S) with a row; False where its bytes are not those that were written.
+        """Fill an array (S, S) with a row; return False if its bytes are not those that were written.
 
-        They are read and not mapped: what was read does not stay in memory, and a failing disk is no crash.
+        The file is read and not memory-mapped: so pixels do not stay in memory, and a failing disk does not crash
+        the process.
         """
         with contextlib.suppress(OSError):
             num_bytes = os.preadv(self.file.fileno(), [out.data], row.number * out.nbytes)
@@ -60,7 +72,7 @@ class Cache:
 
 
 def load_cache(index_path: Path, isize: int) -> Cache | None:
-    """The cache as it is on the disk; None where there is none, or no whole one of this version."""
+    """Load a cache from disk; None if it is absent, incomplete or of another version."""
     try:
         text = index_path.read_text(encoding="ascii")
         file = pixel_path(index_path, text).open("rb", buffering=0)
@@ -74,7 +86,7 @@ def load_cache(index_path: Path, isize: int) -> Cache | None:
 
 
 def index_of(stamps: dict[Sample, Stamp], rows: dict[Stamp, Row]) -> str:
-    """The text of an index: the row of each image, and the images that have none."""
+    """Write the text of an index: the row of each readable image, and the stamps of the unreadable ones."""
     labels = {stamp: sample.label for sample, stamp in stamps.items()}
     bad = [stamp for stamp in stamps.values() if stamp not in rows]
     entries = [[*stamp, labels[stamp], *row] for stamp, row in rows.items()]
@@ -82,20 +94,20 @@ def index_of(stamps: dict[Sample, Stamp], rows: dict[Stamp, Row]) -> str:
 
 
 def append(file: BinaryIO, pixels: NDArray[np.uint8], number: int) -> Row:
-    """Write the pixels of an image, (S, S), as the row of this number."""
+    """Append the pixels of an image, (S, S), to the pixel file, as the row of this number."""
     content = pixels.tobytes()
     file.write(content)
     return Row(number, zlib.crc32(content))
 
 
 def to_disk(file: BinaryIO) -> None:
-    """Wait until what was written would survive a power cut."""
+    """Flush a file to the disk, so that its content survives a power cut."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def pixel_path(index_path: Path, index: str) -> Path:
-    """Where the pixels of an index lie: another index never finds them."""
+    """Path of the pixel file of an index; a digest of the index in its name keeps the two together."""
     return index_path.with_name(f"{index_path.stem}-{hashlib.sha256(index.encode()).hexdigest()[:16]}.u8")
 
 
@@ -103,23 +115,22 @@ FOLDER_NAME = ".salad_cache"
 
 
 def choose_folder(cache: str | None, data_path: Path) -> Path | None:
-    """Where to keep the cache of a data set.
+    """Choose the folder for the cache of a data set.
 
     Args:
-        cache: a folder, ``off``, or None for a hidden folder in `data_path` or, where that is read-only, the
-            user's cache folder.
-        data_path: the data set; where it is a file, the folder that holds it has the hidden one, for all
-            such files.
+        cache: a folder; ``off``; or None for a hidden folder in `data_path` or, if that is read-only, the user's
+            cache folder.
+        data_path: path of the data set; if it is a file, the hidden folder lies beside it and serves all such files.
 
     Returns:
-        None for ``off``.
+        The folder; None for ``off``.
     """
     if cache == "off":
         return None
     home, inside = (data_path.parent, data_path.name) if data_path.is_file() else (data_path, "")
     if cache is None and os.access(home, os.W_OK):
         return home / FOLDER_NAME / inside
-    place = data_path.resolve()
+    path = data_path.resolve()
     user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salad"
-    digest = hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
-    return (Path(cache) if cache else user) / f"{place.name}-{digest}"
+    digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+    return (Path(cache) if cache else user) / f"{path.name}-{digest}"

@@ -1,4 +1,4 @@
-"""From a sample to its pixels, the same way in training and in scoring."""
+"""Decode samples to pixels, in the same way for training and scoring."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from salad.samples import Sample
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder:
-    """How images are read.
+    """Settings that turn an image file into a square grey image.
 
     Attributes:
-        isize: S, in pixels.
-        resize: ``squash``, ``pad`` or ``crop``.
-        trim: whether uniform borders are cut off before that.
+        isize: S, the side of the image in pixels.
+        resize: ``squash``, ``pad`` or ``crop``; see `read_image`.
+        trim: whether uniform borders are cut off before the image is resized.
     """
 
     isize: int
@@ -27,10 +27,10 @@ class Decoder:
     trim: bool = False
 
     def read(self, sample: Sample) -> GreyImage:
-        """The pixels of a sample, (S, S).
+        """Decode a sample to its pixels, (S, S), uint8.
 
         Raises:
-            InputError: its file cannot be read.
+            InputError: the file cannot be read.
         """
         if sample.row is not None:
             return read_row(sample, isize=self.isize, resize=self.resize, trim=self.trim)
@@ -38,16 +38,16 @@ class Decoder:
 
     @property
     def key(self) -> str:
-        """A name for pixels that are read this way."""
+        """Name of these settings, for file names."""
         return f"{self.isize}-{self.resize}" + ("-trim" if self.trim else "")
 
 
 class DecodedImages:
-    """The files of some samples, decoded whenever they are asked for.
+    """Images that are decoded from their files at every read.
 
     Args:
-        samples: what to read.
-        decoder: reads them.
+        samples: images to read.
+        decoder: decoder of the images.
     """
 
     def __init__(self, samples: list[Sample], *, decoder: Decoder) -> None:
@@ -59,6 +59,14 @@ class DecodedImages:
         return len(self.samples)
 
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
-        """Decode some files."""
-        for place, i in enumerate(index):
-            out[place] = self.decoder.read(self.samples[i])
+        """Decode images into `out`, (len(index), S, S).
+
+        Args:
+            index: positions of the images in `samples`.
+            out: array to fill, uint8.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        for slot, i in enumerate(index):
+            out[slot] = self.decoder.read(self.samples[i])

@@ -1,6 +1,6 @@
-"""One DICOM file to one grey image, through pydicom.
+"""Read a DICOM file to a grey image with pydicom.
 
-What pydicom and the decoders say may quote the file, and with it a patient: none of their words is ever passed on.
+Messages of pydicom and the decoders may quote the file, and so the patient's data. They are never passed on.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 DICOM_SUFFIXES = frozenset({".dcm", ".dic", ".dicom"})
-HEAD_BYTES = 132  # of a file, that tell whether it is DICOM
-BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")  # the groups of elements that a file without a preamble begins with
+HEAD_BYTES = 132  # first bytes of a file, which show that it is DICOM
+BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")  # possible first groups of elements in a file without a preamble
 INSTALL = 'pip install "salad[dicom]"'
-MAX_UNPACKED_BYTES = 2**28  # of a deflated file
+MAX_UNPACKED_BYTES = 2**28  # size of a deflated file after unpacking
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2"}
-# Decoders in this process, the names are pydicom's. Pillow and pydicom's own stay whole whatever they are fed.
+# pydicom's names of the decoders that run in this process. Pillow and pydicom's own survive any damaged input.
 PLUGINS = {
     "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline, 8 bits
     "1.2.840.10008.1.2.4.90": "pillow",  # JPEG 2000 lossless
@@ -46,17 +46,17 @@ PLUGINS = {
     "1.2.840.10008.1.2.4.203": "pylibjpeg",
 }
 NEEDS_PACKAGE = {"pylibjpeg": "pylibjpeg pylibjpeg-openjpeg"}
-# GDCM reads these, and aborts at many a damaged frame: it gets a process of its own, for each file.
-JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"  # 8 bits, which Pillow reads, or 12
+# Read by GDCM, which aborts on some damaged frames: it runs in a separate process for each file.
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"  # 8 bits (read by Pillow) or 12
 GDCM = {JPEG_EXTENDED, *(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81))}  # JPEG lossless, JPEG-LS
 GDCM_SCRIPT = Path(__file__).with_name("gdcm_process.py")
 GDCM_SECONDS = 60
-# JPEG of these kinds ends with a mark that its data never hold; decoders paint what is missing grey
+# JPEG of these kinds ends with a marker that cannot occur in its data; decoders fill missing pixels with grey
 HAVE_END_MARK = {"1.2.840.10008.1.2.4.50", *GDCM}
 GREY, PALETTE = {"MONOCHROME1", "MONOCHROME2"}, "PALETTE COLOR"
 COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 PALETTE_ELEMENTS = "{}PaletteColorLookupTableDescriptor", "{}PaletteColorLookupTableData"
-# All that is read; names, dates and whatever else tells of a patient is passed over.
+# The only elements that are read: none of them identifies a patient.
 ELEMENTS = [
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
     *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelData"),
@@ -71,23 +71,23 @@ _importing = threading.Lock()
 
 
 def is_dicom(head: bytes, suffix: str) -> bool:
-    """Whether a file is DICOM, from its first `HEAD_BYTES` and, for one without a preamble, its suffix."""
+    """Detect a DICOM file by its first `HEAD_BYTES` bytes and, if it has no preamble, by its suffix."""
     return head[128:132] == b"DICM" or (suffix.lower() in DICOM_SUFFIXES and head[:2] in BARE_STARTS)
 
 
 def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
-    """Decode a DICOM file to its one image as a screen would show it.
+    """Decode a DICOM file with one image to the grey levels that a screen would show.
 
     Args:
-        content: of the whole file.
-        max_pixels: an image with more is not decoded.
+        content: bytes of the whole file.
+        max_pixels: largest number of pixels to decode.
 
     Returns:
-        A grey image (mode L): see `grey_levels`; colours become grey as in any other file.
+        A grey image (mode L), see `grey_levels`; colours become grey as in any other file.
 
     Raises:
-        InputError: the file is damaged, holds no image or several, or a decoder is missing. Its text quotes nothing
-            of the file but numbers that describe the pixels.
+        InputError: the file is damaged, holds no image or several, or a decoder is missing. The message quotes only
+            numbers that describe the pixels.
     """
     if importlib.util.find_spec("pydicom") is None:
         raise InputError(f"a DICOM file; to read it, {INSTALL}")
@@ -101,15 +101,15 @@ def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
         return Image.fromarray(_to_rgb(pixels, ds)).convert("L")
     except InputError:
         raise
-    except Exception as error:  # at a damaged file every kind; the text may quote it, so it stays here
+    except Exception as error:  # damaged files raise any exception; its text may quote the file and is dropped
         raise InputError(f"a DICOM file that is damaged or cut off ({type(error).__name__})") from None
 
 
 def read_header(file: BinaryIO) -> tuple[int, int, str]:
-    """Width, height and kind of pixels of a DICOM file, of which only the elements before the pixels are read.
+    """Read the width, height and kind of pixels of a DICOM file, without its pixels.
 
     Raises:
-        Exception: of any kind, where the file is damaged or pydicom is not installed.
+        Exception: of any kind, if the file is damaged or pydicom is not installed.
     """
     if DEFLATED.encode() in file.read(1024):
         raise InputError("a deflated DICOM file has to be unpacked for its header")
@@ -119,16 +119,16 @@ def read_header(file: BinaryIO) -> tuple[int, int, str]:
 
     ds = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=HEADER_ELEMENTS)
     kind = ds.PhotometricInterpretation
-    if kind not in GREY | COLOURS | {PALETTE}:  # no text of a file is passed on
+    if kind not in GREY | COLOURS | {PALETTE}:  # unknown text from a file is never passed on
         raise InputError("a DICOM file of an unknown kind of pixels")
     return int(ds.Columns), int(ds.Rows), f"{kind} {int(ds.BitsStored)} bit"
 
 
 def import_pydicom() -> None:
-    """Import pydicom, so that it neither warns nor logs in any thread, and without GDCM.
+    """Import pydicom without GDCM, and silence its warnings and log in all threads.
 
-    pydicom imports GDCM where it is installed, and that brings a zlib into the process which takes the place of
-    everybody's: Pillow and Python then crash at the next PNG or deflated file.
+    pydicom imports GDCM if it is installed. GDCM loads its own zlib, which replaces that of the whole process:
+    Pillow and Python then crash at the next PNG or deflated file.
     """
     modules = r"pydicom\b|salad\.images\.dicom"
     with _importing:
@@ -138,24 +138,24 @@ def import_pydicom() -> None:
                 import pydicom  # noqa: F401
             finally:
                 del sys.modules["gdcm"]
-        # added once: while a filter is moved to the front again, other threads would do without it
+        # added only once: adding a filter again removes it for a moment, and other threads would warn
         if ("ignore", None, Warning, re.compile(modules), 0) not in warnings.filters:
             logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
             warnings.filterwarnings("ignore", module=modules)
 
 
 def _parse(content: bytes) -> tuple[Dataset, str]:
-    """The elements that are needed, and the transfer syntax."""
+    """Parse the needed elements and the transfer syntax of a file."""
     import pydicom
 
     if DEFLATED.encode() in content[:1024]:
-        (length,) = struct.unpack_from("<I", content, 140)  # of the file's meta information, which is not deflated
+        (length,) = struct.unpack_from("<I", content, 140)  # length of the meta information, which is not deflated
         unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[144 + length :], MAX_UNPACKED_BYTES + 1)
         if len(unpacked) > MAX_UNPACKED_BYTES:
             raise InputError(f"a deflated DICOM file that unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
     ds = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=ELEMENTS)
     syntax = ds.file_meta.get("TransferSyntaxUID")
-    if syntax is None:  # no meta information: how numbers are written was guessed from the first element
+    if syntax is None:  # no meta information: pydicom has guessed the encoding from the first element
         is_implicit, is_little = ds.original_encoding
         syntax = pydicom.uid.ImplicitVRLittleEndian if is_implicit else pydicom.uid.ExplicitVRLittleEndian
         ds.file_meta.TransferSyntaxUID = syntax if is_little else pydicom.uid.ExplicitVRBigEndian
@@ -163,7 +163,7 @@ def _parse(content: bytes) -> tuple[Dataset, str]:
 
 
 def _check(ds: Dataset, syntax: str, max_pixels: int) -> None:
-    """Refuse, before anything is decoded, what cannot give one whole picture."""
+    """Raise InputError, before decoding, if a file cannot give one complete image."""
     if "PixelData" not in ds:
         kind = getattr(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID"), "name", "")
         if "Rows" in ds or "Image Storage" in kind:
@@ -191,11 +191,11 @@ def _check(ds: Dataset, syntax: str, max_pixels: int) -> None:
     if syntax in NATIVE:
         share = 2 if ds.PhotometricInterpretation == "YBR_FULL_422" else samples
         if len(ds.PixelData) < rows * columns * share * bits // 8:
-            raise InputError("a DICOM file that is cut off: it holds less pixels than it says")
+            raise InputError("a DICOM file that is cut off: it holds fewer pixels than its header says")
 
 
 def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
-    """The pixels as stored, (H, W) or (H, W, 3); what YBR was is RGB."""
+    """Decode the stored pixels, (H, W) or (H, W, 3); YBR is converted to RGB."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import ExplicitVRLittleEndian
 
@@ -209,11 +209,11 @@ def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
     elif syntax in GDCM:
         ds.PixelData = _decode_apart(frame, ds, syntax)
         ds.file_meta.TransferSyntaxUID = syntax = ExplicitVRLittleEndian
-        if ds.PhotometricInterpretation == "YBR_FULL_422":  # no longer
+        if ds.PhotometricInterpretation == "YBR_FULL_422":  # GDCM has given every pixel its own chroma
             ds.PhotometricInterpretation = "YBR_FULL"
     elif syntax not in NATIVE and syntax not in PLUGINS:
         known = syntax if re.fullmatch(r"[0-9.]{1,64}", syntax) else "unknown"
-        raise InputError(f"a DICOM file of transfer syntax {known}, which is not read: convert it to JPEG 2000, say")
+        raise InputError(f"a DICOM file of transfer syntax {known}, which cannot be read: convert it to JPEG 2000")
     decoder = get_decoder(syntax)
     if plugin and plugin not in decoder.available_plugins:
         raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, pip install {NEEDS_PACKAGE[plugin]}")
@@ -221,7 +221,7 @@ def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
 
 
 def _frame(ds: Dataset) -> bytes:
-    """The compressed image."""
+    """Extract the compressed image."""
     from pydicom.encaps import get_frame
 
     offsets = ds.get("ExtendedOffsetTable"), ds.get("ExtendedOffsetTableLengths")
@@ -229,7 +229,10 @@ def _frame(ds: Dataset) -> bytes:
 
 
 def _decode_apart(frame: bytes, ds: Dataset, syntax: str) -> bytes:
-    """Let GDCM decode a frame, in a process that may abort or hang; `ds` learns the size of its samples."""
+    """Decode a frame with GDCM in a separate process, which may abort or hang.
+
+    Sets the sample size and the planar configuration in `ds` to those of the decoded bytes.
+    """
     if importlib.util.find_spec("gdcm") is None:
         raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, {INSTALL}")
     shape = ds.Rows, ds.Columns, ds.SamplesPerPixel
@@ -241,11 +244,11 @@ def _decode_apart(frame: bytes, ds: Dataset, syntax: str) -> bytes:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=GDCM_SECONDS,
-            start_new_session=True,  # Ctrl-C is for this program, which goes on to the end of its step
+            start_new_session=True,  # Ctrl-C must reach only this program, which first finishes its step
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"a DICOM file that is not decoded within {GDCM_SECONDS} seconds") from None
+        raise InputError(f"a DICOM file that takes more than {GDCM_SECONDS} seconds to decode") from None
     sample_bytes, rest = divmod(len(done.stdout), int(np.prod(shape)))
     if done.returncode != 0 or rest or sample_bytes not in (1, 2):
         raise InputError("a DICOM file whose compressed pixels are damaged")
@@ -254,7 +257,7 @@ def _decode_apart(frame: bytes, ds: Dataset, syntax: str) -> bytes:
 
 
 def _to_rgb(pixels: NDArray[np.generic], ds: Dataset) -> NDArray[np.uint8]:
-    """Colours in 8 bits, (H, W, 3)."""
+    """Convert decoded colours or palette entries to 8-bit RGB, (H, W, 3)."""
     from pydicom.pixels.processing import apply_color_lut
 
     bits = int(ds.BitsStored)

@@ -1,4 +1,4 @@
-"""Stored values of a DICOM image to the grey levels that a screen would show."""
+"""Convert the stored values of a DICOM image to the grey levels that a screen would show."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-PERCENTILES = 0.5, 99.5  # the window of a file that has none
-CHUNK = 2**20  # pixels that are looked up at a time
+PERCENTILES = 0.5, 99.5  # window for a file without one
+CHUNK = 2**20  # pixels to look up at a time
 
 Ints = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -23,14 +23,14 @@ Values = NDArray[np.float64]
 def grey_levels(stored: NDArray[np.generic], ds: Dataset) -> NDArray[np.uint8]:
     """Apply the Modality LUT or rescale, the VOI LUT or window, and the inversion of MONOCHROME1.
 
-    All of it is worked out once for each value between the smallest and the largest, then looked up.
+    The grey level of each possible value, from the smallest to the largest, is computed once and then looked up.
 
     Args:
-        stored: whole numbers of at most 16 bits, signed or not, (H, W).
-        ds: the elements of the file.
+        stored: integers of at most 16 bits, signed or unsigned, (H, W).
+        ds: elements of the file.
 
     Returns:
-        (H, W); pixels that only pad the image are black.
+        Grey levels, (H, W), uint8; padding pixels are black.
     """
     low = int(stored.min())
     values = np.arange(low, int(stored.max()) + 1)
@@ -45,7 +45,7 @@ def grey_levels(stored: NDArray[np.generic], ds: Dataset) -> NDArray[np.uint8]:
         counts[padding] = 0
     shares = _apply_voi(_apply_modality(values.astype(np.float64), ds, counts=counts), ds, counts=counts)
     levels = np.rint(255 * shares).astype(np.uint8)
-    # INVERSE says the same as MONOCHROME1: in a file that has both they count once
+    # INVERSE means the same as MONOCHROME1: a file with both is inverted once
     if ds.PhotometricInterpretation == "MONOCHROME1" or _code(ds, "PresentationLUTShape") == "INVERSE":
         levels = 255 - levels
     levels[padding] = 0
@@ -60,31 +60,31 @@ def _apply_modality(values: Values, ds: Dataset, *, counts: Ints) -> Values:
 
 
 def _apply_voi(values: Values, ds: Dataset, *, counts: Ints) -> Values:
-    """Apply the first VOI LUT, else the first window (PS3.3 C.11.2), else one from percentiles; from 0 to 1."""
+    """Apply the first VOI LUT, else the first window (PS3.3 C.11.2), else a percentile window; results in [0, 1]."""
     if ds.get("VOILUTSequence"):
-        found, table = _look_up(values, ds, name="VOILUTSequence", counts=counts)
-        return _ramp(found, table.min(), table.max())
+        entries, table = _look_up(values, ds, name="VOILUTSequence", counts=counts)
+        return _ramp(entries, table.min(), table.max())
     centre, width, function = _number(ds, "WindowCenter"), _number(ds, "WindowWidth"), _code(ds, "VOILUTFunction")
     if centre is not None and width is not None:
         from pydicom import Dataset
         from pydicom.pixels.processing import apply_windowing
 
-        window = Dataset()  # nothing of the file but what is known to be sound
+        window = Dataset()  # only the elements that are known to be valid
         window.WindowCenter, window.WindowWidth = centre, width
         window.VOILUTFunction = function if function in ("LINEAR_EXACT", "SIGMOID") else "LINEAR"
         window.PhotometricInterpretation, window.PixelRepresentation, window.BitsStored = "MONOCHROME2", 0, 1
-        with contextlib.suppress(ValueError):  # too narrow: as if there were none
-            return apply_windowing(values, window)  # from 0 to 1, all that one bit holds
+        with contextlib.suppress(ValueError):  # a window that is too narrow is ignored
+            return apply_windowing(values, window)  # in [0, 1], the range of one bit
     return _ramp(values, *_percentile_window(values, counts))
 
 
 def _ramp(values: Values, low: float, high: float) -> Values:
-    """Map `low` to 0, `high` to 1, and what lies between linearly; a step where they are the same."""
+    """Map values linearly, `low` to 0 and `high` to 1, and clip them; a step if both are equal."""
     return np.clip((values - low) / (high - low), 0, 1) if high > low else (values > low).astype(np.float64)
 
 
 def _percentile_window(values: Values, counts: Ints) -> tuple[float, float]:
-    """Find the percentiles of the pixels, or their range where nearly all are the same."""
+    """Compute the percentiles of the pixels, or their range if both percentiles are equal."""
     order = np.argsort(values, kind="stable")
     order = order[counts[order] > 0]
     ranked, num_below = values[order], np.cumsum(counts[order])
@@ -93,14 +93,23 @@ def _percentile_window(values: Values, counts: Ints) -> tuple[float, float]:
 
 
 def _look_up(values: Values, ds: Dataset, *, name: str, counts: Ints) -> tuple[Values, Values]:
-    """Look values up in the first LUT of a sequence; those before and behind it take its first and last entry.
+    """Look up values in the first LUT of a sequence; values outside the table take its first or last entry.
 
-    pydicom's own functions believe the sign of the first mapped value. That sign lies in the VR of the descriptor,
-    which is a guess in implicit files and wrong in others; so the sign counts with which more pixels fall into the
-    table, and the file's own where they are as many.
+    pydicom's own functions trust the sign of the first mapped value. That sign comes from the VR of the descriptor,
+    which is guessed in implicit files and wrong in some others. Here the sign is used with which more pixels fall
+    into the table; at a tie, the file's own.
+
+    Args:
+        values: values to look up, (V,).
+        ds: elements of the file.
+        name: element of the sequence.
+        counts: number of pixels of each value, (V,).
 
     Returns:
-        The entries of the values, and all entries of the table.
+        The entry of each value, and all entries of the table.
+
+    Raises:
+        ValueError: the table is empty.
     """
     item, order = ds[name].value[0], ">" if ds.original_encoding[1] is False else "<"
     length, first, _ = map(int, item.LUTDescriptor)
@@ -108,17 +117,17 @@ def _look_up(values: Values, ds: Dataset, *, name: str, counts: Ints) -> tuple[V
     data = item.LUTData
     if not isinstance(data, bytes):
         data = np.atleast_1d(data).astype(f"{order}u2").tobytes()
-    size = 1 if len(data) < min(2 * length, length + 2) else 2  # bytes of an entry; those of 8 bits may take either
+    size = 1 if len(data) < min(2 * length, length + 2) else 2  # bytes an entry; 8-bit entries may take 1 or 2
     table = np.frombuffer(data, f"{order}u{size}", min(length, len(data) // size)).astype(np.float64)
     if len(table) == 0:
         raise ValueError("an empty LUT")
-    signs = first, first % 2**16, (first + 2**15) % 2**16 - 2**15  # of one 16-bit word
+    signs = first, first % 2**16, (first + 2**15) % 2**16 - 2**15  # as in the file, unsigned, signed
     first = max(signs, key=lambda start: int(counts[(values >= start) & (values < start + len(table))].sum()))
     return table[np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)], table
 
 
 def _number(ds: Dataset, name: str) -> float | None:
-    """Read the first value of an element; None where there is none, or no finite number."""
+    """Read the first value of an element; None if it is absent or not a finite number."""
     try:
         value = ds.get(name)
         number = float(value[0] if isinstance(value, MutableSequence) else value)
@@ -128,4 +137,5 @@ def _number(ds: Dataset, name: str) -> float | None:
 
 
 def _code(ds: Dataset, name: str) -> str:
+    """Read a code string in upper case; empty if it is absent."""
     return str(ds.get(name) or "").strip().upper()

@@ -1,4 +1,4 @@
-"""Where new images come from: paths that were typed, standard input, and a folder that fills."""
+"""Find new images: from paths and patterns, from standard input, or in a watched folder."""
 
 from __future__ import annotations
 
@@ -18,53 +18,53 @@ logger = logging.getLogger(__name__)
 
 STDIN_WORD = "-"
 CHUNK_BYTES = 2**16
-MAX_PATH_BYTES = 2**16  # no system takes longer ones; what has no end is no list of paths
+MAX_PATH_BYTES = 2**16  # above any system's limit: longer input is not a list of paths
 
 Stamp = tuple[int, int]
 
 
 def list_images(words: Iterable[str], *, stdin: int = 0, separator: bytes = b"\n") -> Iterator[Path | None]:
-    """The image files that some words stand for, found while they are taken.
+    """List the image files that are named on the command line or on standard input, as they come.
 
     Args:
-        words: files, which need not exist; folders, of which all images are taken; patterns such as ``films/*.png``;
-            ``-`` for words that are read.
-        stdin: the open file to read those from, by its number.
-        separator: what ends each of those.
+        words: files, which need not exist; folders, to take all their images; patterns such as ``films/*.png``;
+            ``-`` to read paths from standard input.
+        stdin: file descriptor to read paths from.
+        separator: byte that ends each of these paths.
 
     Yields:
-        A file, or None before it waits for more to be read.
+        A file, or None before it waits for more input.
 
     Raises:
-        InputError: what is read is no list of paths.
+        InputError: the input is not a list of paths.
     """
     for word in words:
         if word == STDIN_WORD:
             for path in _read_paths(stdin, separator):
                 yield from [None] if path is None else _expand(path)
         elif glob.has_magic(word) and not Path(word).exists():
-            found = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  # Path's takes no absolute pattern
-            for path in map(Path, found or [word]):
+            matches = sorted(glob.glob(word, recursive=True))  # noqa: PTH207  # Path.glob takes no absolute pattern
+            for path in map(Path, matches or [word]):
                 yield from _expand(path)
         else:
             yield from _expand(Path(word))
 
 
 def watch(folder: Path, *, interval: float, wait: Callable[[float], None] = time.sleep) -> Iterator[Path | None]:
-    """The images of a folder and of those in it, as they arrive, each once, without an end.
+    """Watch a folder and its sub-folders without end, and yield each image once when it has arrived.
 
-    An image has arrived when two looks find the same size, above 0, and the same time of change.
+    An image has arrived when two looks in a row see the same size, above 0, and the same modification time.
 
     Args:
-        folder: what to look at.
-        interval: between two looks, in seconds.
-        wait: for so many seconds.
+        folder: folder to watch.
+        interval: time between two looks, in seconds.
+        wait: function that waits for a number of seconds.
 
     Yields:
         A file, or None before it waits.
 
     Raises:
-        InputError: there is no such folder when it begins.
+        InputError: the folder does not exist at the start.
     """
     if not folder.is_dir():
         raise InputError(f"--watch {printable(folder)}: no such folder")
@@ -72,7 +72,7 @@ def watch(folder: Path, *, interval: float, wait: Callable[[float], None] = time
     before: dict[Path, Stamp] = {}
     while True:
         now = {path: stamp for path in images_below(folder) if (stamp := _stamp(path)) is not None}
-        taken &= now.keys()  # what was removed may arrive again
+        taken &= now.keys()  # a removed file may arrive again
         for path, stamp in now.items():
             if path not in taken and before.get(path) == stamp:
                 taken.add(path)
@@ -83,20 +83,21 @@ def watch(folder: Path, *, interval: float, wait: Callable[[float], None] = time
 
 
 def images_below(folder: Path) -> Iterator[Path]:
-    """The images of a folder and of those in it, in sorted order; links to folders are not followed.
+    """List the images of a folder and its sub-folders in sorted order, without following links to folders.
 
-    Those are files with the suffix of an image, and DICOM files without one. What is hidden is left out.
+    Images are files with an image suffix, and DICOM files without a suffix. Hidden files and folders are left out.
     """
-    for place, folders, files in os.walk(folder, onerror=_warn):
+    for parent, folders, files in os.walk(folder, onerror=_warn):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            path = Path(place, name)
+            path = Path(parent, name)
             if not name.startswith(".") and (path.suffix.lower() in IMAGE_SUFFIXES or _is_bare_dicom(path)):
                 yield path
 
 
 def _expand(path: Path) -> Iterator[Path]:
-    if not os.path.isdir(path):  # noqa: PTH112  # False for a name that no file can have, where Path raises
+    """Expand a folder to its images, with a warning if it has none; any other path stands for itself."""
+    if not os.path.isdir(path):  # noqa: PTH112  # False for an impossible name, for which Path.is_dir raises
         yield path
         return
     is_empty = True
@@ -108,7 +109,7 @@ def _expand(path: Path) -> Iterator[Path]:
 
 
 def _read_paths(stdin: int, separator: bytes) -> Iterator[Path | None]:
-    """Paths as they are read; blank ones are left out."""
+    """Read paths as they arrive, without blank ones; None before it waits for input."""
     rest = b""
     while True:
         if not select.select([stdin], [], [], 0)[0]:
@@ -125,6 +126,7 @@ def _read_paths(stdin: int, separator: bytes) -> Iterator[Path | None]:
 
 
 def _is_bare_dicom(path: Path) -> bool:
+    """Detect a DICOM file without a suffix."""
     if path.suffix or not path.is_file():
         return False
     try:
@@ -135,13 +137,14 @@ def _is_bare_dicom(path: Path) -> bool:
 
 
 def _stamp(path: Path) -> Stamp | None:
-    """Size in bytes and time of change; None for an empty file, or one that is gone."""
+    """Read the size in bytes and the modification time in ns; None for an empty or removed file."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return (found.st_size, found.st_mtime_ns) if found.st_size else None
+    return (status.st_size, status.st_mtime_ns) if status.st_size else None
 
 
 def _warn(error: OSError) -> None:
+    """Warn about a folder that cannot be listed."""
     logger.warning("%s: cannot be listed (%s)", printable(error.filename), error.strerror)

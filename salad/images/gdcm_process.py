@@ -1,8 +1,8 @@
-"""Decode one compressed DICOM frame with GDCM; a program of its own, because a damaged frame may abort it.
+"""Decode one compressed DICOM frame with GDCM, in a separate program because a damaged frame may abort it.
 
     python gdcm_process.py SYNTAX PHOTOMETRIC ROWS COLUMNS SAMPLES ALLOCATED STORED SIGNED <frame >pixels
 
-It is started by its path and imports nothing of this package, so that it starts fast.
+The program is started by its path and imports nothing from this package, so that it starts fast.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ MAX_MEMORY_BYTES = 2**31
 
 
 def main() -> None:
-    """Decode standard input to standard output: little-endian samples, those of a pixel side by side."""
-    for limited, bound in ((resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(OSError, ValueError):  # some systems have no such limit
-            resource.setrlimit(limited, (bound, bound))
+    """Decode standard input to standard output, as little-endian samples, pixel by pixel."""
+    for limit, bound in ((resource.RLIMIT_AS, MAX_MEMORY_BYTES), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(OSError, ValueError):  # some systems lack a limit
+            resource.setrlimit(limit, (bound, bound))
     syntax, photometric, *numbers = sys.argv[1:]
     rows, columns, samples, allocated, stored, signed = map(int, numbers)
-    del sys.path[0]  # this folder, whose modules are no top-level ones
+    del sys.path[0]  # this folder: its modules must not hide top-level ones
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -36,7 +36,7 @@ def main() -> None:
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
     image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(syntax)))
     image.SetPixelFormat(gdcm.PixelFormat(samples, allocated, stored, stored - 1, signed))
-    # the buffer comes as text, in which bytes that are no UTF-8 are surrogates
+    # GetBuffer returns text, in which bytes that are not UTF-8 are surrogates
     sys.stdout.buffer.write(image.GetBuffer().encode("utf-8", "surrogateescape"))
 
 

@@ -1,4 +1,4 @@
-"""What the grey levels of an image tell without any model."""
+"""Measure images by their grey levels alone, without a model."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 
 class GreyLevels(NamedTuple):
-    """Of each image of a batch, (B,); grey levels are in [0, 255].
+    """Grey-level statistics of each image of a batch, (B,) each; grey levels lie in [0, 255].
 
     Attributes:
-        mean: their mean.
-        std: their standard deviation.
-        sharpness: that of the discrete Laplacian, the sum of the four neighbours less four times the pixel; 0 of an
-            image below 3 x 3.
+        mean: mean grey level.
+        std: standard deviation of the grey levels.
+        sharpness: standard deviation of the discrete Laplacian (sum of the four neighbours minus four times the
+            pixel); 0 for images below 3 x 3.
     """
 
     mean: NDArray[np.float64]
@@ -24,7 +24,7 @@ class GreyLevels(NamedTuple):
 
 
 def measure_grey_levels(grey: NDArray[np.uint8]) -> GreyLevels:
-    """Measure images as decoded, (B, S, S), before any normalisation."""
+    """Measure the grey levels of decoded images, (B, S, S), before any normalisation."""
     levels = grey.astype(np.float64)
     mean, std = levels.mean(axis=(1, 2)), levels.std(axis=(1, 2))
     if levels.shape[1] < 3:

@@ -1,4 +1,4 @@
-"""Sizes and modes of images, from the beginnings of their files."""
+"""Read the sizes and modes of images from their file headers."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from salad.images.read import FORMATS
 from salad.images.threads import map_in_chunks
 from salad.samples import Sample
 
-MAX_SAMPLED = 2000  # of a split
+MAX_SAMPLED = 2000  # headers to read in a split
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What the beginning of a file says.
+    """Size and mode of an image, from its file header.
 
     Attributes:
-        width: in pixels, before a rotation that EXIF asks for.
-        height: in pixels.
-        mode: format and mode, ``PNG L`` say.
+        width: in pixels, before any EXIF rotation.
+        height: in pixels, before any EXIF rotation.
+        mode: format and mode, for example ``PNG L``.
     """
 
     width: int
@@ -34,19 +34,20 @@ class Header:
 
 
 def draw_places(num_samples: int) -> list[int]:
-    """The places of all samples, or the same `MAX_SAMPLED` of them every time, in order."""
+    """Draw the indices of at most `MAX_SAMPLED` samples, sorted and the same at every call."""
     if num_samples <= MAX_SAMPLED:
         return list(range(num_samples))
     return sorted(random.Random(0).sample(range(num_samples), MAX_SAMPLED))
 
 
 def read_headers(samples: list[Sample], *, num_threads: int) -> list[Header | None]:
-    """A header each; None for files that cannot be read. Nothing is decoded, and no array is loaded."""
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # as when images are decoded
+    """Read the header of each sample without decoding it or loading its array; None if it cannot be read."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # as in `read_image`
     return map_in_chunks(_read_header, samples, num_threads=num_threads, size=16)
 
 
 def _read_header(sample: Sample) -> Header | None:
+    """Read the header of a sample; None if it cannot be read."""
     try:
         if sample.row is not None:
             height, width, *colours = row_shape(sample)
@@ -61,5 +62,5 @@ def _read_header(sample: Sample) -> Header | None:
                 return Header(width, height, f"DICOM {kind}")
             with Image.open(file, formats=FORMATS) as image:
                 return Header(*image.size, f"{image.format} {image.mode}")
-    except Exception:  # whatever a damaged file makes of it; the check of all images says what is wrong
+    except Exception:  # damaged files raise any exception; the scan of all images reports the reason
         return None

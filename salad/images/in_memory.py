@@ -1,4 +1,4 @@
-"""Images that a caller hands over: paths, numpy arrays, torch tensors, one or many."""
+"""Read images that a caller passes in: paths, numpy arrays or torch tensors, one or many."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ CHANNELS = 1, 3, 4  # grey, RGB, RGBA
 FORMS = "(H, W), (N, H, W), (N, H, W, 3) or (N, 3, H, W)"
 
 Source = Path | NDArray[Any]
-"""One image: a file, or its pixels (H, W) or (H, W, C), C one of `CHANNELS`."""
+"""Single image: a file, or its pixels (H, W) or (H, W, C), with C one of `CHANNELS`."""
 
 
 def images_of(images: object) -> Iterator[Source]:
-    """The single images of what was handed over, in order.
+    """Split the input into single images, in order.
 
     Args:
         images: a path; an array or a tensor (H, W), (N, H, W), (H, W, 3 or 4), (N, H, W, C) or (N, C, H, W); or
-            anything that gives paths and single images one after the other, of different sizes too. Three
-            dimensions are N grey images unless the last one is 3 or 4.
+            an iterable of paths and single images, whose sizes may differ. An array of three dimensions is N grey
+            images unless the last dimension is 3 or 4.
+
+    Yields:
+        A path, or an array (H, W) or (H, W, C).
 
     Raises:
-        InputError: it is none of these.
+        InputError: the input is none of these.
     """
     if isinstance(images, (str, Path)):
         yield Path(images)
@@ -39,32 +42,32 @@ def images_of(images: object) -> Iterator[Source]:
         if not isinstance(images, Iterable):
             raise InputError(f"an image is a path, a numpy array or a torch tensor, not {type(images).__name__}")
         for image in images:
-            yield Path(image) if isinstance(image, (str, Path)) else _one(_as_array(image))
+            yield Path(image) if isinstance(image, (str, Path)) else _single(_as_array(image))
         return
     array = _as_array(images)
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS[1:]):
         yield array
     elif array.ndim in (3, 4):
-        yield from map(_one, array)
+        yield from map(_single, array)
     else:
         raise InputError(f"an array of shape {array.shape}: images are {FORMS}")
 
 
 def read_source(source: Source, decoder: Decoder) -> GreyImage:
-    """One image as a square grey one; an array goes through the steps that a file of the same pixels does.
+    """Decode a single image to a square grey one; an array takes the same steps as a file of the same pixels.
 
     Args:
-        source: a file, or an array (H, W) or (H, W, C). uint8 is taken as it is; whole numbers of another kind and
-            floats are spread from their own range over 0 to 255, as those of a 16-bit or float file are; False is
-            black and True white. Colours must be uint8.
-        decoder: says how.
+        source: a file, or an array (H, W) or (H, W, C). uint8 values are kept. Other integers and floats are
+            stretched from their own range to 0..255, like 16-bit and float files. False is black and True white.
+            Colour images must be uint8.
+        decoder: settings of size, resizing and trimming.
 
     Returns:
         (S, S), uint8.
 
     Raises:
-        InputError: the file cannot be read; or the array has no pixels or too many, is of another type, or holds NaN
-            or infinite ones.
+        InputError: the file cannot be read; or the array has no pixels or too many, another type, or NaN or infinite
+            pixels.
     """
     if isinstance(source, Path):
         return read_image(source, isize=decoder.isize, resize=decoder.resize, trim=decoder.trim)
@@ -75,11 +78,12 @@ def read_source(source: Source, decoder: Decoder) -> GreyImage:
 
 
 def shown_name(source: Source) -> str:
-    """What messages call an image."""
+    """Name of an image in messages."""
     return printable(source) if isinstance(source, Path) else f"an array of shape {source.shape}"
 
 
 def _to_grey(pixels: NDArray[Any]) -> Image.Image:
+    """Convert an array (H, W) or (H, W, C) to a grey image (mode L)."""
     if pixels.dtype.kind not in "buif":
         raise InputError(f"an array of {pixels.dtype}: pixels are whole numbers or floats")
     if pixels.ndim == 3 and pixels.dtype != np.uint8:
@@ -91,22 +95,26 @@ def _to_grey(pixels: NDArray[Any]) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
 
 
-def _one(array: NDArray[Any]) -> NDArray[Any]:
-    """A single image with its channels, if it has several, behind."""
+def _single(array: NDArray[Any]) -> NDArray[Any]:
+    """Check that an array is a single image, and move its channels, if it has several, to the last dimension."""
     if array.ndim == 3 and array.shape[2] not in CHANNELS and array.shape[0] in CHANNELS:
         array = np.moveaxis(array, 0, 2)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
         return array
-    raise InputError(f"an image of shape {array.shape}: one is (H, W), (H, W, 3) or (3, H, W), many are {FORMS}")
+    raise InputError(
+        f"an image of shape {array.shape}: a single image is (H, W), (H, W, 3) or (3, H, W), several are {FORMS}"
+    )
 
 
 def _is_tensor(value: object) -> bool:
-    return hasattr(value, "detach")  # torch need not be imported to look at a list of paths
+    """Detect a torch tensor without importing torch, which a list of paths does not need."""
+    return hasattr(value, "detach")
 
 
 def _as_array(image: Any) -> NDArray[Any]:
+    """Convert a tensor to an array; arrays pass through."""
     if _is_tensor(image):
         image = image.detach().cpu()
         return np.asarray(image.float() if str(image.dtype) == "torch.bfloat16" else image)  # numpy has no bfloat16

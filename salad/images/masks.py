@@ -1,4 +1,4 @@
-"""What experts marked in an image, boxes or a mask, in the square that the network sees."""
+"""Read expert marks of an image, boxes or a mask, in the square that the network sees."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from salad.images.read import read_whole, to_square
 from salad.images.trim import find_frame
 from salad.samples import Sample
 
-TOLERANCE = 0.02  # of a side: how far a box may reach beyond the image
+TOLERANCE = 0.02  # share of a side by which a box may reach beyond the image
 
 
 def read_mask(sample: Sample, decoder: Decoder) -> NDArray[np.bool_] | None:
-    """Which pixels of an image were marked; trimmed, padded, cropped and resized as the image itself is.
+    """Read the marked pixels of an image, trimmed, padded, cropped and resized in the same way as the image.
 
     Args:
-        sample: has boxes or a mask.
-        decoder: reads its image.
+        sample: image with boxes or a mask.
+        decoder: decoder of the image.
 
     Returns:
-        (S, S); None where a box lies outside the image, which is then not the one that was marked.
+        True at marked pixels, (S, S); None if a box lies outside the image, because the box then belongs to another
+        image.
 
     Raises:
         InputError: the image or its mask cannot be read.
@@ -37,10 +38,10 @@ def read_mask(sample: Sample, decoder: Decoder) -> NDArray[np.bool_] | None:
             far = max(-left / grey.width, -top / grey.height, right / grey.width - 1, bottom / grey.height - 1)
             if far > TOLERANCE:
                 return None
-            # the rectangle has its last row and column, too
+            # Pillow's rectangle includes its last row and column
             ImageDraw.Draw(mask).rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=255)
     if decoder.trim:
         mask = mask.crop(find_frame(grey))
     levels = np.asarray(to_square(mask, decoder.isize, decoder.resize))
     marked = levels >= 128
-    return marked if marked.any() else levels > 0  # what is smaller than a pixel of the square counts, too
+    return marked if marked.any() else levels > 0  # keep marks smaller than a pixel of the square

@@ -1,25 +1,25 @@
-"""Grey levels made alike from image to image, for whole batches, on the device where the batch lies.
+"""Normalise the grey levels of a batch of images, on the device of the batch.
 
-This happens when a batch is read and not before the cache: the cache and the baselines (AUC of image mean and
-standard deviation) keep the grey levels of the files, and one cache serves every kind.
+Batches are normalised when they are read, after the cache. So the cache and the baselines (AUC of image mean and
+standard deviation) keep the grey levels of the files, and one cache serves every kind of normalisation.
 """
 
 import torch
 from torch import Tensor
 
-MOST_DEVIATIONS = 3.0  # `standardize`: what lies further from the mean becomes black or white
-NUM_TILES = 8  # `clahe`: along a side
-CLIP_LIMIT = 2.0  # `clahe`: how often a grey level may occur in a tile, as a multiple of all being equally frequent
+MOST_DEVIATIONS = 3.0  # `standardize`: standard deviations from the mean at which a pixel is black or white
+NUM_TILES = 8  # `clahe`: tiles along a side
+CLIP_LIMIT = 2.0  # `clahe`: largest count of a grey level in a tile, as a multiple of the mean count
 
 
 def normalize(grey: Tensor, kind: str) -> Tensor:
-    """Change the grey levels of each image on its own.
+    """Normalise the grey levels of each image separately.
 
     Args:
         grey: (B, 1, S, S), uint8.
-        kind: ``fixed`` (as they are), ``standardize`` (mean 0 and standard deviation 1, the range -3 to 3 spread over
-            the grey levels; an image of one level becomes medium grey) or ``clahe`` (contrast-limited adaptive
-            histogram equalisation).
+        kind: ``fixed`` (unchanged), ``standardize`` (mean 0 and standard deviation 1, with -3 to 3 mapped to 0 to
+            255; an image of a single level becomes medium grey) or ``clahe`` (contrast-limited adaptive histogram
+            equalisation).
 
     Returns:
         (B, 1, S, S), uint8.
@@ -30,16 +30,18 @@ def normalize(grey: Tensor, kind: str) -> Tensor:
 
 
 def _standardize(grey: Tensor) -> Tensor:
+    """Standardise each image and map -3 to 3 standard deviations to 0 to 255."""
     std, mean = torch.std_mean(grey.float(), dim=(1, 2, 3), correction=0, keepdim=True)
     deviations = (grey - mean) / std.clamp(min=1e-6)
     return ((deviations / MOST_DEVIATIONS + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _clahe(grey: Tensor) -> Tensor:
-    """Zuiderveld, Graphics Gems IV (1994).
+    """Apply contrast-limited adaptive histogram equalisation (Zuiderveld, Graphics Gems IV, 1994).
 
-    Each tile has its own equalisation, a curve from its cumulative histogram. Frequent levels are cut off before
-    that and spread over all, which bounds the slope. A pixel takes the bilinear mean of its four nearest tiles.
+    Each tile has its own grey-level curve, its cumulative histogram. Before that, counts above the clip limit are
+    spread evenly over all levels, which bounds the slope of the curve. A pixel gets the bilinear mean of the curves
+    of its four nearest tiles.
     """
     num_images, _, side, _ = grey.shape
     num_tiles = min(NUM_TILES, side)
@@ -49,7 +51,7 @@ def _clahe(grey: Tensor) -> Tensor:
     tile = pixel * num_tiles // side
 
     def entry(rows: Tensor, columns: Tensor) -> Tensor:
-        """Where the level of each pixel (B, S, S) stands among those of all tiles."""
+        """Compute the index of each pixel's level, (B, S, S), in the flat table of all tiles' levels."""
         return ((image * num_tiles + rows[:, None]) * num_tiles + columns) * 256 + levels
 
     entries = entry(tile, tile).flatten()
@@ -60,8 +62,8 @@ def _clahe(grey: Tensor) -> Tensor:
     kept += (area - kept.sum(dim=1, keepdim=True)) / 256
     curves = (kept.cumsum(dim=1) * 255 / area).flatten()
 
-    place = ((pixel + 0.5) * num_tiles / side - 0.5).clamp(0, num_tiles - 1)  # among the centres of the tiles
-    low = place.floor().long()
-    high, weight = (low + 1).clamp(max=num_tiles - 1), place - low
+    position = ((pixel + 0.5) * num_tiles / side - 0.5).clamp(0, num_tiles - 1)  # relative to the tile centres
+    low = position.floor().long()
+    high, weight = (low + 1).clamp(max=num_tiles - 1), position - low
     above, below = (torch.lerp(curves[entry(row, low)], curves[entry(row, high)], weight) for row in (low, high))
     return torch.lerp(above, below, weight[:, None])[:, None].round().clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Images that are rows of an array in an .npz file."""
+"""Read images that are rows of an array in an .npz file."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ MAX_ARRAY_BYTES = 16 * 2**30
 ARRAYS_KEPT = 3  # train, val and test
 FORMS = "(N, H, W) or (N, H, W, 3) of uint8"
 
-_lock = threading.Lock()  # several threads that want an array at once wait for one to load it
+_lock = threading.Lock()  # while one thread loads an array, others wait and do not load it again
 
 
 class Header(NamedTuple):
-    """What an array is, known before it is loaded."""
+    """Shape and type of an array, known before it is loaded."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
 def read_headers(path: Path) -> dict[str, Header]:
-    """The shapes and types of the arrays in a file, by name.
+    """Read the shapes and types of the arrays in a file, by array name.
 
     Raises:
-        InputError: it is no .npz file, or damaged.
+        InputError: the file is damaged or not an .npz file.
     """
     headers = {}
     with _refusal(path), zipfile.ZipFile(path) as file:
@@ -51,7 +51,16 @@ def read_headers(path: Path) -> dict[str, Header]:
 
 
 def check_images(path: Path, array: str, header: Header) -> None:
-    """Raise `InputError` where an array holds no images that can be read, before it takes up memory."""
+    """Check, before an array is loaded, that it holds images of a readable form and size.
+
+    Args:
+        path: .npz file.
+        array: name of the array.
+        header: shape and type of the array.
+
+    Raises:
+        InputError: the shape, type or size is not supported.
+    """
     where, shape = f"{printable(path)}: {array}", header.shape
     if len(shape) == 4 and shape[3] != 3 and shape[1:] == shape[1:2] * 3:
         raise InputError(f"{where} holds volumes {shape[1:]}: three-dimensional sets are not read")
@@ -62,10 +71,10 @@ def check_images(path: Path, array: str, header: Header) -> None:
 
 
 def load_labels(path: Path, array: str) -> NDArray[np.int64]:
-    """Whole numbers, one row an image, (N, K).
+    """Load labels, one row for each image, (N, K).
 
     Raises:
-        InputError: they cannot be read, or are no whole numbers.
+        InputError: the labels cannot be read, or are not whole numbers.
     """
     with _refusal(path), np.load(path, allow_pickle=False) as file:
         labels = file[array]
@@ -78,7 +87,7 @@ def load_labels(path: Path, array: str) -> NDArray[np.int64]:
 
 
 def read_row(sample: Sample, *, isize: int, resize: str, trim: bool = False) -> GreyImage:
-    """The pixels of a sample that is a row of an array, (S, S).
+    """Read a sample that is a row of an array as a square grey image, (S, S); see `read_image`.
 
     Raises:
         InputError: the array cannot be read.
@@ -87,9 +96,9 @@ def read_row(sample: Sample, *, isize: int, resize: str, trim: bool = False) -> 
 
 
 def stored_row(sample: Sample) -> NDArray[np.uint8]:
-    """The row of an array as it is stored, (H, W) or (H, W, 3).
+    """Read the stored row of a sample, (H, W) or (H, W, 3).
 
-    The first row loads the whole array, which stays in memory until `forget`.
+    The first call loads the whole array, which stays in memory until `forget`.
 
     Raises:
         InputError: the array cannot be read.
@@ -102,7 +111,7 @@ def stored_row(sample: Sample) -> NDArray[np.uint8]:
 
 
 def row_shape(sample: Sample) -> tuple[int, ...]:
-    """The shape of a stored row, without loading its array.
+    """Read the shape of a stored row, without loading its array.
 
     Raises:
         InputError: the array cannot be read.
@@ -115,6 +124,7 @@ def row_shape(sample: Sample) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _shapes(path: Path, size: int, mtime_ns: int) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the arrays in a file; its size and time make the cache notice a changed file."""
     return {name: header.shape for name, header in read_headers(path).items()}
 
 
@@ -125,7 +135,7 @@ def forget() -> None:
 
 @functools.lru_cache(maxsize=ARRAYS_KEPT)
 def _load(path: Path, array: str, size: int, mtime_ns: int) -> NDArray[np.uint8]:
-    """An array of images; the size and the time of its file tell an old one from a new one."""
+    """Load an array of images; the size and time of its file make the cache notice a changed file."""
     with np.load(path, allow_pickle=False) as file:
         images: NDArray[np.uint8] = file[array]
     check_images(path, array, Header(images.shape, images.dtype))
@@ -134,7 +144,7 @@ def _load(path: Path, array: str, size: int, mtime_ns: int) -> NDArray[np.uint8]
 
 @contextmanager
 def _refusal(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file leads to into one line."""
+    """Turn any exception that a damaged file raises into an InputError of one line."""
     try:
         yield
     except InputError:

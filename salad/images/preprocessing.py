@@ -1,6 +1,6 @@
-"""From decoded pixels to what a network sees, for whole batches, on the device where the batch lies.
+"""Preprocess batches of decoded images to the network's input, on the device of the batch.
 
-As in `normalize`, this happens when a batch is read and not before the cache, which serves all of them.
+As in `normalize`, this happens after the cache, so that one cache serves every preprocessing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from salad.images.normalize import normalize
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Preprocessing:
-    """Framing, then grey levels. By default nothing is changed.
+    """Registration, cropping and normalisation of decoded images; by default, images stay unchanged.
+
+    S0 is the side of a decoded image, and S = S0 - 2 * margin the side of the network's input.
 
     Attributes:
-        kind: how grey levels are normalised.
-        margin: pixels that are cut off along each border; images are decoded that much larger than a network sees them.
-        template: of `build_template`, to whose framing images are brought; None leaves theirs.
+        kind: kind of grey-level normalisation, see `normalize`.
+        margin: pixels to cut off along each border.
+        template: result of `build_template`, to register images to; None skips the registration.
     """
 
     kind: str = "fixed"
@@ -31,61 +33,67 @@ class Preprocessing:
     template: Tensor | None = None
 
     def __call__(self, grey: Tensor) -> Tensor:
-        """What a network sees of decoded images (B, 1, S0, S0), uint8: (B, 1, S, S), uint8, S = S0 - 2 * margin."""
+        """Preprocess decoded images (B, 1, S0, S0), uint8, to the network's input, (B, 1, S, S), uint8."""
         return self.view(grey, self.fit(grey))
 
     def frame(self, grey: Tensor) -> Tensor:
-        """The same with nothing cut off: (B, 1, S0, S0), uint8."""
+        """Preprocess decoded images without cutting off the margin: (B, 1, S0, S0), uint8, to the same shape."""
         return self.view(grey, self.fit(grey), is_whole=True)
 
     def fit(self, grey: Tensor) -> Tensor | None:
-        """How decoded images (B, 1, S0, S0), uint8, have to be framed, (B, 4); None where they are left as they are."""
+        """Register decoded images (B, 1, S0, S0), uint8, to the template: (B, 4), see `register`; None without one."""
         if self.template is None:
             return None
         return register(self.template.to(grey.device, non_blocking=True), grey)
 
     def view(self, grey: Tensor, params: Tensor | None, *, is_whole: bool = False) -> Tensor:
-        """Decoded images (B, 1, S0, S0), uint8, in a framing.
+        """Warp decoded images by given parameters, cut off the margin and normalise the grey levels.
 
         Args:
-            grey: the images.
-            params: of `fit`.
-            is_whole: whether nothing is cut off.
+            grey: decoded images, (B, 1, S0, S0), uint8.
+            params: result of `fit`, (B, 4) or None.
+            is_whole: whether to keep the margin.
 
         Returns:
-            (B, 1, S, S), uint8, or as large as they were.
+            (B, 1, S, S), uint8, or (B, 1, S0, S0) with the margin.
         """
         return normalize(self._window(grey, params, margin=0 if is_whole else self.margin), self.kind)
 
     def find_seen(self, grey: Tensor, params: Tensor | None, *, is_whole: bool = False) -> Tensor | None:
-        """Where a `view` shows the images, and not their repeated borders; arguments as there.
+        """Find the pixels of a `view` that come from inside the image and do not repeat its border.
+
+        Args:
+            grey: decoded images, (B, 1, S0, S0), uint8.
+            params: result of `fit`, (B, 4) or None.
+            is_whole: whether the view keeps the margin.
 
         Returns:
-            1 or 0 at each pixel, (B, 1, S, S), float32; None where all of it does.
+            1 inside and 0 on the repeated border, (B, 1, S, S) or (B, 1, S0, S0) with the margin, float32; None
+            without registration, where every pixel lies inside.
         """
         if params is None:
             return None
         return find_inside(params, side=grey.shape[-1], margin=0 if is_whole else self.margin)
 
     def mark(self, mask: NDArray[np.bool_], grey: Tensor, *, is_whole: bool = False) -> NDArray[np.bool_]:
-        """What was marked in an image, in what a network sees of it.
+        """Warp and crop the mask of an image in the same way as the image.
 
         Args:
-            mask: (S0, S0).
-            grey: the decoded image, (1, S0, S0), uint8.
-            is_whole: whether nothing is cut off.
+            mask: True at marked pixels, (S0, S0).
+            grey: decoded image, (1, S0, S0), uint8.
+            is_whole: whether to keep the margin.
 
         Returns:
-            (S, S), or as large as it was.
+            True at marked pixels, (S, S), or (S0, S0) with the margin.
         """
         levels = torch.from_numpy(mask.astype(np.uint8) * 255)[None, None].to(grey.device)
         window = self._window(levels, self.fit(grey[None]), margin=0 if is_whole else self.margin)
-        found: NDArray[np.uint8] = window[0, 0].cpu().numpy()
-        marked: NDArray[np.bool_] = found >= 128
-        return marked if marked.any() else found > 0  # as `read_mask` does
+        warped: NDArray[np.uint8] = window[0, 0].cpu().numpy()
+        marked: NDArray[np.bool_] = warped >= 128
+        return marked if marked.any() else warped > 0  # keep small marks, as `read_mask` does
 
     def _window(self, pixels: Tensor, params: Tensor | None, *, margin: int) -> Tensor:
-        """The part of `pixels` (B, 1, S0, S0), uint8, that is left in a framing."""
+        """Warp `pixels` (B, 1, S0, S0), uint8, and cut off a margin along each border."""
         if params is None:
             inner = slice(margin, pixels.shape[-1] - margin)
             return pixels[:, :, inner, inner]

@@ -1,4 +1,4 @@
-"""Every file decoded once before a run, so that a damaged one is found now and not after hours."""
+"""Decode every file once before a run, so that a damaged file is found at once and not after hours."""
 
 import csv
 import logging
@@ -22,7 +22,7 @@ from salad.samples import Sample, Skipped, Split
 logger = logging.getLogger(__name__)
 
 SKIPPED_FILE = "skipped.csv"
-SHOWN_ON_SCREEN = 20  # bad files; log.txt has all
+SHOWN_ON_SCREEN = 20  # bad files to show; log.txt has all
 
 
 def scan(
@@ -34,28 +34,28 @@ def scan(
     cache: Path | None = None,
     data_path: Path = Path(),
 ) -> dict[str, Split]:
-    """Decode every file of some splits once, into a cache or only to see that it can be read.
+    """Decode every file of the given splits once, into a cache or only to check that it can be read.
 
     Args:
-        splits: by name, ``train``, ``val`` or ``test``.
-        decoder: reads them.
-        num_threads: threads that decode; 0 decodes in this one.
-        on_bad_image: ``error``, or ``skip``, which leaves bad files out.
-        cache: folder of the caches of this data set; None goes without.
-        data_path: the data set.
+        splits: splits by name, ``train``, ``val`` or ``test``.
+        decoder: decoder of the images.
+        num_threads: threads that decode; 0 decodes in the calling thread.
+        on_bad_image: ``error`` to stop at bad files, or ``skip`` to leave them out.
+        cache: folder of the caches of this data set; None for no cache.
+        data_path: path of the data set.
 
     Returns:
-        The splits without the bad files, which stand in their `skipped`, and with `images`.
+        The splits with `images`, and with the bad files moved from `samples` to `skipped`.
 
     Raises:
-        InputError: there are bad files, all of them logged; or with ``skip``, a split holds no other.
+        InputError: there are bad files, all of which are logged; or with ``skip``, a split has only bad files.
     """
     read = partial(_read_split, decoder=decoder, num_threads=num_threads, cache=cache, data_path=data_path)
     kept = {name: read(name, split) for name, split in splits.items()}
     if cache is not None:
-        forget()  # arrays of images, now that the cache has their pixels
+        forget()  # the cache has the pixels of the arrays now
     num_samples = sum(len(split.samples) for split in splits.values())
-    skipped = [one for split in kept.values() for one in split.skipped]
+    skipped = [file for split in kept.values() for file in split.skipped]
     if skipped:
         _log(skipped, logging.WARNING if on_bad_image == "skip" else logging.ERROR)
     folders = " and ".join(f"{name}/" for name in splits)
@@ -63,7 +63,7 @@ def scan(
     if skipped and on_bad_image == "error":
         raise InputError(
             f"{count} cannot be read, the first is {skipped[0].name} ({skipped[0].reason}); log.txt names each: "
-            "mend or remove them, or leave them out with --on_bad_image skip"
+            "repair or remove them, or leave them out with --on_bad_image skip"
         )
     for name, split in kept.items():
         if split.skipped and not split.samples:
@@ -76,7 +76,7 @@ def scan(
 def _read_split(
     name: str, split: Split, *, decoder: Decoder, num_threads: int, cache: Path | None, data_path: Path
 ) -> Split:
-    """A split with its images and without its bad ones."""
+    """Decode a split, and return it with its images and without its bad files."""
     decode = partial(decode_samples, decoder=decoder, num_threads=num_threads)
     images: CachedImages | None = None
     if cache is not None:
@@ -87,8 +87,8 @@ def _read_split(
         except OSError as error:
             logger.warning("%s: no cache there (%s); files are decoded in every epoch", cache, error.strerror or error)
     if images is None:
-        found = zip(split.samples, decode(split.samples), strict=True)
-        reasons = {sample: content for sample, content in found if isinstance(content, str)}
+        decoded = zip(split.samples, decode(split.samples), strict=True)
+        reasons = {sample: content for sample, content in decoded if isinstance(content, str)}
     good = [sample for sample in split.samples if sample not in reasons]
     skipped = (Skipped(sample.name, reasons[sample], name) for sample in split.samples if sample in reasons)
     return replace(
@@ -100,9 +100,19 @@ def _read_split(
 
 
 def decode_samples(samples: list[Sample], *, decoder: Decoder, num_threads: int) -> Iterator[NDArray[np.uint8] | str]:
-    """The pixels (S, S) of each sample, or in one line why it cannot be read; a few files are decoded ahead."""
+    """Decode samples, a few files ahead of the caller.
+
+    Args:
+        samples: samples to decode.
+        decoder: decoder of the images.
+        num_threads: threads that decode; 0 decodes in the calling thread.
+
+    Yields:
+        The pixels of each sample, (S, S), or in one line the reason why it cannot be read.
+    """
 
     def decode(sample: Sample) -> NDArray[np.uint8] | str:
+        """Decode a sample, or give the reason why it cannot be read."""
         try:
             return decoder.read(sample)
         except InputError as error:
@@ -115,8 +125,9 @@ def decode_samples(samples: list[Sample], *, decoder: Decoder, num_threads: int)
 
 
 def _log(skipped: list[Skipped], level: int) -> None:
-    for number, one in enumerate(skipped):
-        logger.log(level, "%s: %s", one.name, one.reason, extra={"only_in_file": number >= SHOWN_ON_SCREEN})
+    """Log all bad files, and show the first `SHOWN_ON_SCREEN` of them."""
+    for number, file in enumerate(skipped):
+        logger.log(level, "%s: %s", file.name, file.reason, extra={"only_in_file": number >= SHOWN_ON_SCREEN})
     if len(skipped) > SHOWN_ON_SCREEN:
         logger.log(level, "... and %d more, see log.txt", len(skipped) - SHOWN_ON_SCREEN)
 
@@ -124,13 +135,13 @@ def _log(skipped: list[Skipped], level: int) -> None:
 def write_skipped(xp_path: Path, skipped: tuple[Skipped, ...], *, scanned: tuple[str, ...]) -> None:
     """Write skipped.csv (path, reason, split).
 
-    Training and scoring share the file: lines about splits that were not scanned now stay. Where no line is
-    left there is no file.
+    Training and scoring share the file: lines about splits that were not scanned this time are kept. Without any
+    line, the file is removed.
 
     Args:
-        xp_path: the run folder.
-        skipped: what was left out.
-        scanned: the splits that were looked at, bad files or none.
+        xp_path: run folder.
+        skipped: files that were left out.
+        scanned: names of the scanned splits, with or without bad files.
     """
     path = xp_path / SKIPPED_FILE
     lines = [line for line in _read_skipped(path) if line.split not in scanned] + list(skipped)
@@ -144,7 +155,7 @@ def write_skipped(xp_path: Path, skipped: tuple[Skipped, ...], *, scanned: tuple
 
 
 def _read_skipped(path: Path) -> list[Skipped]:
-    """The lines of an earlier program; a file that is none of ours counts as empty."""
+    """Read the lines of an earlier run; a file of another format counts as empty."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [Skipped(line["path"], line["reason"], line["split"]) for line in csv.DictReader(file)]

@@ -82,7 +82,7 @@ def test_channels_in_front_and_behind_are_the_same_image():
         (7, "an image is a path, a numpy array or a torch tensor, not int"),
         ([7], "an image is a path, a numpy array or a torch tensor, not int"),
         (np.zeros(5), r"an array of shape \(5,\): images are"),
-        (np.zeros((2, 5, 6, 7)), r"an image of shape \(5, 6, 7\): one is"),
+        (np.zeros((2, 5, 6, 7)), r"an image of shape \(5, 6, 7\): a single image is"),
         (np.zeros((2, 1, 5, 6, 7)), r"an array of shape \(2, 1, 5, 6, 7\)"),
     ],
 )
