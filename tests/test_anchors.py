@@ -102,6 +102,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_memory_of_the_process_stays_small():
     result = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
     assert int(result.stdout) < 64 * 2**20  # all similarities at once: 977 MiB

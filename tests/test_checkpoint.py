@@ -52,6 +52,7 @@ def refuse(path: Path, data: Path, xp: Path) -> str:
 # What we write --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_all_that_a_run_needs(content, run):
     own = {"schema_version", "config", "optimizer", "schedule", "round", "epoch", "rng", "row_labels", "svdd", "images"}
     assert content.keys() >= PUBLISHED_KEYS | own
@@ -160,6 +161,7 @@ def published_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     path.unlink()
 
 
+@pytest.mark.slow
 def test_a_published_file_loads_and_its_unused_tensors_are_ignored(published_file):
     net_name, content, path = published_file
     found = load_checkpoint(path)
@@ -173,6 +175,7 @@ def test_a_published_file_loads_and_its_unused_tensors_are_ignored(published_fil
     assert unused == (blocks if net_name == "CXR_resnet18" else set())
 
 
+@pytest.mark.slow
 def test_a_published_file_scores_the_test_folder(published_file, data, tmp_path):
     net_name, _, path = published_file
     words = ["CXR_author", net_name, tmp_path, data, "--load_model", path, "--n_jobs_dataloader", 0, "--k", 4]
@@ -188,12 +191,14 @@ def stripped(content: dict, tmp_path: Path) -> Path:
     return save({name: content[name] for name in PUBLISHED_KEYS}, tmp_path / "stripped.tar")
 
 
+@pytest.mark.trains
 def test_our_file_without_our_keys_scores_the_same(run, data, stripped, tmp_path):
     score(run, data)
     score(tmp_path / "xp", data, "--load_model", stripped)
     assert_same_scores(tmp_path / "xp", run)
 
 
+@pytest.mark.trains
 def test_row_labels_come_from_the_training_folder_when_the_counts_match(data, tmp_path):
     mixed = shutil.copytree(data, tmp_path / "mixed")
     shutil.copytree(data / "test/1.abnormal", mixed / "train/1.abnormal")

@@ -197,6 +197,7 @@ def test_help_does_not_wait_for_torch(program):
 # Misspelt and unknown -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", COMMANDS)
 @pytest.mark.parametrize(
     ("words", "named"),
@@ -423,6 +424,7 @@ def test_what_the_checkpoint_knows_need_not_be_typed(run, data, tmp_path):
     assert_same_scores(tmp_path, run)
 
 
+@pytest.mark.slow
 def test_a_run_trained_with_pad_is_scored_with_pad(data, tmp_path):
     root = shutil.copytree(data, tmp_path / "data")
     train(tmp_path / "xp", root, "--resize", "pad")
@@ -530,6 +532,7 @@ def test_an_xp_path_that_cannot_be_written_is_an_error(run, data, tmp_path):
 # The script itself ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_error_of_the_script_is_one_line_on_stderr(tmp_path):
     words = [sys.executable, "main.py", "CXR_author", "unet", str(tmp_path / "xp"), str(tmp_path / "nowhere")]
     result = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY)

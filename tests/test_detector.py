@@ -24,6 +24,8 @@ from salad.checkpoint import load_checkpoint
 from salad.datasets import phantom
 from salad.errors import InputError
 
+pytestmark = pytest.mark.trains
+
 TINY = {"isize": 64, "rep_dim": 8, "batch_size": 6, "n_jobs_dataloader": 1, "device": "cpu"}
 FIT = {**TINY, "n_epochs": 5, "lr": 1e-3, "ans_select_rate": 1.0, "ans_size": 2}
 QUICK = {**FIT, "n_epochs": 1}
@@ -94,6 +96,7 @@ def test_scores_are_those_of_test_py(run, files, detector):
     assert len(set(scores)) == len(scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["weighted", "reconstruction", "svdd"])
 def test_other_scores_are_those_of_test_py(run, data, files, name):
     expected = score(run, data, "--score", name, "--batch_size", 2)  # what is scored afterwards is not changed
@@ -207,6 +210,7 @@ def test_an_explanation_shows_the_neighbours_and_maps_of_an_image(detector, file
         detector.explain(files)
 
 
+@pytest.mark.slow
 def test_an_explanation_after_a_fit_does_without_the_training_images(films):
     found = Detector(**QUICK).fit(films).explain(films[0])
 
@@ -223,6 +227,7 @@ def test_what_contradicts_the_checkpoint_is_refused(run):
         Detector.load(run / "model.tar", k=1000)
 
 
+@pytest.mark.slow
 def test_fit_trains_and_calibrates_with_images_that_it_held_out(films, tmp_path):
     detector = Detector(**FIT, val_share=0.3, xp_path=tmp_path / "run")
 
@@ -261,6 +266,7 @@ def test_fit_is_seeded_and_leaves_the_generators_as_they_were(films):
     assert torch.equal(torch.rand(3), expected)
 
 
+@pytest.mark.slow
 def test_fit_leaves_a_run_of_its_own_alone_and_no_temporary_folder(films, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
@@ -297,6 +303,7 @@ def test_a_fitted_detector_saves_without_its_folder(films, tmp_path):
     assert Detector.load(tmp_path / "model.tar", device="cpu").score(films) == close_to(detector.score(films))
 
 
+@pytest.mark.slow
 def test_a_fitted_detector_can_be_pickled_with_its_calibration(films):
     detector = Detector(**FIT).fit(films)
     detector.calibrate(films[:5])
@@ -307,6 +314,7 @@ def test_a_fitted_detector_can_be_pickled_with_its_calibration(films):
     assert again.get_params() == detector.get_params()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_fit_scores_folders(films, data, tmp_path):
     detector = Detector(**FIT, xp_path=tmp_path / "run").fit(films)
 
@@ -368,6 +376,7 @@ def test_it_works_in_a_pipeline_and_with_the_metrics(films):
     assert roc_auc_score(labels, scores) == pytest.approx(1 - roc_auc_score(labels, -scores))
 
 
+@pytest.mark.slow
 def test_it_can_be_cross_validated(films):
     inlier = np.where(np.arange(9) % 3 == 0, -1, 1)
 
@@ -376,6 +385,7 @@ def test_it_can_be_cross_validated(films):
     assert ((found >= 0) & (found <= 1)).all()
 
 
+@pytest.mark.slow
 def test_importing_the_package_costs_nothing_and_loading_no_training_tools(run):
     code = """
 import sys, salad

@@ -66,6 +66,7 @@ print(returned, kept)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 def test_freed_memory_is_used_again():
     done = subprocess.run(

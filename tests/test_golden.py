@@ -16,6 +16,8 @@ from salad.memory import MemoryBank
 from salad.networks import NETWORKS, build_network
 from salad.scores.knn import knn_angle
 
+pytestmark = pytest.mark.trains
+
 RTOL = 1e-6
 # The numbers were computed with 0.1 as float32 stores it: near zeros of a gradient, that shows at this RTOL.
 TEMPERATURE, MOMENTUM = float(np.float32(0.1)), 0.5

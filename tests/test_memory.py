@@ -7,6 +7,8 @@ from torch.testing import assert_close
 
 from salad.memory import MemoryBank
 
+pytestmark = pytest.mark.trains
+
 
 def make_bank(num_rows=20, dim=6, *, temperature=0.1, momentum=0.5, seed=0, **options):
     torch.manual_seed(seed)

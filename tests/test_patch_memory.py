@@ -10,6 +10,8 @@ from torch.testing import assert_close
 
 from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells
 
+pytestmark = pytest.mark.trains
+
 GRID = 3
 
 

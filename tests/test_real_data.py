@@ -23,7 +23,10 @@ from salad.images.read import read_image
 from salad.images.trim import trim_borders
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection
 
-pytestmark = pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("SALAD_DATA_DIR" not in os.environ, reason="SALAD_DATA_DIR is not set"),
+]
 PARTS = {"kermany_dev": ".jpeg", "kermany_fullres": ".jpeg", "nih1024": ".png", "nih64": ".png"}
 
 

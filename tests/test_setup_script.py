@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 SYSTEM_TOOLS = ["basename", "bash", "cat", "cksum", "cp", "dirname", "grep", "mkdir", "rm", "sed"]
 

@@ -16,6 +16,8 @@ from salad.datasets import phantom, read_split
 from salad.evaluation.metrics import auc, mean_auc
 from salad.samples import Selection
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):

@@ -9,6 +9,8 @@ from salad.losses.synthetic import synthetic_loss
 from salad.networks import build_network
 from salad.networks.anomaly_head import AnomalyHead, TrainedModule
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture
 def lungs():

@@ -22,6 +22,8 @@ from salad.distributed.team import SOLO, Team, is_lost_peer, join
 from salad.errors import InputError
 from salad.networks import build_network
 
+pytestmark = pytest.mark.slow
+
 # pre-training, rounds 0, 1 and 2 of two epochs, two views, soft boundary; 13 images in batches of 5 + 4 + 4
 CURVE = [
     *["--pre_training_epochs", 1, "--n_epochs", 2, "--ans_select_rate", 0.5, "--n_views", 2],
@@ -65,6 +67,7 @@ def curve(xp: Path) -> list[list[float]]:
 # Training -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.trains
 def test_two_processes_learn_as_one(one, two):
     assert len(curve(two)) == 7 and curve(two)[-1][5] > 0
     assert_close(torch.tensor(curve(two)), torch.tensor(curve(one)), rtol=1e-6, atol=1e-6)
@@ -90,6 +93,7 @@ def test_files_are_those_of_one_process(one, two):
     assert read_json(two / "config.json")["run"]["num_processes"] == 2
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("options", [("--w_rec", 0), ("--w_svdd", 0, "--w_contrast", 0)])
 def test_losses_without_a_weight(data, tmp_path, options):
     for size in (1, 2):
@@ -108,6 +112,7 @@ def test_synthetic_anomalies_train_the_same_network_everywhere(data, tmp_path, o
     assert all(0 < line["syn"] < 5 for line in read_lines(tmp_path / "xp/metrics.jsonl"))
 
 
+@pytest.mark.trains
 def test_a_loaded_network_starts_the_same_bank_everywhere(data, one, tmp_path):
     for size in (1, 2):
         words = ["--load_model", one / "model.tar", "--augment", "flip"]
@@ -272,6 +277,7 @@ def test_the_first_of_two_processes_writes_the_report(data, one, tmp_path):
     assert "torchrun --nproc_per_node=2" in (tmp_path / "xp/report.html").read_text()
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("how", ["knn", "reconstruction"])
 @pytest.mark.parametrize("trained_by", ["one", "two"])
 def test_shared_scoring_gives_what_one_process_gives(data, one, two, tmp_path, how, trained_by):
@@ -288,6 +294,7 @@ def test_shared_scoring_gives_what_one_process_gives(data, one, two, tmp_path, h
     assert read_json(tmp_path / "xp/metrics.json")["baseline_auc"] == facts["baseline_auc"]
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize(("num_images", "size"), [(2, 3), (5, 3)])
 def test_fewer_images_than_processes_or_an_odd_number_can_be_scored(data, one, tmp_path, num_images, size):
     shutil.copytree(data, tmp_path / "data")

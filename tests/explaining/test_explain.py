@@ -19,6 +19,8 @@ from salad.images.preprocessing import Preprocessing
 from salad.scoring.model import ScoringModel
 from salad.scoring.options import reconcile
 
+pytestmark = pytest.mark.trains
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):

@@ -24,6 +24,8 @@ from salad.patch_memory import PatchMaps
 from salad.report.captions import words
 from salad.scores.inputs import to_images
 
+pytestmark = pytest.mark.trains
+
 WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
 # As --recipe strong does it, without the fit of --align: the network sees 64 of 80 pixels, the backbone all.
 ONLY_LOCAL = ["--w_syn", 1, "--w_rec", 0, "--w_svdd", 0, "--w_contrast", 0, "--crop", 0.8, "--n_epochs", 2]

@@ -27,6 +27,11 @@ from salad.images.in_memory import read_source
 from salad.memory import MemoryBank
 from salad.networks import build_network
 
+pytestmark = pytest.mark.slow
+
+# What one grey level of a warped film, rounded the other way, can do to a tiny network.
+GREY_LEVEL = 0.02
+
 # In a process that cannot import this program.
 ALONE = """
 import sys
@@ -116,6 +121,7 @@ def infer_torch(path: Path, grey: np.ndarray) -> list[np.ndarray]:
         return [found.numpy() for found in torch.export.load(path).module()(torch.from_numpy(grey))]
 
 
+@pytest.mark.trains
 def test_an_onnx_file_gives_the_scores_of_the_checkpoint(run, tmp_path):
     said = write(run / "model.tar", "onnx", tmp_path / "model.onnx")
 
@@ -150,8 +156,10 @@ def test_every_normalisation_is_in_the_graph(published, tmp_path, normalize):
     assert infer(tmp_path / "model.onnx", grey)[1] == pytest.approx(scores, abs=1e-5)
 
 
+@pytest.mark.trains
 def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     monkeypatch.setattr(align, "NUM_STEPS", 2)  # all twelve take a minute to write
+    monkeypatch.setattr(exporting, "MOST_DIFFERENCE", GREY_LEVEL)
     xp = tmp_path / "xp"
     train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 2, "--k", 5)
     said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
@@ -162,8 +170,8 @@ def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     films = sorted((data / "test").rglob("*.png"))
     grey = np.stack([read_source(film, detector.scorer_.model.context.decoder) for film in films])[:, None]
     for batch, scores in ((grey, detector.score(films)), (grey[:1], detector.score(films[:1]))):
-        assert infer(tmp_path / "model.onnx", batch)[1] == pytest.approx(scores, abs=2e-5)
-    assert np.ptp(detector.score(films)) > 1e-3
+        assert infer(tmp_path / "model.onnx", batch)[1] == pytest.approx(scores, abs=5e-3)
+    assert np.ptp(detector.score(films)) > 0.02
     facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert {"isize": "64", "crop": "0.7", "align": "true", "decoded_size": "92"}.items() <= facts.items()
     write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
@@ -230,7 +238,8 @@ def test_a_local_score_is_exported_where_the_model_is_kept_with_it(data, tmp_pat
 
 
 def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(align, "NUM_STEPS", 2)
+    monkeypatch.setattr(align, "NUM_STEPS", 1)
+    monkeypatch.setattr(exporting, "MOST_DIFFERENCE", GREY_LEVEL)
     xp = tmp_path / "xp"
     options = ["--score", "fused", *LONGER, "--align", "--crop", 0.7]
     with tiny_networks():
@@ -267,6 +276,7 @@ def test_other_scores_are_refused(run, tmp_path, form):
     assert not (tmp_path / "model").exists()
 
 
+@pytest.mark.trains
 def test_a_torch_file_needs_nothing_of_this_program(run, tmp_path):
     write(run / "model.tar", "torch", tmp_path / "model.pt2")
     grey, scores = expected(run / "model.tar")

@@ -201,6 +201,7 @@ def run_python(script, *words, **options):
     return subprocess.Popen(command, cwd=REPOSITORY, env=ONE_THREAD, stderr=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0, 5, 6, 7])
 def test_a_build_that_is_killed_leaves_nothing_that_counts(samples, moment):
     """In the middle of decoding, before the pixels and before the index are moved into place."""
@@ -234,6 +235,7 @@ cached_images(samples, folder=data.parent / "cache", data_path=data, split="trai
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_build_once(samples):
     data = samples[0].path.parent
     processes = [run_python(SLOW, data) for _ in range(3)]
@@ -337,6 +339,7 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
     assert chosen is not None and chosen.parent == tmp_path / "user/salad" and chosen.name.startswith("data-")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images():
     script = (
         "import os, sys, tempfile\n"
@@ -370,6 +373,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
 # Both programs --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_programs_give_the_same_with_and_without(data, tmp_path):
     lines = train(tmp_path / "off", data, "--cache", "off")
     assert not (data / FOLDER_NAME).exists()

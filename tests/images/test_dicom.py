@@ -136,6 +136,7 @@ def test_variants_of_one_file_give_the_same_image(name):
     assert np.array_equal(grey((TEST_FILES / f"MR_small_{name}.dcm").read_bytes()), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["RG1", "RG3"])
 def test_radiographs_in_jpeg_2000(part):
     plain, packed = (stored((DATA / f"{part}_{name}.dcm").read_bytes()) for name in ("UNCR", "J2KR"))
@@ -329,6 +330,7 @@ def test_a_decoder_that_is_not_installed(monkeypatch, tmp_path):
     assert 'pip install "salad[dicom]"' in refuse(written(dataset(film())))
 
 
+@pytest.mark.slow
 def test_a_folder_of_dicom_files_without_pydicom(tmp_path, monkeypatch):
     (tmp_path / "data/train/0.normal").mkdir(parents=True)
     for number in range(3):
@@ -448,6 +450,7 @@ def damaged_in_many_ways(folder: Path) -> list[bytes]:
     return [*found, damaged_lossless(folder), lossless[: len(lossless) // 2]]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_patient_comes_out(tmp_path):
     """The whole program on whole and damaged files: neither its output nor any file of the run names the patient."""
     root, xp = tmp_path / "data", tmp_path / "xp"
@@ -459,10 +462,10 @@ def test_nothing_of_a_patient_comes_out(tmp_path):
         write(root / f"train/0.normal/bad{number}.dcm", content)
     script = (
         "import sys\n"
-        "from running import tiny_unet\n"
+        "from running import shrink_unet\n"
         "from salad import cli\n"
-        "with tiny_unet():\n"
-        "    getattr(cli, sys.argv[1])(sys.argv[2:])\n"
+        "shrink_unet()\n"
+        "getattr(cli, sys.argv[1])(sys.argv[2:])\n"
     )
     words = ["CXR_author", "unet", xp, root]
     trained = in_new_process(script, "train", *words, *SHORT, "--on_bad_image", "skip")
@@ -476,6 +479,7 @@ def test_nothing_of_a_patient_comes_out(tmp_path):
         assert not [part for part in (b"Quaddlebuck", b"Jemimah", b"19010203") if part in text]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [0, 4])
 def test_pydicom_stays_silent(tmp_path, threads):
     for number, content in enumerate(damaged_in_many_ways(tmp_path)):

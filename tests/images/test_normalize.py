@@ -13,6 +13,8 @@ from salad.images.normalize import CLIP_LIMIT, normalize
 from salad.images.preprocessing import Preprocessing
 from salad.scoring import scores
 
+pytestmark = pytest.mark.trains
+
 seeds = st.integers(0, 2**32 - 1)
 
 

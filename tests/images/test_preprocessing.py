@@ -43,6 +43,8 @@ from salad.scoring.options import reconcile
 from salad.training import template
 from salad.training.template import make_template
 
+pytestmark = [pytest.mark.slow, pytest.mark.trains]
+
 OPTIONS = [
     "--align",
     "--crop",

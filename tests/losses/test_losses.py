@@ -13,6 +13,8 @@ from salad.losses.aggregation import aggregation_loss
 from salad.losses.reconstruction import reconstruction_loss
 from salad.losses.svdd import svdd_distances, svdd_loss, svdd_radius
 
+pytestmark = pytest.mark.trains
+
 TEMPERATURE = 0.1
 
 

@@ -15,6 +15,8 @@ from salad.networks.backbones import check_backbone, load_backbone
 from salad.networks.efficientnet_lite0 import EfficientNetLite0
 from salad.networks.frozen_resnet18 import FrozenResNet18
 
+pytestmark = pytest.mark.trains
+
 
 def randomised(network: torch.nn.Module) -> torch.nn.Module:
     """Weights and statistics that differ from each other, and keep values in range."""

@@ -13,6 +13,8 @@ from salad.networks.layers import BatchNorm2d, upsample
 from salad.networks.resnet18 import ResidualBlock, UpsamplingBlock
 from salad.networks.unet import Up
 
+pytestmark = pytest.mark.trains
+
 SMALLEST = {"unet": 64, "CXR_resnet18": 16}
 SIZES = [("unet", 64), ("unet", 128), ("CXR_resnet18", 16), ("CXR_resnet18", 64)]
 NEVER_USED = tuple(f"decoder.decoder.{block}.conv1." for block in (2, 4, 6))  # of CXR_resnet18

@@ -16,6 +16,8 @@ from salad.datasets import phantom
 from salad.errors import printable
 from salad.evaluation.rates import Confusion
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = (  # a file name holds no slash ...
     "<svg onload=alert(1)>{{ 7 * 7 }}.png",
     "'\"><img src=x onerror=alert(2)>&amp;.png",

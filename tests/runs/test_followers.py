@@ -11,6 +11,8 @@ from salad.errors import InputError
 from salad.runs.folder import METRICS_FILE, RunFolder, read_metrics
 from salad.runs.followers import TensorBoard, numbers
 
+pytestmark = pytest.mark.slow
+
 
 def events(xp) -> dict[str, list[tuple[int, float]]]:
     """What TensorBoard shows."""

@@ -33,6 +33,8 @@ from salad.networks import backbones
 from salad.patch_memory import PatchMaps, PatchMemory, pool_cells
 from salad.scores.inputs import to_images
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _tiny():
@@ -97,6 +99,7 @@ def expected_parts(run: Path, data: Path, split: str) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.trains
 @pytest.mark.parametrize("one", ["local", "backbone"])
 def test_a_run_scores_by_what_it_was_validated_by(runs, data, one):
     expected = expected_parts(runs[one], data, "test")[one]
@@ -105,6 +108,7 @@ def test_a_run_scores_by_what_it_was_validated_by(runs, data, one):
     assert expected.min() > 0.01
 
 
+@pytest.mark.trains
 def test_fused_is_the_mean_of_standardised_parts(runs, data):
     scores = score(runs["fused"], data)
     rows = read_csv(runs["fused"] / "scores.csv")
@@ -129,6 +133,7 @@ def test_fused_is_the_mean_of_standardised_parts(runs, data):
     assert held.mean().item() == pytest.approx(0, abs=1e-9)  # of what it was standardised with
 
 
+@pytest.mark.trains
 def test_all_ways_of_scoring_agree_and_need_no_training_images(runs, only_test, name, tmp_path):
     model = runs[name] / "model.tar"
     expected = score(tmp_path, only_test, "--load_model", model)
@@ -272,6 +277,7 @@ def test_a_resumed_run_ends_bit_by_bit_as_a_whole_one(data, tmp_path, num_steps)
         assert [key for key in theirs if not same(ours.get(key), theirs[key])] == []
 
 
+@pytest.mark.trains
 def test_two_processes_remember_and_score_as_one(data, tmp_path):
     options = ["--score", "fused", "--fuse", "local", "--fuse", "svdd", "--augment", "flip"]
     for size in (1, 2):

@@ -97,7 +97,9 @@ def script(name: str, *words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module", params=["unet", "CXR_resnet18"])
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.slow) for name in ("unet", "CXR_resnet18")]
+)
 def real(request: pytest.FixtureRequest, data: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """What main.py and test.py leave behind; the checkpoints, 0.3 GB each, are read and deleted."""
     xp, net_name = tmp_path_factory.mktemp("real") / "xp", request.param
@@ -404,12 +406,14 @@ def trapped(program: str, data: Path, xp: Path, *options: object) -> subprocess.
     )
 
 
+@pytest.mark.slow
 def test_training_never_reads_the_test_folder(data, tmp_path):
     result = trapped("train", data, tmp_path, *SHORT)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "model.tar").exists()
 
 
+@pytest.mark.slow
 def test_the_trap_for_readers_of_the_test_folder_works(run, data, tmp_path):
     result = trapped("test", data, tmp_path, *TINY, "--load_model", run / "model.tar")
     assert result.returncode == 97 and "trapped: " in result.stderr
@@ -486,6 +490,7 @@ def test_unfetched_imagenet_weights_warn_and_are_recorded(data_without_val, tmp_
 # Small batches --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("net_name", "isize"), [("unet", 64), ("CXR_resnet18", 16)])
 def test_batches_of_one_train_at_the_smallest_size(data_without_val, tmp_path, monkeypatch, net_name, isize):
     monkeypatch.setattr(salad.training.state, "save_checkpoint", lambda path, **_: None)
