@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from salad.evaluation.metrics import Auc
 from salad.evaluation.rates import Rate
-from salad.evaluation.subgroups import Part
+from salad.evaluation.subgroups import Subgroup
 from salad.evaluation.summary import Summary
 
 MAX_PARTS = 40  # of a kind, in the table; metrics.json has all
@@ -154,7 +154,7 @@ def metric_rows(summary: Summary) -> list[Row]:
     rows += [_rate_row(_words(name), rate) for name, rate in summary.operating_points.items()]
     rows += _decision_rows(summary)
     rows += [_part_row(UNIT_NAMES.get(unit, unit), part) for unit, part in summary.units.items()]
-    for kind, parts in summary.parts.items():
+    for kind, parts in summary.subgroups.items():
         rows += [_part_row(f"AUC, {kind} {name}", part) for name, part in [*parts.items()][:MAX_PARTS]]
         if len(parts) > MAX_PARTS:
             rows.append(Row(name=f"{len(parts) - MAX_PARTS} more by {kind}", value="", note="see metrics.json"))
@@ -200,7 +200,7 @@ def _rate_row(name: str, rate: Rate | None) -> Row:
     return Row(name=name, value=f"{rate.value:.4f}", interval=_interval(low, high), note=note, place=place)
 
 
-def _part_row(name: str, part: Part) -> Row:
+def _part_row(name: str, part: Subgroup) -> Row:
     return _auc_row(name, part.auc, note=f"{part.num_normal} normal, {part.num_abnormal} abnormal", kind="part")
 
 

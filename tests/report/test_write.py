@@ -301,7 +301,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         baselines={},
         within_sharpness=None,
         units={},
-        parts={},
+        subgroups={},
     )
     checkpoint = SimpleNamespace(
         template=None,
