@@ -117,7 +117,7 @@ def tiles(summary: Summary) -> list[Tile]:
     known = {name: baseline for name, baseline in summary.baselines.items() if baseline}
     if known:
         name, best = max(known.items(), key=lambda item: strength(item[1]))
-        note = f"{NAMES.get(name, name)} alone" + (", 1 - AUC" if best.value < 0.5 else "")
+        note = ("1 - AUC of the " if best.value < 0.5 else "") + f"{NAMES.get(name, name)} alone"
         shown.append(Tile(name="Best AUC without a model", value=f"{strength(best):.3f}", note=note))
     confusion = summary.decision and summary.decision.confusion
     for name, rate in (

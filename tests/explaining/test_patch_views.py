@@ -1,4 +1,4 @@
-"""What is shown of a model that scores by local features, and of one whose other parts no loss has trained."""
+"""Maps and neighbours of scores with a patch memory, and the page of a model without trained embeddings."""
 
 import logging
 import shutil
@@ -205,7 +205,8 @@ def test_the_page_shows_the_map_of_the_score_and_leaves_out_what_is_not_trained(
         said = "Left out, because no loss has trained this network for them: reconstructions and error maps, the map of"
         assert page.locator("#untrained").inner_text().startswith(said)
         assert page.locator("#map").count() == 0 and page.get_by_role("link", name="Map").count() == 0
-        assert page.locator("#history .title").all_text_contents() == ["Loss, weighted sum", "Validation AUC"]
+        courses = page.locator("#history .title").all_text_contents()
+        assert courses == ["Loss, weighted sum", "Loss of synthetic anomalies", "Validation AUC"]
         assert page.locator(".card").first.locator("img").count() == 2
         keep(page, "local", tmp_path)
         page.locator(".card").first.click()
