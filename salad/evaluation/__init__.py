@@ -1,1 +1,1 @@
-"""What scores are worth: AUCs, rates, comparisons."""
+"""Evaluate anomaly scores: AUCs, rates, subgroups, calibration, localisation, and comparison of runs."""

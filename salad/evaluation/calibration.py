@@ -1,36 +1,32 @@
-"""Scores in terms of validation normals: percentiles, and the threshold that so many of them stay below."""
+"""Calibrate scores on the normal images of val/: percentiles, the threshold, and standardised scores to fuse."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from salad.errors import InputError
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class Calibration:
-    """The scores of normal images that the model has not been trained on; abnormal ones never take part.
+    """Scores of normal images that were held out of the training; no abnormal image is among them.
 
     Attributes:
-        scores: finite, in rising order, (N,), N at least 1.
+        scores: finite, in ascending order, (N,), N at least 1.
     """
 
     scores: np.ndarray
 
     @classmethod
     def of(cls, scores: ArrayLike) -> Calibration:
-        """From the scores in any order.
+        """Make a calibration from scores in any order.
 
         Raises:
-            InputError: there are none, or one is not finite.
+            InputError: there are no scores, or one of them is not finite.
         """
         values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
         if not len(values) or not np.isfinite(values).all():
@@ -38,18 +34,18 @@ class Calibration:
         return cls(values)
 
     def percentile(self, scores: ArrayLike) -> np.ndarray:
-        """Of each score, the share of validation normals below it, in percent; ties count half."""
+        """Compute the share of validation normals below each score, in percent; ties count half."""
         values = np.asarray(scores, dtype=np.float64)
         below = np.searchsorted(self.scores, values, "left") + np.searchsorted(self.scores, values, "right")
         return below * (50 / len(self.scores))
 
     def threshold(self, specificity: float) -> float:
-        """The smallest of its scores that at least this share of validation normals does not exceed.
+        """Find the smallest validation score that gives this specificity on the validation normals.
 
-        A new image counts as abnormal where its score is larger.
+        An image is predicted abnormal if its score is larger than the threshold.
 
         Args:
-            specificity: wanted among the validation normals, in (0, 1].
+            specificity: share of the validation normals that score at or below the threshold, in (0, 1].
         """
         rank = int(np.ceil(round(specificity * len(self.scores), 9)))
         return float(self.scores[max(rank, 1) - 1])
@@ -57,34 +53,37 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Standards:
-    """Mean and standard deviation of each part of a fused score over normal images that it is not trained on.
+    """Mean and standard deviation of each part of a fused score, over normal images held out of the training.
 
     Attributes:
-        of: by name of the part.
+        of: mean and standard deviation by name of the part.
     """
 
     of: dict[str, tuple[float, float]]
 
     @classmethod
     def measure(cls, parts: Mapping[str, np.ndarray]) -> Standards:
-        """From the scores of validation normals, (N,) each; abnormal images must not be among them.
+        """Measure mean and standard deviation of each part.
+
+        Args:
+            parts: scores of the validation normals by name of the part, (N,) each, without abnormal images.
 
         Raises:
-            InputError: there are fewer than two.
+            InputError: there are fewer than two images.
         """
         num_normals = min(map(len, parts.values()))
         if num_normals < 2:
             raise no_standards(num_normals)
-        return cls({name: (float(one.mean()), max(float(one.std(ddof=1)), 1e-12)) for name, one in parts.items()})
+        return cls({name: (float(part.mean()), max(float(part.std(ddof=1)), 1e-12)) for name, part in parts.items()})
 
     def fuse(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The mean of the standardised parts, (N,)."""
+        """Average the standardised parts, (N,) each, to one score, (N,)."""
         fused: np.ndarray = np.mean([(parts[name] - mean) / std for name, (mean, std) in self.of.items()], axis=0)
         return fused
 
 
 def no_standards(num_normals: int) -> InputError:
-    """There are too few normal images to standardise the parts of a fused score."""
+    """Make the error for too few normal images to standardise the parts of a fused score."""
     return InputError(
         f"--score fused standardises its parts by normal images that are held out, 2 at least, but there are "
         f"{num_normals}: put normal images into val/, train with --val_share 0.1 (a Detector with val_share=0.1), or "
@@ -93,7 +92,12 @@ def no_standards(num_normals: int) -> InputError:
 
 
 def combine(parts: Mapping[str, np.ndarray], standards: Standards | None) -> np.ndarray:
-    """The score of images from its parts, (N,) each: fused, or the only one."""
+    """Combine the parts of a score, (N,) each, to one score, (N,).
+
+    Args:
+        parts: scores by name of the part.
+        standards: of the parts of a fused score; None where there is a single part, which is returned as it is.
+    """
     if standards is not None:
         return standards.fuse(parts)
     (only,) = parts.values()

@@ -1,4 +1,4 @@
-"""Several runs of test.py beside each other: spread over seeds, and whether their AUCs differ."""
+"""Compare runs of test.py: mean AUC and spread over the runs of a method, and tests of the AUC of two methods."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from salad.runs.folder import RESULT_FILE, SCORES_FILE
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What test.py wrote into one folder.
+    """Scores that test.py wrote into one folder.
 
     Attributes:
-        name: the folder as it was given.
-        method: runs of one method are averaged.
-        labels: by image, 0 normal, 1 abnormal.
-        scores: by image, in the same order.
-        baselines: AUC of the image mean and standard deviation, where known.
+        name: the folder as the user wrote it.
+        method: name of the method; runs of the same method are averaged.
+        labels: label by image, 0 normal, 1 abnormal.
+        scores: score by image, in the same order.
+        baselines: AUC by name of the baseline, at most one for each of `BASELINES`; a baseline without an AUC is left
+            out.
     """
 
     name: str
@@ -39,21 +40,21 @@ class Run:
     @property
     def auc(self) -> Auc:
         """AUC of the scores."""
-        found = auc(list(self.labels.values()), list(self.scores.values()))
-        assert found is not None, "read_run has seen both classes"
-        return found
+        area = auc(list(self.labels.values()), list(self.scores.values()))
+        assert area is not None, "read_run has seen both classes"
+        return area
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two methods, or two runs where there is one method.
+    """Difference in AUC of two methods, or of two runs if there is only one method.
 
     Attributes:
-        first: name of one.
-        second: name of the other.
-        difference: AUC of the first minus that of the second.
-        p: two-sided, paired (DeLong et al., 1988); None where a class has a single image.
-        p_holm: the same, adjusted for the number of pairs (Holm, 1979).
+        first: name of the first method or run.
+        second: name of the second.
+        difference: AUC of the first minus AUC of the second.
+        p: two-sided p-value of the paired test (DeLong et al., 1988); None where a class has a single image.
+        p_holm: p-value adjusted for the number of pairs (Holm, 1979).
     """
 
     first: str
@@ -65,11 +66,11 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Runs on the same images.
+    """Runs on the same test images, and the differences between them.
 
     Attributes:
-        runs: as given.
-        pairs: of all methods or, where there is one, of all its runs.
+        runs: in the order given.
+        pairs: every pair of methods; every pair of runs if there is only one method.
     """
 
     runs: list[Run]
@@ -77,7 +78,7 @@ class Comparison:
 
     @property
     def methods(self) -> dict[str, list[Run]]:
-        """The runs of each method."""
+        """Runs by name of their method."""
         methods: dict[str, list[Run]] = {}
         for run in self.runs:
             methods.setdefault(run.method, []).append(run)
@@ -88,10 +89,11 @@ def compare_runs(places: Sequence[str]) -> Comparison:
     """Read and compare runs.
 
     Args:
-        places: a folder that test.py wrote to, or ``METHOD=FOLDER``; folders without a method are runs of one.
+        places: folders that test.py wrote to, each as ``FOLDER`` or ``METHOD=FOLDER``; all folders without a method
+            count as runs of the same method.
 
     Raises:
-        InputError: a folder holds no scores, or not of the same images with the same labels.
+        InputError: a folder holds no scores, or the runs differ in their images or labels.
     """
     runs = [read_run(place) for place in places]
     first = runs[0]
@@ -102,18 +104,21 @@ def compare_runs(places: Sequence[str]) -> Comparison:
                 f"{run.name} and {first.name} are not of the same images with the same labels ({odd}, for one): "
                 "score the same test set with both"
             )
-    found = Comparison(runs=runs, pairs=[])
-    groups = found.methods if len(found.methods) > 1 else {run.name: [run] for run in runs}
+    methods = Comparison(runs=runs, pairs=[]).methods
+    groups = methods if len(methods) > 1 else {run.name: [run] for run in runs}
     if len(groups) == 1 < len(runs):
         raise InputError(f"{first.name} is named more than once: name each run once")
     return Comparison(runs=runs, pairs=_compare_pairs(groups))
 
 
 def read_run(place: str) -> Run:
-    """Read scores.csv and, where it is there, metrics.json of a run.
+    """Read scores.csv of a run, and the baselines from its metrics.json if there is one.
+
+    Args:
+        place: ``FOLDER`` or ``METHOD=FOLDER``.
 
     Raises:
-        InputError: there are no such scores, or of one class only.
+        InputError: the folder holds no scores, or scores of one class only.
     """
     method, _, name = place.rpartition("=") if not Path(place).exists() else ("", "", place)
     folder = Path(name)
@@ -131,15 +136,15 @@ def read_run(place: str) -> Run:
     labels, scores = {row[0]: row[1] for row in sorted(rows)}, {row[0]: row[2] for row in sorted(rows)}
     if {*labels.values()} != {0, 1} or not all(map(math.isfinite, scores.values())):
         raise InputError(f"{where}: needs finite scores of normal and of abnormal images")
-    baselines = {one: known[one]["value"] for one in BASELINES if known.get(one)}
+    baselines = {baseline: known[baseline]["value"] for baseline in BASELINES if known.get(baseline)}
     return Run(name=printable(name), method=printable(method), labels=labels, scores=scores, baselines=baselines)
 
 
 def group_auc(runs: Sequence[Run]) -> Auc:
-    """Mean AUC of runs on the same images, with its interval."""
-    found = mean_auc(list(runs[0].labels.values()), [list(run.scores.values()) for run in runs])
-    assert found is not None, "read_run has seen both classes"
-    return found
+    """Mean AUC of runs on the same images, with its 95 % interval."""
+    mean = mean_auc(list(runs[0].labels.values()), [list(run.scores.values()) for run in runs])
+    assert mean is not None, "read_run has seen both classes"
+    return mean
 
 
 def _compare_pairs(groups: dict[str, list[Run]]) -> list[Pair]:
@@ -147,26 +152,26 @@ def _compare_pairs(groups: dict[str, list[Run]]) -> list[Pair]:
     means = {name: float(np.mean([run.auc.value for run in runs])) for name, runs in groups.items()}
     scores = {name: [list(run.scores.values()) for run in runs] for name, runs in groups.items()}
     names = list(itertools.combinations(groups, 2))
-    values = [compare_aucs(labels, scores[one], scores[two]) for one, two in names]
+    values = [compare_aucs(labels, scores[first], scores[second]) for first, second in names]
     adjusted = holm([value for value in values if value is not None])
     return [
         Pair(
-            first=one,
-            second=two,
-            difference=means[one] - means[two],
+            first=first,
+            second=second,
+            difference=means[first] - means[second],
             p=value,
             p_holm=None if value is None else adjusted.pop(0),
         )
-        for (one, two), value in zip(names, values, strict=True)
+        for (first, second), value in zip(names, values, strict=True)
     ]
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number (Holm, Scandinavian Journal of Statistics 1979), in the order given."""
+    """Adjust p-values for their number (Holm, Scandinavian Journal of Statistics 1979); keeps their order."""
     adjusted, largest = [0.0] * len(values), 0.0
-    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
-        largest = max(largest, min(1.0, values[place] * (len(values) - rank)))
-        adjusted[place] = largest
+    for rank, index in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        largest = max(largest, min(1.0, values[index] * (len(values) - rank)))
+        adjusted[index] = largest
     return adjusted
 
 
@@ -175,65 +180,66 @@ METHOD_HEADER = ["method", "runs", "mean AUC", "SD", "low", "high"]
 PAIR_HEADER = ["first", "second", "difference", "p", "p (Holm)"]
 
 
-def tables(found: Comparison) -> list[tuple[list[str], list[list[str]]]]:
-    """Headers and rows of the tables: runs, methods, and pairs where there are any."""
+def tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
+    """Make the tables of runs, of methods and of pairs, each as a header and rows; empty tables are left out."""
     runs = [
         [run.name, run.method, *(f"{value:.4f}" for value in (run.auc.value, run.auc.low, run.auc.high))]
         + [f"{run.baselines[name]:.4f}" if name in run.baselines else "" for name in BASELINES]
-        for run in found.runs
+        for run in comparison.runs
     ]
     methods = []
-    for method, group in found.methods.items():
+    for method, group in comparison.methods.items():
         values, mean = [run.auc.value for run in group], group_auc(group)
         spread = f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
         ends = [f"{mean.value:.4f}", spread, f"{mean.low:.4f}", f"{mean.high:.4f}"]
         methods.append([method or "all", str(len(group)), *ends])
     pairs = [
-        [one.first, one.second, f"{one.difference:+.4f}", _shown(one.p), _shown(one.p_holm)] for one in found.pairs
+        [pair.first, pair.second, f"{pair.difference:+.4f}", _format_p(pair.p), _format_p(pair.p_holm)]
+        for pair in comparison.pairs
     ]
-    made = [(RUN_HEADER, runs), (METHOD_HEADER, methods), (PAIR_HEADER, pairs)]
-    return [(header, rows) for header, rows in made if rows]
+    every = [(RUN_HEADER, runs), (METHOD_HEADER, methods), (PAIR_HEADER, pairs)]
+    return [(header, rows) for header, rows in every if rows]
 
 
-def _shown(p: float | None) -> str:
+def _format_p(p: float | None) -> str:
     return "" if p is None else f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}"
 
 
-def as_text(found: Comparison) -> str:
-    """The tables in columns."""
-    parts = []
-    for header, rows in tables(found):
+def as_text(comparison: Comparison) -> str:
+    """Format the tables as text in aligned columns."""
+    blocks = []
+    for header, rows in tables(comparison):
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         lines = [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
         ]
-        parts.append("\n".join(line.rstrip() for line in lines))
-    return "\n\n".join(parts)
+        blocks.append("\n".join(line.rstrip() for line in lines))
+    return "\n\n".join(blocks)
 
 
-def as_csv(found: Comparison) -> str:
-    """The tables as CSV, one after the other, with an empty line between."""
-    parts = []
-    for header, rows in tables(found):
+def as_csv(comparison: Comparison) -> str:
+    """Format the tables as CSV, with an empty line between two tables."""
+    blocks = []
+    for header, rows in tables(comparison):
         file = io.StringIO()
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
-        parts.append(file.getvalue())
-    return "\n".join(parts).rstrip("\n")
+        blocks.append(file.getvalue())
+    return "\n".join(blocks).rstrip("\n")
 
 
-def as_latex(found: Comparison) -> str:
-    """The tables as LaTeX, for the package booktabs."""
-    parts = []
-    for header, rows in tables(found):
+def as_latex(comparison: Comparison) -> str:
+    """Format the tables as LaTeX; they need the package booktabs."""
+    blocks = []
+    for header, rows in tables(comparison):
         lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (header, *rows)]
         body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        parts.append("\n".join([rf"\begin{{tabular}}{{{'l' * len(header)}}}", *body, r"\end{tabular}"]))
-    return "\n\n".join(parts)
+        blocks.append("\n".join([rf"\begin{{tabular}}{{{'l' * len(header)}}}", *body, r"\end{tabular}"]))
+    return "\n\n".join(blocks)
 
 
 def _escaped(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
+    return "".join(special.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)
 
 
 FORMATS = {"text": as_text, "csv": as_csv, "latex": as_latex}

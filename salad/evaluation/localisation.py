@@ -1,4 +1,4 @@
-"""Whether heatmaps point at what experts marked."""
+"""Measure localisation: pixel AUC and pointing game of heatmaps against the boxes and masks of experts."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from salad.evaluation.rates import Rate
 
 logger = logging.getLogger(__name__)
 
-DROPPED_BITS = 14  # of the 32 of a value: what is left tells values apart that differ by 0.2 %
+DROPPED_BITS = 14  # of the 32 bits of a float: the remaining ones resolve differences of 0.2 %
 NUM_BINS = 1 << (32 - DROPPED_BITS)
-MOST_MISFITS = 0.05  # of the marked images: more, and the boxes are those of images of another size
+MOST_MISFITS = 0.05  # share of the marked images; beyond it the boxes were probably drawn in images of another size
 
 
 @dataclass(frozen=True, kw_only=True)
 class MapScore:
-    """How well one kind of map finds what was marked.
+    """Localisation metrics of one kind of map.
 
     Attributes:
-        pixel_auc: of all pixels of the marked images, marked ones against the others; None where all are marked. It
-            has no interval, for pixels of an image are not independent.
-        pointing: images whose largest value lies inside what was marked.
+        pixel_auc: AUC over all pixels of the marked images, pixels inside the marks against pixels outside; None where
+            all pixels are marked. It has no interval, because the pixels of an image are not independent.
+        pointing: share of images whose largest value lies inside a mark (pointing game).
     """
 
     pixel_auc: float | None
@@ -38,12 +38,12 @@ class MapScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Localisation:
-    """What the maps of all marked images are worth.
+    """Localisation metrics of all kinds of map, over the marked images.
 
     Attributes:
-        maps: by name, ``error``, ``memory`` or ``score``.
-        chance: hit rate of a pixel drawn anywhere, the mean share of an image that is marked.
-        num_images: with something marked.
+        maps: metrics by kind of map, ``error``, ``memory`` or ``score``.
+        chance: hit rate of the pointing game for a random pixel; this is the mean share of an image that is marked.
+        num_images: number of marked images.
     """
 
     maps: dict[str, MapScore]
@@ -56,18 +56,18 @@ class Localisation:
         return {"num_marked": self.num_images, "pointing_game_by_chance": self.chance, **maps}
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table for the screen: names and values."""
+        """Names and values of the table on the screen."""
         rows = []
         for name, score in self.maps.items():
-            shown = "undefined" if score.pixel_auc is None else f"{score.pixel_auc:.4f}"
-            rows.append((f"pixel AUC, {name} map", f"{shown}; {self.num_images} images with marks"))
+            value = "undefined" if score.pixel_auc is None else f"{score.pixel_auc:.4f}"
+            rows.append((f"pixel AUC, {name} map", f"{value}; {self.num_images} images with marks"))
             rows.append(("  pointing game", f"{score.pointing}, by chance {self.chance:.4f}"))
         return rows
 
 
 @dataclass
 class _Count:
-    """Of one kind of map: how often each value occurs where nothing is marked and where something is."""
+    """Histograms of one kind of map: values outside the marks in row 0, inside in row 1."""
 
     values: NDArray[np.int64] = field(default_factory=lambda: np.zeros((2, NUM_BINS), np.int64))
     hits: int = 0
@@ -88,7 +88,7 @@ class _Count:
 
 
 class Marks:
-    """Compares maps with what was marked, image after image, in memory that does not grow with their number."""
+    """Compare maps with marks image by image; memory use does not grow with the number of images."""
 
     def __init__(self) -> None:
         self.maps: dict[str, _Count] = {}
@@ -100,10 +100,10 @@ class Marks:
         """Count an image.
 
         Args:
-            mask: what was marked, (S, S); None where it does not fit the image.
-            maps: by name, (S, S); larger is more anomalous.
+            mask: True inside the marks, (S, S); None where the marks do not fit the image.
+            maps: by kind of map, (S, S); larger values are more anomalous.
         """
-        if mask is None or not mask.any():  # or a crop left nothing of it
+        if mask is None or not mask.any():  # a crop can cut off all marks
             self.num_misfits += mask is None
             return
         self.num_images += 1
@@ -113,7 +113,7 @@ class Marks:
                 self.maps.setdefault(name, _Count()).add(heat, mask)
 
     def merge(self, other: Marks) -> None:
-        """Take over what another process has counted."""
+        """Add the counts of another process."""
         self.num_images += other.num_images
         self.num_misfits += other.num_misfits
         self.share += other.share
@@ -123,7 +123,7 @@ class Marks:
             own.hits += count.hits
 
     def result(self) -> Localisation | None:
-        """What all images together give; None without marked ones, or where boxes do not fit the images."""
+        """Compute the metrics over all images; None without marked images, or where boxes do not fit the images."""
         if self.num_misfits:
             logger.warning(
                 "the boxes of %d of %d images lie outside them: were the images resized?",
@@ -140,7 +140,7 @@ class Marks:
 
 
 def _bins(heat: NDArray[np.float32]) -> NDArray[np.int32]:
-    """The upper bits of each value, in the order of the values: (S, S) -> (S, S), in 0..NUM_BINS-1."""
+    """Map values to bins that keep their order, by the upper bits of a float: (S, S) -> (S, S), in 0..NUM_BINS-1."""
     bits = (heat.astype(np.float32) + np.float32(0)).view(np.int32)  # -0 becomes 0
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # of negative floats larger bits mean smaller values
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # for negative floats, larger bits mean smaller values
     return (ordered >> DROPPED_BITS) + NUM_BINS // 2

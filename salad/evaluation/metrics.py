@@ -1,4 +1,4 @@
-"""AUC, its intervals, and whether two of them differ."""
+"""Compute AUCs, their intervals, tests of the difference of two AUCs, and average precision."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 NUM_RESAMPLES = 2000
 NUM_STRATA = 5
-BASELINES = ("image_mean", "image_std", "image_sharpness")  # what a model has to beat
+BASELINES = ("image_mean", "image_std", "image_sharpness")  # scores without a model, attributes of `Result`
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Auc:
     """Area under the ROC curve.
 
     Attributes:
-        value: in [0, 1]; the share of (normal, abnormal) pairs in which the abnormal one scores higher.
+        value: share of (normal, abnormal) pairs in which the abnormal image scores higher, in [0, 1]; ties count half.
         low: lower end of the 95 % interval.
-        high: upper end.
+        high: upper end of the 95 % interval.
     """
 
     value: float
@@ -38,15 +38,16 @@ class Auc:
 
 
 def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -> Auc | None:
-    """AUC of raw scores with the interval of DeLong et al. (Biometrics 1988).
+    """Compute the AUC of raw scores with the interval of DeLong et al. (Biometrics 1988).
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
         scores: larger means more anomalous, (N,); only their order counts.
-        confidence: of the interval, which is cut to [0, 1]; an AUC of 0 or 1 has an interval of width 0.
+        confidence: coverage of the interval, in (0, 1). The interval is clipped to [0, 1]; for an AUC of 0 or 1 its
+            width is 0.
 
     Returns:
-        None where one class is missing and no AUC is defined.
+        The AUC; None where a class is missing.
     """
     classes = _split(labels, scores)
     if classes is None:
@@ -59,44 +60,45 @@ def auc(labels: Sequence[int], scores: ArrayLike, *, confidence: float = 0.95) -
 def auc_within(
     labels: Sequence[int], scores: ArrayLike, *, strata_of: ArrayLike, num_strata: int = NUM_STRATA
 ) -> Auc | None:
-    """AUC among images that are alike in something else: what a score tells beyond that.
+    """Compute the AUC within strata of another variable: the pairs are images that are alike in that variable.
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
         scores: larger means more anomalous, (N,).
-        strata_of: what images of a stratum are alike in, (N,); the strata are its quantiles.
-        num_strata: how many.
+        strata_of: the other variable, (N,); its quantiles separate the strata.
+        num_strata: number of strata.
 
     Returns:
-        The share of pairs from one stratum in which the abnormal image scores higher, with the interval that DeLong's
-        variances give; None where no stratum has both classes.
+        The share of (normal, abnormal) pairs of the same stratum in which the abnormal image scores higher, with an
+        interval from DeLong's variances; None where no stratum has both classes.
     """
     truth, values, by = np.asarray(labels), np.asarray(scores, dtype=np.float64), np.asarray(strata_of)
     stratum = np.searchsorted(np.quantile(by, np.arange(1, num_strata) / num_strata), by, side="right")
-    places = [stratum == one for one in range(num_strata)]
-    pairs = [_components(*classes) for at in places if (classes := _split(truth[at], values[at]))]
-    if not pairs:
+    members = [stratum == index for index in range(num_strata)]
+    components = [_components(*classes) for mask in members if (classes := _split(truth[mask], values[mask]))]
+    if not components:
         return None
-    weights = np.array([len(of_abnormal) * len(of_normal) for of_abnormal, of_normal in pairs], dtype=np.float64)
-    weights /= weights.sum()
-    area = float(weights @ [of_abnormal.mean() for of_abnormal, _ in pairs])
-    return _with_interval(area, float(weights**2 @ [_variance(one) + _variance(two) for one, two in pairs]))
+    num_pairs = np.array([len(of_abnormal) * len(of_normal) for of_abnormal, of_normal in components], dtype=np.float64)
+    weights = num_pairs / num_pairs.sum()
+    area = float(weights @ [of_abnormal.mean() for of_abnormal, _ in components])
+    variances = [_variance(of_abnormal) + _variance(of_normal) for of_abnormal, of_normal in components]
+    return _with_interval(area, float(weights**2 @ variances))
 
 
 def bootstrap_auc(
     labels: Sequence[int], scores: ArrayLike, *, seed: int, num_resamples: int = NUM_RESAMPLES, confidence: float = 0.95
 ) -> Auc | None:
-    """AUC with the percentile interval of a bootstrap that draws from each class by itself.
+    """Compute the AUC with the percentile interval of a bootstrap that is stratified by class.
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
         scores: larger means more anomalous, (N,).
-        seed: of the draws.
-        num_resamples: how many.
-        confidence: of the interval.
+        seed: of the random draws.
+        num_resamples: number of bootstrap samples.
+        confidence: coverage of the interval, in (0, 1).
 
     Returns:
-        None where one class is missing.
+        The AUC; None where a class is missing.
     """
     classes = _split(labels, scores)
     if classes is None:
@@ -114,14 +116,16 @@ def bootstrap_auc(
 
 
 def mean_auc(labels: Sequence[int], scores: ArrayLike) -> Auc | None:
-    """Mean AUC of several models on the same images, with its DeLong interval: that of these models on other images.
+    """Compute the mean AUC of several models on the same images, with its DeLong interval.
+
+    The interval covers the choice of the images, not the choice of the models.
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
         scores: larger means more anomalous, (M, N).
 
     Returns:
-        None where one class is missing.
+        The mean AUC; None where a class is missing.
     """
     components = _mean_components(labels, scores)
     if not components:
@@ -130,15 +134,15 @@ def mean_auc(labels: Sequence[int], scores: ArrayLike) -> Auc | None:
 
 
 def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> float | None:
-    """Two-sided p-value that two scores of the same images have the same AUC (DeLong et al., Biometrics 1988).
+    """Test whether two scores of the same images have the same AUC (DeLong et al., Biometrics 1988).
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
-        first: scores of the N images, (N,), or of several models, (M, N), whose mean AUC counts.
-        second: other scores of the same images, in the same order.
+        first: scores of one model, (N,), or of several models, (M, N); then the mean AUC is tested.
+        second: other scores of the same images in the same order, (N,) or (M, N).
 
     Returns:
-        1 where the two do not differ at all; None where a class has fewer than two images.
+        The two-sided p-value, 1 for equal AUCs; None where a class has fewer than two images.
     """
     if min(np.bincount(np.asarray(labels), minlength=2)) < 2:
         return None
@@ -153,12 +157,12 @@ def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> 
 
 
 def average_precision(labels: Sequence[int], scores: ArrayLike) -> float | None:
-    """Area under the precision-recall curve, by steps; by chance it is the share of abnormal images.
+    """Compute the average precision, a step-wise area under the precision-recall curve.
 
     Returns:
-        In [0, 1]; None where one class is missing.
+        A value in [0, 1], for random scores about the share of abnormal images; None where a class is missing.
     """
-    from sklearn.metrics import average_precision_score  # here, because it takes longer to import than a run to start
+    from sklearn.metrics import average_precision_score  # imported here: it would double the time a run takes to start
 
     if _split(labels, scores) is None:
         return None
@@ -171,28 +175,31 @@ def _with_interval(area: float, variance: float, *, confidence: float = 0.95) ->
 
 
 def _split(labels: Sequence[int], scores: ArrayLike) -> tuple[np.ndarray, np.ndarray] | None:
-    """Scores of normal and of abnormal images; None where one class is missing."""
+    """Split scores into those of normal and of abnormal images; None where a class is missing."""
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     normal, abnormal = values[truth == 0], values[truth == 1]
     return (normal, abnormal) if len(normal) and len(abnormal) else None
 
 
 def _components(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Structural components: for each abnormal, then each normal image, the share it is ordered rightly against."""
+    """Compute DeLong's structural components of the abnormal and of the normal images.
+
+    The component of an image is the share of images of the other class that are ordered correctly against it.
+    """
     return _shares_below(normal, abnormal), 1 - _shares_below(abnormal, normal)
 
 
 def _mean_components(labels: Sequence[int], scores: ArrayLike) -> list[np.ndarray]:
-    found = [_components(*classes) for one in np.atleast_2d(scores) if (classes := _split(labels, one))]
-    return [np.mean(of_class, axis=0) for of_class in zip(*found, strict=True)]
+    of_models = [_components(*classes) for row in np.atleast_2d(scores) if (classes := _split(labels, row))]
+    return [np.mean(of_class, axis=0) for of_class in zip(*of_models, strict=True)]
 
 
 def _variance(component: np.ndarray) -> float:
-    """Of its mean; of a single image the largest that is possible."""
+    """Compute the variance of the mean of a component; for a single image, the largest possible variance."""
     return float(np.var(component, ddof=1)) / len(component) if len(component) > 1 else 0.25
 
 
 def _shares_below(values: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """Of each query, the share of values below it; ties count half."""
+    """Compute the share of values below each query; ties count half."""
     ordered = np.sort(values)
     return (np.searchsorted(ordered, queries, "left") + np.searchsorted(ordered, queries, "right")) / (2 * len(values))

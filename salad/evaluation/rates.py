@@ -1,4 +1,4 @@
-"""Sensitivity, specificity and the like, with their intervals."""
+"""Compute sensitivity, specificity and other rates at a threshold, with their intervals."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from salad.evaluation.calibration import Calibration
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of images, with the interval of Wilson (JASA 1927).
+    """Share of images, with the interval of Wilson (JASA 1927).
 
     Attributes:
-        count: how many.
-        of: out of how many, at least 1.
+        count: number of images counted, the numerator.
+        of: number of all images, the denominator, at least 1.
     """
 
     count: int
@@ -26,13 +26,13 @@ class Rate:
 
     @property
     def value(self) -> float:
-        """In [0, 1]."""
+        """Rate, in [0, 1]."""
         return self.count / self.of
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Both ends of the 95 % interval."""
-        from scipy.stats import binomtest  # here, because it takes a second to import
+        """Lower and upper end of the 95 % interval."""
+        from scipy.stats import binomtest  # imported here, because the import takes a second
 
         low, high = binomtest(self.count, self.of).proportion_ci(0.95, method="wilson")
         return float(low), float(high)
@@ -49,13 +49,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Confusion:
-    """What a threshold makes of the images: those that score above it count as abnormal.
+    """Confusion matrix at a threshold: images that score above it are predicted abnormal.
 
     Attributes:
-        true_negatives: normal, and called so.
-        false_positives: normal, called abnormal.
-        false_negatives: abnormal, called normal.
-        true_positives: abnormal, and called so.
+        true_negatives: number of normal images that are predicted normal.
+        false_positives: number of normal images that are predicted abnormal.
+        false_negatives: number of abnormal images that are predicted normal.
+        true_positives: number of abnormal images that are predicted abnormal.
     """
 
     true_negatives: int
@@ -65,31 +65,31 @@ class Confusion:
 
     @classmethod
     def at(cls, threshold: float, labels: Sequence[int], scores: ArrayLike) -> Confusion:
-        """Count the images, labels (N,) and scores (N,), by class and by side of the threshold."""
+        """Count images, with labels (N,) and scores (N,), by class and by prediction."""
         truth, above = np.asarray(labels) == 1, np.asarray(scores, dtype=np.float64) > threshold
         return cls(*(int((truth == is_abnormal)[above == is_above].sum()) for is_abnormal, is_above in CELLS))
 
     @property
     def sensitivity(self) -> Rate | None:
-        """Share of the abnormal images that are called so; None without any."""
+        """Share of the abnormal images that are predicted abnormal; None without abnormal images."""
         of = self.true_positives + self.false_negatives
         return Rate(self.true_positives, of) if of else None
 
     @property
     def specificity(self) -> Rate | None:
-        """Share of the normal images that are called so; None without any."""
+        """Share of the normal images that are predicted normal; None without normal images."""
         of = self.true_negatives + self.false_positives
         return Rate(self.true_negatives, of) if of else None
 
     @property
     def precision(self) -> Rate | None:
-        """Share of the images called abnormal that are; None where none is called so."""
+        """Share of the images predicted abnormal that are abnormal; None where no image is predicted abnormal."""
         of = self.true_positives + self.false_positives
         return Rate(self.true_positives, of) if of else None
 
     @property
     def f1(self) -> float | None:
-        """Harmonic mean of precision and sensitivity; None without abnormal images, called so or not."""
+        """Harmonic mean of precision and sensitivity; None where no image is abnormal or predicted abnormal."""
         of = 2 * self.true_positives + self.false_positives + self.false_negatives
         return 2 * self.true_positives / of if of else None
 
@@ -100,16 +100,21 @@ class Confusion:
         return sum(rate.value for rate in rates if rate) / 2 if all(rates) else None
 
 
-CELLS = ((False, False), (False, True), (True, False), (True, True))  # (is abnormal, is above), as `Confusion` has them
+CELLS = ((False, False), (False, True), (True, False), (True, True))  # (is abnormal, is above), fields of `Confusion`
 
 
 def sensitivity_at(specificity: float, labels: Sequence[int], scores: ArrayLike) -> Rate | None:
-    """Sensitivity at the threshold that this share of the normal images themselves stays at or below.
+    """Compute the sensitivity at a point of the ROC curve.
 
-    A point of the ROC curve: its threshold is read off these images, and the interval takes it as given.
+    The threshold comes from the same images; the interval of the rate does not account for that choice.
+
+    Args:
+        specificity: share of the normal images that score at or below the threshold, in (0, 1].
+        labels: 0 normal, 1 abnormal, (N,).
+        scores: larger means more anomalous, (N,).
 
     Returns:
-        None where one class is missing.
+        The sensitivity; None where a class is missing.
     """
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     normal, abnormal = values[truth == 0], values[truth == 1]
@@ -120,6 +125,6 @@ def sensitivity_at(specificity: float, labels: Sequence[int], scores: ArrayLike)
 
 
 def specificity_at(sensitivity: float, labels: Sequence[int], scores: ArrayLike) -> Rate | None:
-    """Specificity at the threshold that this share of the abnormal images themselves reaches; as `sensitivity_at`."""
+    """Compute the specificity at the point of the ROC curve with this sensitivity, like `sensitivity_at`."""
     swapped = 1 - np.asarray(labels)
     return sensitivity_at(sensitivity, swapped.tolist(), -np.asarray(scores, dtype=np.float64))

@@ -1,4 +1,4 @@
-"""What scoring a split gave."""
+"""Hold the result of scoring a split."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Scores of a split, one an image.
+    """Scores of a split, one score for each image.
 
     Attributes:
-        split: the images.
+        split: the scored images.
         scores: larger is more anomalous, (N,).
         z: embeddings, (N, D); (N, 0) where they are not kept.
-        image_mean: mean grey level of each image before any normalisation, in [0, 255], (N,).
-        image_std: its standard deviation, (N,).
-        image_sharpness: that of its Laplacian, (N,).
-        seconds: from the first image to the last score.
-        k: nearest rows behind each score; None where it has no such rows.
-        calibration: scores of validation normals; None where there are none.
-        parts: what each of the scores that were fused gave, (N,) each, by name; empty for other scores.
-        standards: what these were standardised with.
+        image_mean: mean grey level of each image before normalisation, in [0, 255], (N,).
+        image_std: standard deviation of its grey levels, (N,).
+        image_sharpness: standard deviation of its Laplacian, (N,).
+        seconds: time from the first image to the last score.
+        k: number of nearest rows behind each score; None for scores that use no rows.
+        calibration: scores of validation normals; None without validation normals.
+        parts: scores of each part of a fused score by name, (N,) each; empty for other scores.
+        standards: mean and standard deviation that standardise each part; None for scores that are not fused.
     """
 
     split: Split
@@ -48,7 +48,7 @@ class Result:
 
     @property
     def labels(self) -> list[int]:
-        """0 normal, 1 abnormal, (N,)."""
+        """Labels, 0 normal, 1 abnormal, (N,)."""
         return self.split.labels
 
     @property
@@ -59,10 +59,10 @@ class Result:
 
     @cached_property
     def auc(self) -> Auc | None:
-        """AUC of the scores; None where a class is missing."""
+        """AUC of the scores with its DeLong interval; None where a class is missing."""
         return auc(self.labels, self.scores)
 
     @property
     def percentiles(self) -> np.ndarray | None:
-        """Of each score among validation normals, in percent, (N,); None without these."""
+        """Percentile of each score among the validation normals, (N,); None without validation normals."""
         return self.calibration.percentile(self.scores) if self.calibration else None

@@ -1,8 +1,8 @@
-"""AUCs of parts of a split: findings, views, sexes, ages; and of whole studies and patients."""
+"""Compute AUCs of subgroups of the images (by finding, view, sex and age), and of whole studies and patients."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +12,17 @@ from numpy.typing import ArrayLike
 from salad.evaluation.metrics import Auc, auc
 from salad.samples import ABNORMAL, NORMAL, Sample
 
-AGES = ((0, 17), (18, 39), (40, 64), (65, 200))  # years, both ends included
+AGES = ((0, 17), (18, 39), (40, 64), (65, 200))  # in years, both ends included
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
-    """The AUC of a part of the images.
+class Subgroup:
+    """AUC of a subgroup of the images, or of studies or patients.
 
     Attributes:
-        auc: None where a class is missing.
-        num_normal: normal images, or studies or patients, in it.
-        num_abnormal: abnormal ones.
+        auc: AUC of the subgroup; None where a class is missing.
+        num_normal: number of normal images, studies or patients.
+        num_abnormal: number of abnormal images, studies or patients.
     """
 
     auc: Auc | None
@@ -34,87 +34,87 @@ class Part:
 
     def as_json(self) -> dict[str, Any]:
         """Plain numbers for JSON."""
-        found = self.auc.as_json() if self.auc else {"value": None, "low": None, "high": None}
-        return {**found, "num_normal": self.num_normal, "num_abnormal": self.num_abnormal}
+        area = self.auc.as_json() if self.auc else {"value": None, "low": None, "high": None}
+        return {**area, "num_normal": self.num_normal, "num_abnormal": self.num_abnormal}
 
 
-def part_of(labels: Sequence[int], scores: ArrayLike) -> Part:
-    """The AUC of some images, by labels (N,) and scores (N,)."""
+def subgroup_of(labels: Sequence[int], scores: ArrayLike) -> Subgroup:
+    """Compute the AUC of a subgroup from its labels, (N,), and scores, (N,)."""
     num_abnormal = int(np.sum(labels))
-    return Part(auc=auc(labels, scores), num_normal=len(labels) - num_abnormal, num_abnormal=num_abnormal)
+    return Subgroup(auc=auc(labels, scores), num_normal=len(labels) - num_abnormal, num_abnormal=num_abnormal)
 
 
-def parts_by_kind(samples: Sequence[Sample], scores: np.ndarray) -> dict[str, dict[str, Part]]:
-    """AUCs by finding (its abnormal images against all normal ones), and within each view, sex and age group.
+def subgroups_by_kind(samples: Sequence[Sample], scores: np.ndarray) -> dict[str, dict[str, Subgroup]]:
+    """Compute AUCs of each finding (its abnormal images against all normal images), view, sex and age group.
 
     Args:
         samples: of a split, (N,).
-        scores: of each, (N,).
+        scores: of the samples, (N,).
 
     Returns:
-        By kind (``finding``, ``view``, ``sex``, ``age``), then by name in sorted order; a kind of which the data set
-        says nothing, or one and the same of all images, is left out.
+        Subgroups by kind (``finding``, ``view``, ``sex``, ``age``), then by name in sorted order. A kind with fewer
+        than two names is left out.
     """
     labels = np.array([sample.label for sample in samples])
     normal = np.flatnonzero(labels == NORMAL)
-    parts: dict[str, dict[str, Part]] = {}
-    findings = _places({name for name in sample.findings} if sample.label == ABNORMAL else () for sample in samples)
+    subgroups: dict[str, dict[str, Subgroup]] = {}
+    findings = _index_by_name({*sample.findings} if sample.label == ABNORMAL else () for sample in samples)
     if len(findings) > 1:
-        places = {name: np.concatenate([normal, places]) for name, places in findings.items()}
-        parts["finding"] = {name: part_of(labels[i], scores[i]) for name, i in places.items()}
+        index = {name: np.concatenate([normal, abnormal]) for name, abnormal in findings.items()}
+        subgroups["finding"] = {name: subgroup_of(labels[i], scores[i]) for name, i in index.items()}
     for kind, values in (
         ("view", [sample.view for sample in samples]),
         ("sex", [sample.sex for sample in samples]),
         ("age", [_age_group(sample.age) for sample in samples]),
     ):
-        places = _places(() if value is None else (value,) for value in values)
-        if len(places) > 1:
-            parts[kind] = {name: part_of(labels[i], scores[i]) for name, i in places.items()}
-    return parts
+        index = _index_by_name(() if value is None else (value,) for value in values)
+        if len(index) > 1:
+            subgroups[kind] = {name: subgroup_of(labels[i], scores[i]) for name, i in index.items()}
+    return subgroups
 
 
-def _places(names_of_each: Any) -> dict[str, np.ndarray]:
-    """Where each name stands, in sorted order of the names."""
-    found: dict[str, list[int]] = {}
-    for place, names in enumerate(names_of_each):
+def _index_by_name(names_of_samples: Iterable[Iterable[str]]) -> dict[str, np.ndarray]:
+    """Collect the indices of the samples that have each name; the names are sorted."""
+    index: dict[str, list[int]] = {}
+    for i, names in enumerate(names_of_samples):
         for name in names:
-            found.setdefault(name, []).append(place)
-    return {name: np.array(found[name]) for name in sorted(found)}
+            index.setdefault(name, []).append(i)
+    return {name: np.array(index[name]) for name in sorted(index)}
 
 
 def _age_group(age: float | None) -> str | None:
     return next((f"{low} to {high}" for low, high in AGES if age is not None and low <= int(age) <= high), None)
 
 
-def whole(units: Sequence[str | None], labels: Sequence[int], scores: ArrayLike) -> Part | None:
-    """The AUC of whole studies or patients.
+def auc_by_unit(units: Sequence[str | None], labels: Sequence[int], scores: ArrayLike) -> Subgroup | None:
+    """Compute the AUC of whole studies or patients, with the scores and labels of `by_unit`.
 
     Args:
-        units: the study or the patient of each image, (N,); None where it is not known, which counts as one of its own.
+        units: study or patient of each image, (N,); an image with None counts as a unit by itself.
         labels: 0 normal, 1 abnormal, (N,).
         scores: of the images, (N,).
 
     Returns:
-        None where none is known to have several images.
+        The AUC; None where no unit has several images.
     """
     known = [unit for unit in units if unit is not None]
     if len(set(known)) == len(known):
         return None
-    return part_of(*by_unit([unit or f"\n{i}" for i, unit in enumerate(units)], labels, scores))
+    return subgroup_of(*by_unit([unit or f"\n{i}" for i, unit in enumerate(units)], labels, scores))
 
 
 def by_unit(units: Sequence[str], labels: Sequence[int], scores: ArrayLike) -> tuple[list[int], np.ndarray]:
-    """Labels and scores of whole studies or patients from those of their images.
+    """Combine labels and scores of images to labels and scores of whole studies or patients.
 
     Args:
-        units: of each image, (N,).
+        units: study or patient of each image, (N,).
         labels: 0 normal, 1 abnormal, (N,); a unit with an abnormal image is abnormal.
-        scores: of the images, (N,); that of a unit is their mean.
+        scores: of the images, (N,); the score of a unit is the mean over its images.
 
     Returns:
-        One label and one score a unit, in the order of their names.
+        Labels and scores of the units, (U,) each, sorted by the name of the unit.
     """
-    names, place = np.unique(np.asarray(units), return_inverse=True)
-    means = np.bincount(place, weights=np.asarray(scores, dtype=np.float64)) / np.bincount(place)
-    abnormal = np.bincount(place, weights=np.asarray(labels)) > 0
+    _, index = np.unique(np.asarray(units), return_inverse=True)
+    means = np.bincount(index, weights=np.asarray(scores, dtype=np.float64)) / np.bincount(index)
+    abnormal = np.bincount(index, weights=np.asarray(labels)) > 0
     return abnormal.astype(int).tolist(), means

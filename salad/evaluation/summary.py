@@ -1,4 +1,4 @@
-"""The numbers of a result: metrics.json, scores.csv, and the table on the screen."""
+"""Summarise a result, and write it: metrics.json, scores.csv, and the table on the screen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from salad.evaluation.metrics import BASELINES, NUM_RESAMPLES, Auc, auc, auc_within, average_precision, bootstrap_auc
 from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_at
 from salad.evaluation.result import Result
-from salad.evaluation.subgroups import Part, parts_by_kind, whole
+from salad.evaluation.subgroups import Subgroup, auc_by_unit, subgroups_by_kind
 from salad.images.scan import write_skipped
 from salad.runs.atomic import atomic_file
 from salad.runs.folder import RESULT_FILE, SCORES_FILE, RunFolder
@@ -20,15 +20,15 @@ from salad.runs.folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the threshold that validation normals fix makes of the images.
+    """Predictions for the images at the threshold that was set on validation normals.
 
     Attributes:
-        threshold: images that score above it are called abnormal.
-        specificity_wanted: share of validation normals that do not.
-        num_val_normals: how many of these there are.
-        confusion: of the images.
-        mean_percentile: of the normal images among validation normals, in percent; 50 where they are alike; None
-            without normal images.
+        threshold: images that score above it are predicted abnormal.
+        specificity_wanted: share of validation normals at or below the threshold.
+        num_val_normals: number of validation normals.
+        confusion: confusion matrix of the images.
+        mean_percentile: mean percentile of the normal images among the validation normals; 50 if both score alike;
+            None without normal images.
     """
 
     threshold: float
@@ -55,7 +55,21 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All numbers of a result; None where a class is missing or nothing is known."""
+    """Numbers of a result; a number is None where a class or its data are missing.
+
+    Attributes:
+        auc: AUC of the score with its DeLong interval.
+        bootstrap: AUC of the score with its bootstrap interval.
+        seed: of the bootstrap.
+        average_precision: in [0, 1].
+        prevalence: share of abnormal images.
+        operating_points: rates at points of the ROC curve, by name.
+        decision: predictions at the threshold of the validation normals.
+        baselines: AUCs of scores without a model, by name.
+        within_sharpness: AUC of the score over pairs of images of the same fifth by sharpness.
+        units: AUC of whole studies and of whole patients, by ``study`` and ``patient``.
+        subgroups: AUCs of subgroups, by kind and name.
+    """
 
     auc: Auc | None
     bootstrap: Auc | None
@@ -66,63 +80,68 @@ class Summary:
     decision: Decision | None
     baselines: dict[str, Auc | None]
     within_sharpness: Auc | None
-    units: dict[str, Part]
-    parts: dict[str, dict[str, Part]]
+    units: dict[str, Subgroup]
+    subgroups: dict[str, dict[str, Subgroup]]
 
     def as_json(self) -> dict[str, Any]:
-        """What metrics.json says of the images."""
+        """Plain values for metrics.json."""
         return {
             "auc": self.auc and self.auc.as_json(),
             "interval": "DeLong, 95 %",
             "auc_bootstrap": self.bootstrap
             and {**self.bootstrap.as_json(), "num_resamples": NUM_RESAMPLES, "seed": self.seed},
-            "baseline_auc": {name: found and found.as_json() for name, found in self.baselines.items()},
+            "baseline_auc": {name: area and area.as_json() for name, area in self.baselines.items()},
             "auc_within_sharpness": self.within_sharpness and self.within_sharpness.as_json(),
             "average_precision": self.average_precision,
             "prevalence": self.prevalence,
             **{name: rate and rate.as_json() for name, rate in self.operating_points.items()},
             "at_threshold": self.decision and self.decision.as_json(),
-            **{f"auc_by_{unit}": part.as_json() for unit, part in self.units.items()},
+            **{f"auc_by_{unit}": subgroup.as_json() for unit, subgroup in self.units.items()},
             **{
-                f"auc_by_{kind}": {name: part.as_json() for name, part in parts.items()}
-                for kind, parts in self.parts.items()
+                f"auc_by_{kind}": {name: subgroup.as_json() for name, subgroup in of_kind.items()}
+                for kind, of_kind in self.subgroups.items()
             },
         }
 
     def rows(self) -> list[tuple[str, str]]:
-        """The table for the screen: names and values."""
-        baselines = [(f"AUC of {name.replace('_', ' ')}", _shown(found)) for name, found in self.baselines.items()]
-        rows = [("AUC of score", _shown(self.auc)), *baselines]
+        """Names and values of the table on the screen."""
+        rows = [("AUC of score", _format(self.auc))]
+        baselines = [(f"AUC of {name.replace('_', ' ')}", _format(area)) for name, area in self.baselines.items()]
         if self.auc is None:
-            return rows
-        assert self.bootstrap is not None, "as the AUC"
+            return [*rows, *baselines]
+        assert self.bootstrap is not None, "defined where the AUC is"
         rows += [
-            ("  beyond sharpness", _shown(self.within_sharpness)),
-            ("  its bootstrap interval", f"{self.bootstrap.low:.4f} to {self.bootstrap.high:.4f}"),
+            ("  bootstrap interval of AUC", f"{self.bootstrap.low:.4f} to {self.bootstrap.high:.4f}"),
+            ("  AUC beyond sharpness", _format(self.within_sharpness)),
+            *baselines,
             ("average precision", f"{self.average_precision:.4f} (by chance {self.prevalence:.4f})"),
-            *((name.replace("_", " "), _shown(rate)) for name, rate in self.operating_points.items()),
+            *((name.replace("_", " "), _format(rate)) for name, rate in self.operating_points.items()),
             *self._decision_rows(),
-            *((f"AUC by {unit}", str(part)) for unit, part in self.units.items()),
-            *((f"AUC, {kind} {name}", str(part)) for kind, parts in self.parts.items() for name, part in parts.items()),
+            *((f"AUC by {unit}", str(subgroup)) for unit, subgroup in self.units.items()),
+            *(
+                (f"AUC, {kind} {name}", str(subgroup))
+                for kind, of_kind in self.subgroups.items()
+                for name, subgroup in of_kind.items()
+            ),
         ]
         return rows
 
     def _decision_rows(self) -> list[tuple[str, str]]:
         if self.decision is None:
             return []
-        found, confusion = self.decision, self.decision.confusion
-        how = f"above {found.specificity_wanted:.0%} of {found.num_val_normals} validation normals"
+        decision, confusion = self.decision, self.decision.confusion
+        how = f"{decision.specificity_wanted:.0%} of {decision.num_val_normals} validation normals at or below it"
         return [
-            ("threshold", f"{found.threshold:.6g}, {how}"),
-            ("  sensitivity", _shown(confusion.sensitivity)),
-            ("  specificity", _shown(confusion.specificity)),
+            ("threshold", f"{decision.threshold:.6g}, {how}"),
+            ("  sensitivity", _format(confusion.sensitivity)),
+            ("  specificity", _format(confusion.specificity)),
             ("  F1, balanced accuracy", f"{confusion.f1:.4f}, {confusion.balanced_accuracy:.4f}"),
-            ("  mean percentile of normals", f"{found.mean_percentile:.1f} (50 where they are as in validation)"),
+            ("  mean percentile of normals", f"{decision.mean_percentile:.1f} (50 if they score as in validation)"),
         ]
 
 
 def summarise(result: Result, *, specificity: float, seed: int) -> Summary:
-    """Work out the numbers of a result; scores go into every one of them as they are.
+    """Compute the numbers of a result, all of them from the raw scores.
 
     Args:
         result: of a split.
@@ -130,7 +149,10 @@ def summarise(result: Result, *, specificity: float, seed: int) -> Summary:
         seed: of the bootstrap.
     """
     labels, scores, samples = result.labels, result.scores, result.split.samples
-    units = {unit: whole([getattr(one, unit) for one in samples], labels, scores) for unit in ("study", "patient")}
+    units = {
+        unit: auc_by_unit([getattr(sample, unit) for sample in samples], labels, scores)
+        for unit in ("study", "patient")
+    }
     return Summary(
         auc=result.auc,
         bootstrap=bootstrap_auc(labels, scores, seed=seed),
@@ -145,13 +167,18 @@ def summarise(result: Result, *, specificity: float, seed: int) -> Summary:
         decision=decide(result, specificity=specificity),
         baselines={name: auc(labels, getattr(result, name)) for name in BASELINES},
         within_sharpness=auc_within(labels, scores, strata_of=result.image_sharpness),
-        units={unit: part for unit, part in units.items() if part},
-        parts=parts_by_kind(samples, scores),
+        units={unit: subgroup for unit, subgroup in units.items() if subgroup},
+        subgroups=subgroups_by_kind(samples, scores),
     )
 
 
 def decide(result: Result, *, specificity: float) -> Decision | None:
-    """Apply the threshold of validation normals; None without these."""
+    """Apply the threshold of validation normals; None without validation normals.
+
+    Args:
+        result: of a split.
+        specificity: share of validation normals at or below the threshold, in (0, 1].
+    """
     if result.calibration is None:
         return None
     threshold = result.calibration.threshold(specificity)
@@ -166,7 +193,14 @@ def decide(result: Result, *, specificity: float) -> Decision | None:
 
 
 def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: Any) -> None:
-    """Write scores.csv (path, label, score, percentile, parts), metrics.json and skipped.csv into the run folder."""
+    """Write scores.csv, metrics.json and skipped.csv into the run folder.
+
+    Args:
+        result: of a split; scores.csv has its path, label, score, percentile and parts for each image.
+        summary: of the result.
+        folder: of the run.
+        facts: further entries of metrics.json.
+    """
     split = result.split
     write_skipped(folder.path, split.skipped, scanned=("test",))
     percentiles = [""] * len(result.scores) if result.percentiles is None else result.percentiles.round(3).tolist()
@@ -194,14 +228,14 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
 
 
 def _parts(result: Result) -> dict[str, Any]:
-    """Of each score that was fused, its AUC and what it was standardised with."""
+    """Collect the AUC, the mean and the standard deviation of each part of a fused score."""
     assert result.standards is not None, "fused"
     aucs = {name: auc(result.labels, scores) for name, scores in result.parts.items()}
     return {
-        name: {"auc": (found := aucs[name]) and found.as_json(), "val_mean": mean, "val_std": std}
+        name: {"auc": (area := aucs[name]) and area.as_json(), "val_mean": mean, "val_std": std}
         for name, (mean, std) in result.standards.of.items()
     }
 
 
-def _shown(found: Auc | Rate | None) -> str:
-    return str(found) if found else "undefined"
+def _format(value: Auc | Rate | None) -> str:
+    return str(value) if value else "undefined"

@@ -1,1 +1,1 @@
-"""Why an image has its score: maps, neighbours, pictures."""
+"""Explain scores: heatmaps, nearest normal images, and pictures of both."""

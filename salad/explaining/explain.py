@@ -1,4 +1,4 @@
-"""Why an image has its score: its reconstruction, heatmaps, and the normal images that it is nearest to."""
+"""Explain the score of an image by its reconstruction, heatmaps and nearest normal images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,44 +25,41 @@ from salad.scores.inputs import Inputs, to_images
 from salad.scoring.model import ScoringModel
 from salad.scoring.training_images import find_training_images, find_val
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 NUM_NEIGHBOURS = 5
-MOST_NORMALS = 500  # of val/ that errors and distances are measured on
+MOST_NORMALS = 500  # normal images of val/ that set the scale of the maps, at most
 
 TrainImages = Callable[[list[int]], np.ndarray]
-"""From places among the rows to the pixels of their images as decoded, (n, S0, S0) uint8."""
-Near = list[list[tuple[int, float]]]  # of each image of a batch: places of neighbours among the rows, and how far
+"""Function from row indices to the decoded pixels of the images of these rows, (n, S0, S0) uint8."""
+Near = list[list[tuple[int, float]]]  # for each image of a batch: row index and angle or distance of its neighbours
 
 
 class Seen(NamedTuple):
-    """What there is to see in a batch: maps (B, S, S), and the neighbours by the embedding with their pixels."""
+    """Maps of a batch, (B, S, S), its neighbours by embedding and their pixels, and its patch features."""
 
     inputs: Inputs
-    errors: Tensor | None  # in [0, 2]
-    distances: Tensor | None  # of the memory map
+    errors: Tensor | None  # error maps, in [0, 2]
+    distances: Tensor | None  # memory maps, in [0, 2]
     near: Near
-    normal: dict[int, np.ndarray]  # pixels by place
-    features: dict[str, PatchMaps]  # of the local parts of a score
-    cell_distances: dict[str, Tensor]  # their distances, (B, G, G)
+    normal: dict[int, np.ndarray]  # pixels of the neighbours by row index
+    features: dict[str, PatchMaps]  # patch features by part of the score
+    cell_distances: dict[str, Tensor]  # distances of the grid cells by part of the score, (B, G, G)
 
 
 class Explainer:
-    """Explains images by the normal rows of a memory.
+    """Explain images by the memory rows of normal images.
 
     Args:
-        model: whose scores it explains.
-        row_names: the name of the image that each normal row belongs to, N of them.
-        train_images: gives the pixels of these images; None where they are not at hand.
-        views: of a score with patch memories, by which neighbours are then chosen; None for others.
+        model: model that scores the images.
+        row_names: name of the image behind each normal row, N names.
+        train_images: reads the pixels of these images; None where the images are not available.
+        views: of a score with patch memories, which then choose the neighbours; None for other scores.
         reconstructs: whether a loss has trained the network to reconstruct.
         embeds: whether a loss has trained the embeddings.
 
     Attributes:
-        levels: of the error of validation normals; None leaves error maps as they are.
+        levels: mean and standard deviation of the error maps of validation normals; None leaves error maps unscaled.
         memory_range: values of the memory map at which its colours begin and end.
     """
 
@@ -89,14 +86,14 @@ class Explainer:
         self.reconstructs = reconstructs
         self.compares_embeddings = embeds and views is None
         self.memory_range = DISTANCE_RANGE
-        self.most_rows = max(Counter(row_names).values())  # of one image
+        self.most_rows = max(Counter(row_names).values())  # largest number of rows of an image
 
     @torch.no_grad()
     def explain(self, grey: Tensor) -> list[Explanation]:
         """Explain a batch.
 
         Args:
-            grey: as decoded, (B, 1, S0, S0), uint8.
+            grey: decoded pixels, (B, 1, S0, S0), uint8.
 
         Raises:
             InputError: a training image can no longer be read.
@@ -122,59 +119,72 @@ class Explainer:
 
     @torch.no_grad()
     def look_at(self, grey: Tensor) -> Seen:
-        """The maps of a batch as decoded, (B, 1, S0, S0), uint8, as tensors on the device."""
+        """Compute the maps of a batch of decoded pixels, (B, 1, S0, S0), uint8, as tensors on the device."""
         inputs = Inputs(self.network, grey.to(self.device), self.preprocessing)
         errors = error_maps(inputs.images, inputs.recon) if self.reconstructs else None
         near: Near = [[] for _ in grey]
         normal: dict[int, np.ndarray] = {}
         distances = None
         if self.compares_embeddings:
-            near = [self._nearest_images(*one) for one in zip(*self._nearest_rows(inputs.z), strict=True)]
+            near = [self._nearest_images(*rows) for rows in zip(*self._nearest_rows(inputs.z), strict=True)]
             normal, distances = self._compare(inputs.images, near)
         features = self.views.features(inputs) if self.views else {}
         cell_distances = self.views.distances(features) if self.views else {}
         return Seen(inputs, errors, distances, near, normal, features, cell_distances)
 
     def _reconstructions(self, seen: Seen) -> np.ndarray | None:
-        """(B, S, S), uint8; None where no loss has trained them."""
+        """Convert the reconstructions to pixels, (B, S, S), uint8; None where no loss has trained them."""
         if not self.reconstructs:
             return None
         levels = ((seen.inputs.recon.mean(dim=1) + 1) * 127.5).round().clamp(0, 255)
         return levels.to(torch.uint8).cpu().numpy()
 
     def _neighbours_of(self, seen: Seen) -> list[tuple[Neighbour, ...]]:
-        """By the score where it has local parts, else by the embedding; none where no loss has trained that."""
+        """List the neighbours of each image: by a score with patch memories, else by the embedding.
+
+        Without a patch memory and without a trained embedding there are none.
+        """
         if self.views is not None:
             near = self.views.nearest(seen.features, k=self.num_neighbours)
             pixels = self._read(near, is_whole=self.views.is_whole)
-            normal = {place: one[0].cpu().numpy() for place, one in pixels.items()}
+            normal = {row: image[0].cpu().numpy() for row, image in pixels.items()}
         else:
             near, normal = seen.near, seen.normal
         if self.views is not None:
             return [
-                tuple(Neighbour(name=self.row_names[i], pixels=normal.get(i), distance=far) for i, far in one)
-                for one in near
+                tuple(Neighbour(name=self.row_names[i], pixels=normal.get(i), distance=far) for i, far in of_image)
+                for of_image in near
             ]
         return [
-            tuple(Neighbour(name=self.row_names[i], pixels=normal.get(i), angle=far) for i, far in one) for one in near
+            tuple(Neighbour(name=self.row_names[i], pixels=normal.get(i), angle=far) for i, far in of_image)
+            for of_image in near
         ]
 
     def _nearest_rows(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and places of the nearest rows, in falling order, enough for so many different images."""
+        """Find the nearest rows of each embedding, enough of them for `num_neighbours` different images.
+
+        Returns:
+            Cosines and row indices, (B, K) each, nearest first.
+        """
         values, index = nearest(z, self.rows, k=min(self.num_neighbours * self.most_rows, len(self.rows)))
         order = values.argsort(dim=1, descending=True)
         return values.gather(1, order), index.gather(1, order)
 
     def _nearest_images(self, cosines: Tensor, index: Tensor) -> list[tuple[int, float]]:
-        """The nearest row of each of the nearest images: its place, and its angle as a fraction of pi."""
-        found: dict[str, tuple[int, float]] = {}
-        for place, cosine in zip(index.tolist(), cosines.tolist(), strict=True):
-            found.setdefault(self.row_names[place], (place, math.acos(max(-1.0, min(1.0, cosine))) / math.pi))
-        return [*found.values()][: self.num_neighbours]
+        """Choose the nearest row of each of the nearest images: row index, and angle as a fraction of pi."""
+        nearest_of: dict[str, tuple[int, float]] = {}
+        for row, cosine in zip(index.tolist(), cosines.tolist(), strict=True):
+            nearest_of.setdefault(self.row_names[row], (row, math.acos(max(-1.0, min(1.0, cosine))) / math.pi))
+        return [*nearest_of.values()][: self.num_neighbours]
 
     def _read(self, near: Near, *, is_whole: bool = False) -> dict[int, Tensor]:
-        """The normal images that a batch is near to, each once, by place: (1, S, S), uint8, as they are seen."""
-        needed = sorted({place for one in near for place, _ in one})
+        """Read the neighbours of a batch, each image once: pixels in the frame of the scores, (1, S, S), uint8, by row.
+
+        Args:
+            near: neighbours of each image.
+            is_whole: whether the frame includes the border that --crop cuts off.
+        """
+        needed = sorted({row for of_image in near for row, _ in of_image})
         if self.train_images is None or not needed:
             return {}
         grey = torch.from_numpy(self.train_images(needed))[:, None].to(self.device)
@@ -182,24 +192,24 @@ class Explainer:
         return dict(zip(needed, seen, strict=True))
 
     def _compare(self, images: Tensor, near: Near) -> tuple[dict[int, np.ndarray], Tensor | None]:
-        """Pixels of the neighbours by place among the rows, and the memory maps of a batch, (B, S, S)."""
+        """Compute the memory maps of a batch, (B, S, S), and return them after the pixels of the neighbours by row."""
         normal = self._read(near)
         if not normal:
             return {}, None
-        parts = torch.split(torch.stack([*normal.values()]), len(images))
-        features = torch.cat([self.network.patch_features(to_images(part)) for part in parts])
-        where = {place: number for number, place in enumerate(normal)}
-        index = torch.tensor([[where[place] for place, _ in one] for one in near], device=self.device)
+        batches = torch.split(torch.stack([*normal.values()]), len(images))
+        features = torch.cat([self.network.patch_features(to_images(batch)) for batch in batches])
+        position = {row: i for i, row in enumerate(normal)}
+        index = torch.tensor([[position[row] for row, _ in of_image] for of_image in near], device=self.device)
         maps = memory_maps(self.network.patch_features(images), features, index, isize=images.shape[-1])
-        return {place: one[0].cpu().numpy() for place, one in normal.items()}, maps
+        return {row: image[0].cpu().numpy() for row, image in normal.items()}, maps
 
 
 def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
-    """Make an explainer with the images of DATA_PATH: those of train/, and the normal ones of val/ as a scale.
+    """Make an explainer that reads neighbours from train/ and scales its maps by the normal images of val/.
 
     Args:
-        model: whose scores it explains.
-        checkpoint: that the model was loaded from.
+        model: model that scores the images.
+        checkpoint: checkpoint that the model was loaded from.
 
     Raises:
         InputError: an image of val/ cannot be read and --on_bad_image is not skip.
@@ -232,7 +242,7 @@ def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
 
 
 def _training_images(model: ScoringModel, checkpoint: Checkpoint, *, has_views: bool) -> Split | None:
-    """Find the training images where they are at hand; where not, that is said."""
+    """Find the training images; where they are not available, log the reason and return None."""
     try:
         return find_training_images(model.context, checkpoint)
     except InputError as error:
@@ -241,7 +251,9 @@ def _training_images(model: ScoringModel, checkpoint: Checkpoint, *, has_views: 
 
 
 def measure_on_normals(explainer: Explainer) -> None:
-    """Put the maps of an explainer on the scale of the normal images of val/.
+    """Scale the maps of an explainer by the normal images of val/.
+
+    Too few of them leave the scale as it is; that is logged.
 
     Raises:
         InputError: an image cannot be read and --on_bad_image is not skip.
@@ -257,7 +269,7 @@ def measure_on_normals(explainer: Explainer) -> None:
     val = context.scan({"val": val.only_normal()})["val"]
     errors, distances, views = Levels(), Levels(), explainer.views
     of_cells = {part: Levels() for part in (views.memories if views else ())}
-    batches = context.loader(val, seed=0).epoch(0)  # shuffled, as only some may be seen
+    batches = context.loader(val, seed=0).epoch(0)  # shuffled, because only the first batches may be used
     for batch in islice(batches, -(-MOST_NORMALS // context.config.data.batch_size)):
         seen = explainer.look_at(batch.grey)
         for levels, maps in ((errors, seen.errors), (distances, seen.distances)):
@@ -266,10 +278,10 @@ def measure_on_normals(explainer: Explainer) -> None:
         for part, grid in seen.cell_distances.items():
             of_cells[part].add(grid)
     explainer.levels = errors.measured()
-    if (found := distances.measured()) is not None:
+    if (of_distances := distances.measured()) is not None:
         low, high = DEVIATIONS_RANGE
-        mean, std = float(found.mean.mean()), float(found.std.square().mean().sqrt())
+        mean, std = float(of_distances.mean.mean()), float(of_distances.std.square().mean().sqrt())
         explainer.memory_range = mean + low * std, mean + high * std
-    measured = {part: found for part, levels in of_cells.items() if (found := levels.measured()) is not None}
+    measured = {part: of_part for part, levels in of_cells.items() if (of_part := levels.measured()) is not None}
     if views is not None and len(measured) == len(views.memories):
         views.levels, views.normals = measured, "validation"

@@ -1,4 +1,4 @@
-"""Where an image is unlike normal ones, as maps of its size, and such maps as colours over the image."""
+"""Compute heatmaps of the size of an image, standardise them, and draw them in colour over the image."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMOOTHING = 1 / 32  # standard deviation of the Gaussian as a share of S: 8 pixels of 256, the step of local features
+SMOOTHING = 1 / 32  # standard deviation of the Gaussian as a share of S: 8 pixels of 256, the step of patch features
 REACH = 3  # standard deviations at which the Gaussian is cut off
-MIN_NORMALS = 10  # fewer images say little about how an error usually varies
-LEAST_STD = 0.1  # of a place, as a share of the mean over all places: borders that never change would make noise large
+MIN_NORMALS = 10  # fewer images are too few to estimate a standard deviation
+LEAST_STD = 0.1  # of a pixel, as a share of the mean over all pixels: constant borders would blow up noise
 # From dark purple over orange to light yellow, five stops of the colour map "inferno" (CC0): its lightness rises
-# steadily and it has no red beside green, so it reads the same to colour-blind people and in print.
+# steadily and it has no red next to green, so it reads the same to colour-blind people and in print.
 COLOURS = np.array([[66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]], np.float32)
-MOST_OPAQUE = 0.75  # so that the film is seen through the strongest colour, too
+MOST_OPAQUE = 0.75  # below 1, so that the film shines through the strongest colour
 
 
 def smooth(maps: Tensor) -> Tensor:
-    """Blur maps (B, S, S) by a Gaussian with a standard deviation of S / 32 pixels; edges are repeated outwards."""
+    """Blur maps, (B, S, S), by a Gaussian with a standard deviation of S / 32 pixels; edge pixels are replicated."""
     sigma = maps.shape[-1] * SMOOTHING
     reach = max(1, math.ceil(REACH * sigma))
     steps = torch.arange(-reach, reach + 1, dtype=maps.dtype, device=maps.device)
@@ -32,40 +32,48 @@ def smooth(maps: Tensor) -> Tensor:
 
 
 def error_maps(images: Tensor, recon: Tensor) -> Tensor:
-    """Smoothed absolute reconstruction error: (B, 3, S, S) in [-1, 1], twice -> (B, S, S), in [0, 2]."""
+    """Compute the smoothed absolute reconstruction error.
+
+    Args:
+        images: (B, 3, S, S), in [-1, 1].
+        recon: reconstructions, (B, 3, S, S), in [-1, 1].
+
+    Returns:
+        Maps, (B, S, S), in [0, 2].
+    """
     return smooth((recon - images).abs().mean(dim=1))
 
 
 @dataclass(frozen=True)
 class ErrorLevels:
-    """How large the error of normal images, or another value, is at each place, and how much it varies.
+    """Mean and standard deviation of the maps of normal images, at each pixel or grid cell.
 
     Attributes:
-        mean: (S, S).
-        std: (S, S), above 0.
+        mean: (S, S) or (G, G).
+        std: same shape, above 0.
     """
 
     mean: Tensor
     std: Tensor
 
     def deviations(self, maps: Tensor) -> Tensor:
-        """Maps (B, S, S) in standard deviations above the mean at the same place."""
+        """Express maps, (B, S, S) or (B, G, G), in standard deviations above the mean of the same pixel or cell."""
         return (maps - self.mean) / self.std
 
 
 class Levels:
-    """Mean and standard deviation at each place, of maps that come in batches and are not kept.
+    """Accumulate mean and standard deviation of maps, at each pixel or grid cell, over batches.
 
-    The moments run as in Chan, Golub and LeVeque (1979), which loses no digits.
+    The moments are updated as in Chan, Golub and LeVeque (1979), which is numerically stable.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.mean = torch.zeros(())
-        self.squares = torch.zeros(())  # of the differences from the mean
+        self.squares = torch.zeros(())  # sum of the squared differences from the mean
 
     def add(self, maps: Tensor) -> None:
-        """Count some maps, (B, S, S)."""
+        """Add a batch of maps, (B, S, S) or (B, G, G)."""
         total = self.count + len(maps)
         of_batch = maps.mean(dim=0)
         difference = of_batch - self.mean.to(maps)
@@ -75,9 +83,9 @@ class Levels:
         self.count = total
 
     def measured(self, *, least: int = MIN_NORMALS) -> ErrorLevels | None:
-        """The levels; None of fewer maps than `least`, which is 2 at least.
+        """Compute mean and standard deviation; None of fewer maps than `least`, which is at least 2.
 
-        A standard deviation that is far below that of most places is raised to a tenth of their mean.
+        Standard deviations below a tenth of their mean over all pixels are raised to it.
         """
         if self.count < least:
             return None
@@ -86,36 +94,36 @@ class Levels:
 
 
 def memory_maps(features: Tensor, normal: Tensor, neighbours: Tensor, *, isize: int) -> Tensor:
-    """How far local features are from the nearest of those that similar normal images have at the same place.
+    """Compare the patch features of images with those of their nearest normal images at the same position.
 
     Args:
-        features: of the images, (B, C, H, W).
-        normal: of some normal images, (M, C, H, W).
-        neighbours: which of these an image is compared with, (B, K), in 0..M-1.
+        features: patch features of the images, (B, C, H, W).
+        normal: patch features of normal images, (M, C, H, W).
+        neighbours: indices of the normal images to compare each image with, (B, K), in 0..M-1.
         isize: S, the size of the maps.
 
     Returns:
-        One minus the largest cosine, (B, S, S), in [0, 2]; bilinear between the places.
+        1 minus the largest cosine at each position, interpolated bilinearly to (B, S, S), in [0, 2].
     """
     features, normal = F.normalize(features, dim=1), F.normalize(normal, dim=1)
-    cosines = [  # of one image at a time: its neighbours' features are not copied for all
-        torch.einsum("chw,kchw->khw", one, normal[index]).amax(dim=0)
-        for one, index in zip(features, neighbours, strict=True)
+    cosines = [  # image by image, to copy the features of the neighbours of a single image at a time
+        torch.einsum("chw,kchw->khw", of_image, normal[index]).amax(dim=0)
+        for of_image, index in zip(features, neighbours, strict=True)
     ]
     maps = (1 - torch.stack(cosines)).clamp(min=0)
     return F.interpolate(maps[:, None], size=(isize, isize), mode="bilinear")[:, 0]
 
 
 def overlay(pixels: np.ndarray, heat: np.ndarray, *, between: tuple[float, float] = (0.0, 1.0)) -> np.ndarray:
-    """A map in colour over its image; the same value has the same colour in every image.
+    """Draw a map in colour over its image; equal values have the same colour in every image.
 
     Args:
         pixels: (S, S), uint8.
-        heat: (S, S).
-        between: up to the first value the image is left as it is, from the second on the colour no longer changes.
+        heat: values of the map, (S, S).
+        between: values at which colours begin and end; up to the first the image keeps its grey.
 
     Returns:
-        (S, S, 3), uint8.
+        RGB pixels, (S, S, 3), uint8.
     """
     low, high = between
     share = np.clip((heat - low) / (high - low), 0, 1).astype(np.float32)
@@ -125,6 +133,6 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, *, between: tuple[float, float
 
 
 def colours(share: np.ndarray) -> np.ndarray:
-    """The colour of values in [0, 1], in 0..255: (...) -> (..., 3)."""
-    places = np.linspace(0, 1, len(COLOURS))
-    return np.stack([np.interp(share, places, channel) for channel in COLOURS.T], axis=-1).astype(np.float32)
+    """Map values in [0, 1] to colours in [0, 255]: (...) -> (..., 3)."""
+    stops = np.linspace(0, 1, len(COLOURS))
+    return np.stack([np.interp(share, stops, channel) for channel in COLOURS.T], axis=-1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""`--heatmaps DIR`: one picture for each image, with what the model sees in it."""
+"""Draw the pictures of `--heatmaps DIR`: each image with its maps, and the marks of experts."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from salad.scoring.model import ScoringModel
 
 logger = logging.getLogger(__name__)
 
-PANEL = 384  # pixels along a side, at least
-MARGIN, STRIP, FONT_SIZE, BAR = 8, 44, 13, 160
+PANEL = 384  # smallest side of a panel, in pixels
+MARGIN, STRIP, FONT_SIZE, BAR = 8, 44, 13, 160  # margin, text below a panel, font and colour bar, in pixels
 BACKGROUND, INK = (18, 18, 18), (235, 235, 235)  # dark, as films are read
-MARK = (86, 180, 233)  # sky blue of Okabe and Ito: no colour of the maps, and told apart from them by everybody
-MAX_NAME = 120  # characters of a file name, which others may limit to 255 bytes
+MARK = (86, 180, 233)  # sky blue of Okabe and Ito: no map has it, and colour-blind people can tell it apart
+MAX_NAME = 120  # characters of a file name; file systems allow 255 bytes
 
 
 def draw_heatmaps(model: ScoringModel, checkpoint: Checkpoint, *, result: Result, folder: Path) -> Localisation | None:
-    """Draw the maps of every image that was scored, and compare them with what experts marked.
+    """Draw the maps of every scored image, and compare them with the marks of experts.
 
     Args:
-        model: that scored; the processes of its team share the images.
-        checkpoint: that the model was loaded from.
+        model: model that scored the images; the processes of its team share the images.
+        checkpoint: checkpoint that the model was loaded from.
         result: of the test split.
         folder: for the pictures.
 
     Returns:
-        None where nothing is marked.
+        Localisation metrics; None without marked images.
 
     Raises:
         InputError: an image can no longer be read.
@@ -55,18 +55,18 @@ def draw_heatmaps(model: ScoringModel, checkpoint: Checkpoint, *, result: Result
     names = file_names([sample.name for sample in samples])
     loader, decoder, marks = context.loader(result.split), context.decoder, Marks()
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="heatmaps", leave=False, disable=None):
-        for i, grey, found in zip(batch.index.tolist(), batch.grey, explainer.explain(batch.grey), strict=True):
+        for i, grey, explanation in zip(batch.index.tolist(), batch.grey, explainer.explain(batch.grey), strict=True):
             mask = None
             if is_marked(samples[i]):
                 mask = read_mask(samples[i], decoder)
                 mask = mask if mask is None else batch.preprocessing.mark(mask, grey, is_whole=is_whole)
-                marks.add(mask, maps_of(found))
+                marks.add(mask, maps_of(explanation))
             percentile = None if result.percentiles is None else float(result.percentiles[i])
-            picture = draw(found, score=float(result.scores[i]), percentile=percentile, mask=mask)
+            picture = draw(explanation, score=float(result.scores[i]), percentile=percentile, mask=mask)
             save(picture, folder / names[i])
     total = Marks()
-    for part in context.team.joined([marks]):
-        total.merge(part)
+    for of_process in context.team.joined([marks]):
+        total.merge(of_process)
     logger.info("heatmaps of %d images in %s", len(samples), folder)
     return total.result()
 
@@ -80,7 +80,7 @@ def make_folder(folder: Path) -> None:
 
 
 def is_marked(sample: Sample) -> bool:
-    """Whether an abnormal image has boxes or a mask; what a minority of readers marked in a normal one is left out."""
+    """True for abnormal images with boxes or a mask; marks in normal images, of a minority of readers, do not count."""
     return sample.label == ABNORMAL and bool(sample.boxes or sample.mask)
 
 
@@ -93,12 +93,12 @@ def save(picture: Image.Image, path: Path) -> None:
 
 
 def file_names(names: Iterable[str]) -> list[str]:
-    """A file name for each name of a sample: letters, digits, dots, hyphens and lines, without folders, all different.
+    """Make a unique file name from each name of a sample: letters, digits, dots, hyphens and underscores, no folders.
 
-    They differ in more than upper and lower case, which some file systems take for the same.
+    The names stay unique when case is ignored, as some file systems do.
     """
     taken: set[str] = set()
-    found = []
+    unique_names = []
     for name in names:
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", name.replace("/", "__"))[-MAX_NAME:].strip(".") or "image"
         unique, number = stem, 1
@@ -106,45 +106,47 @@ def file_names(names: Iterable[str]) -> list[str]:
             number += 1
             unique = f"{stem}-{number}"
         taken.add(unique.lower())
-        found.append(f"{unique}.png")
-    return found
+        unique_names.append(f"{unique}.png")
+    return unique_names
 
 
-def maps_of(found: Explanation) -> dict[str, NDArray[np.float32] | None]:
-    """The maps in the frame in which the image was scored, by name."""
-    maps = {"error": found.error_map, "memory": found.memory_map}
-    if found.score_map is not None:
-        maps["score"] = found.score_map.values
-    return {name: one for name, one in maps.items() if one is None or one.shape == found.scored_pixels.shape}
+def maps_of(explanation: Explanation) -> dict[str, NDArray[np.float32] | None]:
+    """Collect the maps that share the frame of the scored image, by kind of map."""
+    maps = {"error": explanation.error_map, "memory": explanation.memory_map}
+    if explanation.score_map is not None:
+        maps["score"] = explanation.score_map.values
+    frame = explanation.scored_pixels.shape
+    return {kind: values for kind, values in maps.items() if values is None or values.shape == frame}
 
 
-def panels_of(found: Explanation) -> list[tuple[np.ndarray, str, tuple[float, float]]]:
-    """The maps over the image, what each shows, and between which values its colours go."""
+def panels_of(explanation: Explanation) -> list[tuple[np.ndarray, str, tuple[float, float]]]:
+    """Collect overlay, title and range of the colours of each map."""
     panels = []
-    if (errors := found.error_overlay) is not None:
-        unit = "SD above normal images" if found.is_standardized else "of at most 2"
-        panels.append((errors, f"reconstruction error, {unit}", found.error_range))
-    if found.score_map is not None:
-        title = f"unlike normal images, SD above {found.score_map.normals} normals"
-        panels.append((found.score_map.overlay, title, found.score_map.between))
-    if (distances := found.memory_overlay) is not None:
-        title = f"unlike its {len(found.neighbours)} nearest normal images, 1 - cosine"
-        panels.append((distances, title, found.memory_range))
+    if (errors := explanation.error_overlay) is not None:
+        unit = "SD above normal images" if explanation.is_standardized else "of at most 2"
+        panels.append((errors, f"reconstruction error, {unit}", explanation.error_range))
+    if explanation.score_map is not None:
+        title = f"distance to normal images, SD above {explanation.score_map.normals} normals"
+        panels.append((explanation.score_map.overlay, title, explanation.score_map.between))
+    if (distances := explanation.memory_overlay) is not None:
+        title = f"distance to the {len(explanation.neighbours)} nearest normal images, 1 - cosine"
+        panels.append((distances, title, explanation.memory_range))
     return panels
 
 
 def draw(
     found: Explanation, *, score: float, percentile: float | None, mask: NDArray[np.bool_] | None = None
 ) -> Image.Image:
-    """The image and its maps side by side, each map with the scale of its colours below.
+    """Draw the image and its maps side by side, with the colour scale of each map below it.
 
     Args:
-        found: in the image.
-        score: of it.
-        percentile: of the score among validation normals; None without these.
-        mask: what experts marked in the image as it was scored, (S, S), outlined in that and in its maps; None without.
+        found: explanation of the image.
+        score: of the image.
+        percentile: of the score among the validation normals; None without validation normals.
+        mask: True inside the marks of experts, (S, S), in the frame of the scored image, to outline in all panels of
+            that frame; None without marks.
     """
-    rank = "" if percentile is None else f", above {percentile:.0f} % of normal images"
+    rank = "" if percentile is None else f", above {percentile:.0f} % of validation normals"
     panels: list[tuple[np.ndarray, str, tuple[float, float] | None]]
     panels = [(found.scored_pixels, f"score {score:.4g}{rank}", None), *panels_of(found)]
     factor = -(-PANEL // len(found.scored_pixels))
@@ -159,14 +161,14 @@ def draw(
         canvas.paste(panel, (left, MARGIN))
         write_legend(canvas, (left, MARGIN + side), title=title, between=between)
     if edges is not None:
-        write(canvas, (MARGIN, MARGIN + side + 25), "in blue: what experts marked")
+        write(canvas, (MARGIN, MARGIN + side + 25), "in blue: marks of experts")
     return canvas
 
 
 def write_legend(
     canvas: Image.Image, corner: tuple[int, int], *, title: str, between: tuple[float, float] | None
 ) -> None:
-    """Write a title below a panel and, below that, from which value to which its colours go."""
+    """Write the title of a panel below it and, below the title, the scale of its colours."""
     left, top = corner
     write(canvas, (left, top + 5), title)
     if between is None:
@@ -184,7 +186,7 @@ def write(canvas: Image.Image, corner: tuple[int, int], text: str) -> None:
 
 
 def outline(mask: NDArray[np.bool_], *, width: int = 2) -> NDArray[np.bool_]:
-    """The border of what is marked, inside it, this many pixels wide: (H, W) -> (H, W)."""
+    """Outline a mask on its inner side, `width` pixels wide: (H, W) -> (H, W)."""
     inner = np.pad(mask, width)
     for _ in range(width):
         inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]

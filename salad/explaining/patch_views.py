@@ -1,4 +1,4 @@
-"""Where a local score finds images unlike normal ones, and the normal images that they are nearest to by it."""
+"""Compute the heatmaps and the nearest normal images of a score with patch memories."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from salad.scores import SCORES
 from salad.scores.inputs import Inputs
 from salad.scoring.model import ScoringModel
 
-MOST_OWN = 500  # rows of a memory whose distances to the others are measured
+MOST_OWN = 500  # images of a patch memory whose distances to the others set the scale, at most
 
 
 @dataclass(kw_only=True)
 class PatchViews:
-    """Maps and neighbours by the local parts of a score.
+    """Heatmaps and neighbours of the parts of a score that have a patch memory.
 
     Attributes:
-        memories: by name of the part, on the device.
-        backbone: for the part ``backbone``.
-        standards: of the parts of a fused score; None of one that is not.
-        levels: of the distances of normal images at each place, by name of the part.
-        normals: which normal images these are: ``training`` or ``validation``.
-        places: of the image behind each row of the memories, among the rows of normal images; None where the rows at
-            different places are of different images.
+        memories: patch memory by name of the part, on the device.
+        backbone: frozen network of the part ``backbone``; None without that part.
+        standards: mean and standard deviation of the parts of a fused score; None for other scores.
+        levels: mean and standard deviation of the distances of normal images in each grid cell, by name of the part.
+        normals: normal images that set these levels, ``training`` or ``validation``.
+        places: index, among the memory rows of normal images, of the image behind each row of a patch memory; None
+            where the grid cells of a memory hold patches of different images, so that there are no neighbours.
     """
 
     memories: dict[str, PatchMemory]
@@ -44,60 +44,77 @@ class PatchViews:
 
     @property
     def is_whole(self) -> bool:
-        """Whether images are shown with nothing cut off: where the backbone alone has scored them."""
+        """True where images are shown uncropped, because only the backbone scores them."""
         return "local" not in self.memories
 
     def features(self, inputs: Inputs) -> dict[str, PatchMaps]:
-        """What the parts compare, by name."""
+        """Compute the patch features of a batch, by name of the part."""
         return {part: SCORES[part].load_features()(inputs, self.backbone) for part in self.memories}
 
     def distances(self, features: dict[str, PatchMaps]) -> dict[str, Tensor]:
-        """Of each part, the distances at each place of its grid, (B, G, G)."""
-        return {part: self.memories[part].distances(one) for part, one in features.items()}
+        """Compute the distances of the grid cells to the patch memory, (B, G, G), by name of the part."""
+        return {part: self.memories[part].distances(of_part) for part, of_part in features.items()}
 
     def maps(self, distances: dict[str, Tensor], inputs: Inputs) -> Tensor:
-        """The distances in standard deviations above normal images, as a mean over the parts, (B, S, S).
+        """Convert distances to standard deviations above normal images, and average them over the parts.
 
-        Of several parts, they show what the network sees, for the backbone sees that and more.
+        The maps of several parts share the frame of the network, which lies inside the frame of the backbone.
+
+        Args:
+            distances: of the grid cells by name of the part, (B, G, G) each.
+            inputs: batch that the distances belong to.
+
+        Returns:
+            Maps, (B, S, S).
         """
-        found = []
+        maps = []
         for part, grid in distances.items():
             side = (inputs.framed if part == "local" else inputs.whole).shape[-1]
             margin = 0 if part == "local" or self.is_whole else inputs.preprocessing.margin
             heat = self.levels[part].deviations(grid)[:, None]
             heat = F.interpolate(heat, size=(side, side), mode="bilinear")[:, 0]
-            found.append(heat[:, margin : side - margin, margin : side - margin])
-        return torch.stack(found).mean(dim=0)
+            maps.append(heat[:, margin : side - margin, margin : side - margin])
+        return torch.stack(maps).mean(dim=0)
 
     def score_maps(self, distances: dict[str, Tensor], inputs: Inputs) -> list[ScoreMap]:
-        """The maps of a batch over its images."""
+        """Make the score maps of a batch from the distances of its grid cells, (B, G, G) by name of the part."""
         pixels = (inputs.whole if self.is_whole else inputs.framed)[:, 0].cpu().numpy()
         maps = self.maps(distances, inputs).float().cpu().numpy()
         return [
-            ScoreMap(pixels=one, values=values, normals=self.normals) for one, values in zip(pixels, maps, strict=True)
+            ScoreMap(pixels=image, values=values, normals=self.normals)
+            for image, values in zip(pixels, maps, strict=True)
         ]
 
     def nearest(self, features: dict[str, PatchMaps], *, k: int) -> list[list[tuple[int, float]]]:
-        """Of each image, the normal images that it is nearest to: the place of each in `places`, and its distance."""
+        """Find the k nearest normal images of each image.
+
+        Args:
+            features: patch features of a batch, by name of the part.
+            k: number of neighbours; fewer where there are fewer normal images.
+
+        Returns:
+            For each image, (row, distance) of its neighbours, nearest first; the row is an entry of `places`. Empty
+            lists where `places` is None.
+        """
         if self.places is None:
             return [[] for _ in next(iter(features.values())).features]
         parts = []
-        for part, one in features.items():
+        for part, of_part in features.items():
             mean, std = self.standards.of[part] if self.standards else (0.0, 1.0)
-            parts.append((self.memories[part].image_distances(one) - mean) / std)
-        found = torch.stack(parts).mean(dim=0).topk(min(k, len(self.places)), dim=1, largest=False)
+            parts.append((self.memories[part].image_distances(of_part) - mean) / std)
+        nearest = torch.stack(parts).mean(dim=0).topk(min(k, len(self.places)), dim=1, largest=False)
         return [
-            [(self.places[number], distance) for number, distance in zip(*pair, strict=True)]
-            for pair in zip(found.indices.tolist(), found.values.tolist(), strict=True)
+            [(self.places[image], distance) for image, distance in zip(*of_query, strict=True)]
+            for of_query in zip(nearest.indices.tolist(), nearest.values.tolist(), strict=True)
         ]
 
 
 def make_views(model: ScoringModel, *, places: Sequence[int]) -> PatchViews | None:
-    """Make the views of a score; None where it has no patch memory.
+    """Make the patch views of a model; None where its score has no patch memory.
 
     Args:
-        model: of the score.
-        places: of each normal training image, in their order.
+        model: model that scores the images.
+        places: index of the first memory row of each normal training image, in the order of the images.
     """
     if not model.memories:
         return None
@@ -111,9 +128,9 @@ def make_views(model: ScoringModel, *, places: Sequence[int]) -> PatchViews | No
 
 
 def _own_levels(memory: PatchMemory) -> ErrorLevels:
-    """How far the images of a memory are from each other."""
+    """Measure the distances between the images of a patch memory in each grid cell."""
     levels = Levels()
     if memory.rows.shape[1] > 1:
         levels.add(memory.own_distances(most=MOST_OWN))
     flat = torch.zeros(memory.grid, memory.grid, device=memory.rows.device)
-    return levels.measured(least=2) or ErrorLevels(flat, flat + 1)  # of a single image nothing is known
+    return levels.measured(least=2) or ErrorLevels(flat, flat + 1)  # one image has no distances to others

@@ -1,1 +1,1 @@
-"""What test.py leaves to look at: report.html, and figures for papers. `write.write_report` is the way in."""
+"""Write the report of test.py: report.html, and figures for papers. The entry point is `write.write_report`."""

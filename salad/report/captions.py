@@ -1,4 +1,4 @@
-"""Sentences about what is shown of each image."""
+"""Write the captions, notes and facts of the page."""
 
 from __future__ import annotations
 
@@ -19,15 +19,26 @@ from salad.report.details import Detail
 from salad.runs.folder import CONFIG_FILE
 from salad.scores import PATCH_SCORES
 
-WHERE = {
-    "score": "where it is farther from normal images than these are from each other, by the score's own local features",
-    "memory": "where its local features are unlike those of the nearest normal images",
-    "error": "where the reconstruction errs",
+MAP_NOTES = {
+    "score": "grid cells whose patch features are farther from normal images than usual, in colour",
+    "memory": "patches whose features differ from those of the nearest normal images, in colour",
+    "error": "the reconstruction error, in colour",
 }
 
 
 def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], k: int | None) -> dict[str, Any]:
-    """Sentences of the detail view: ``titles`` of its pictures in their order, what is said of the neighbours."""
+    """Write the texts of the detail view.
+
+    Args:
+        config: of the scoring.
+        checkpoint: of the model.
+        details: of the gallery; empty where nothing could be explained.
+        k: number of nearest rows behind the score; None for scores that use no rows.
+
+    Returns:
+        ``titles`` of the pictures in the order in which they are shown, ``far``, the caption of the neighbours, and
+        ``no_neighbours``, the caption where there are none.
+    """
     parts = [part for part in config.scoring.parts if part in PATCH_SCORES]
     scales = details[0].scales if details else {}
     sees = "backbone" if parts == ["backbone"] else "network"
@@ -36,8 +47,8 @@ def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], 
             "input": f"Image, as the {sees} sees it",
             "recon": "Reconstruction",
             "error": f"Reconstruction error; {scales.get('error', '')}",
-            "score": f"Unlike normal images, place by place ({' and '.join(parts)}); {scales.get('score', '')}",
-            "memory": f"Unlike the nearest normal images, place by place; {scales.get('memory', '')}",
+            "score": f"Distance to normal images, cell by cell ({' and '.join(parts)}); {scales.get('score', '')}",
+            "memory": f"Distance to the nearest normal images, patch by patch; {scales.get('memory', '')}",
         },
         "far": _far(config, parts=parts, k=k),
         "no_neighbours": _no_neighbours(checkpoint, parts=parts, is_explained=bool(details)),
@@ -46,9 +57,9 @@ def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], 
 
 def _far(config: Config, *, parts: Sequence[str], k: int | None) -> str:
     if parts:
-        which = f", of its parts {' and '.join(parts)}" if config.scoring.is_fused else ""
-        return f"The score{which}, that the image would have if that one were the only normal image."
-    angle = "Angles between embeddings, as shares of π: 0 is the same direction, 0.5 unrelated."
+        which = f" (mean of its parts {' and '.join(parts)})" if config.scoring.is_fused else ""
+        return f"Distance: the score{which} that the image would have if this were the only normal image."
+    angle = "Angle between the embeddings, as a fraction of π: 0 for the same direction, 0.5 for orthogonal ones."
     return angle + (
         f" The score is the mean angle to the {k} nearest memory rows." if config.scoring.score == "knn" else ""
     )
@@ -56,33 +67,34 @@ def _far(config: Config, *, parts: Sequence[str], k: int | None) -> str:
 
 def _no_neighbours(checkpoint: Checkpoint, *, parts: Sequence[str], is_explained: bool) -> str:
     if is_explained and parts:
-        return "No neighbours: of more images than --local_rows, the local memory holds other ones at every place."
+        said = "No neighbours: with more images than --local_rows, each grid cell of the patch memory"
+        return f"{said} keeps patches of different images."
     if is_explained and not checkpoint.embeds:
         return "No neighbours: no loss has trained the embeddings of this network."
-    return "No explanation: the model's maps and neighbours could not be made; the log says why."
+    return "No explanation: maps and neighbours could not be computed; the log has the reason."
 
 
 def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) -> str:
-    """How its images were picked, and what the cards show."""
+    """Write how the images of the gallery were chosen, and what its cards show."""
     how = (
-        f"{num_cases} of {num_images:,} images: both ends of the scores, and the worst mistakes of the threshold "
-        "that the slider starts at."
+        f"{num_cases} of {num_images:,} images: the largest and smallest scores, and the worst misses and false alarms "
+        "at the initial threshold."
     )
     kind = heat_kind(details[0].pictures) if details else None
-    return how if kind is None else f"{how} Right of each image: {WHERE[kind]}. A click opens its details."
+    return how if kind is None else f"{how} Right of each image: {MAP_NOTES[kind]}. Click a card for details."
 
 
 def untrained_note(checkpoint: Checkpoint) -> str | None:
-    """What the page leaves out because no loss has trained it."""
+    """Name what the page leaves out because no loss has trained it; None where nothing is left out."""
     absent = [] if checkpoint.reconstructs else ["reconstructions and error maps"]
-    absent += [] if checkpoint.embeds else ["a map of embeddings"]
+    absent += [] if checkpoint.embeds else ["the map of embeddings"]
     if not absent:
         return None
-    return f"Left out, for no loss has trained this network for them: {', '.join(absent)}."
+    return f"Left out, because no loss has trained this network for them: {', '.join(absent)}."
 
 
 def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tuple[str, str]]:
-    """Names and values, in the order in which they are shown; patients and their number are no part of it."""
+    """Collect names and values for the section Run, in the order shown; nothing in it names or counts patients."""
     split, training = result.split, checkpoint.training
     num_images = len(split.samples)
     score = f"{config.scoring.score} of {', '.join(result.parts)}" if result.parts else config.scoring.score
@@ -90,7 +102,7 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     score += (
         ""
         if set(PATCH_SCORES).isdisjoint(config.scoring.parts)
-        else f", {config.scoring.local_grid} x {config.scoring.local_grid} places"
+        else f", {config.scoring.local_grid} x {config.scoring.local_grid} grid cells"
     )
     size = f"{config.images.size} x {config.images.size} px"
     facts = [
@@ -100,7 +112,7 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
         (
             "Network",
             f"{config.network.net_name}, {size}"
-            + (f", embeddings of {config.network.rep_dim}" if checkpoint.embeds else ""),
+            + (f", embeddings of {config.network.rep_dim} dimensions" if checkpoint.embeds else ""),
         ),
         ("Grey levels", f"{config.images.normalize}, {config.images.resize}{_framing(config)}"),
         ("Score", score),
@@ -110,22 +122,22 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
         ("Written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
     ]
     if "epoch" in training:
-        place = "pre-training" if training.get("round", 0) < 0 else f"round {training.get('round')}"
-        facts.insert(3, ("Trained to", f"epoch {training['epoch']}, {place}"))
+        stage = "pre-training" if training.get("round", 0) < 0 else f"round {training.get('round')}"
+        facts.insert(3, ("Trained to", f"epoch {training['epoch']}, {stage}"))
     return facts
 
 
 def _framing(config: Config) -> str:
-    words = {
+    steps = {
         "trimmed": config.images.trim,
         "aligned": config.images.align,
         f"central {100 * config.images.crop:.3g} %": config.images.crop < 1,
     }
-    return "".join(f", {word}" for word, holds in words.items() if holds)
+    return "".join(f", {step}" for step, is_on in steps.items() if is_on)
 
 
 def training_command(checkpoint: Checkpoint) -> str | None:
-    """The command line of the training, from the config.json beside the checkpoint; None where it is not there."""
+    """Read the command line of the training from the config.json next to the checkpoint; None without one."""
     try:
         content: Any = json.loads((checkpoint.path.parent / CONFIG_FILE).read_text(encoding="utf-8"))
         command = content["run"]["command"]

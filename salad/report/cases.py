@@ -1,4 +1,4 @@
-"""Which test images are shown, and why."""
+"""Choose the test images that the report shows."""
 
 from __future__ import annotations
 
@@ -17,44 +17,56 @@ GROUPS = {
 def choose_cases(
     labels: Sequence[int], scores: np.ndarray, *, threshold: float, each: int = 12
 ) -> dict[int, tuple[str, ...]]:
-    """The images at both ends of the scores, and the worst mistakes of a threshold.
+    """Choose the images with the largest and smallest scores, and the worst misses and false alarms of a threshold.
 
     Args:
         labels: 0 normal, 1 abnormal, (N,).
-        scores: of each, (N,).
-        threshold: images that score above it are called abnormal.
-        each: images of a group, at most.
+        scores: of the images, (N,).
+        threshold: images that score above it are predicted abnormal.
+        each: largest number of images in a group.
 
     Returns:
-        The groups (keys of `GROUPS`) of each place that has any, every place once, largest score first.
+        The groups (keys of `GROUPS`) of each chosen image by its index, sorted by score, largest first.
     """
-    truth, falling = np.asarray(labels), np.argsort(-scores, kind="stable")
-    above = scores[falling] > threshold
+    truth, descending = np.asarray(labels), np.argsort(-scores, kind="stable")
+    above = scores[descending] > threshold
     chosen = {
-        "anomalous": falling[:each],
-        "miss": falling[~above & (truth[falling] == 1)][::-1][:each],
-        "alarm": falling[above & (truth[falling] == 0)][:each],
-        "normal": falling[::-1][:each],
+        "anomalous": descending[:each],
+        "miss": descending[~above & (truth[descending] == 1)][::-1][:each],
+        "alarm": descending[above & (truth[descending] == 0)][:each],
+        "normal": descending[::-1][:each],
     }
     groups: dict[int, tuple[str, ...]] = {}
-    for name, places in chosen.items():
-        for place in places.tolist():
-            groups[place] = (*groups.get(place, ()), name)
-    return {place: groups[place] for place in falling.tolist() if place in groups}
+    for name, indices in chosen.items():
+        for index in indices.tolist():
+            groups[index] = (*groups.get(index, ()), name)
+    return {index: groups[index] for index in descending.tolist() if index in groups}
 
 
 def members(cases: dict[int, tuple[str, ...]], *, most: int) -> dict[str, list[int]]:
-    """The places of each group that has any, the most telling first, at most so many."""
-    found = {}
+    """List the images of each group, the most extreme first; empty groups are left out.
+
+    Args:
+        cases: groups of each image by its index, sorted by score, largest first.
+        most: largest number of images in a group.
+    """
+    of_groups = {}
     for name in GROUPS:
-        places = [place for place, groups in cases.items() if name in groups]
-        if places:
-            found[name] = (places[::-1] if name in ("miss", "normal") else places)[:most]
-    return found
+        indices = [index for index, groups in cases.items() if name in groups]
+        if indices:
+            of_groups[name] = (indices[::-1] if name in ("miss", "normal") else indices)[:most]
+    return of_groups
 
 
 def draw_others(num_images: int, *, known: Sequence[int], most: int, seed: int) -> list[int]:
-    """Places of images for the map: the known ones, and others drawn at random until there are so many."""
+    """Draw images for the map: the known ones first, then others at random.
+
+    Args:
+        num_images: number of test images.
+        known: indices that the map must show.
+        most: number of images on the map; more only where more are known.
+        seed: of the draw.
+    """
     others = np.setdiff1d(np.arange(num_images), np.asarray(known, dtype=int))
     room = max(0, most - len(known))
     if len(others) > room:

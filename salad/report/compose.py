@@ -1,4 +1,4 @@
-"""The text of report.html, from a scoring and the images that are shown of it."""
+"""Compose report.html from a scored split and its gallery."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from salad.runs.folder import RunFolder
     from salad.scoring.model import ScoringModel
 
-MAX_POINTS = 1200  # of the map, and so small pictures
-MAX_ROWS = 800  # of the memory, on the map
-THUMB_SIDE = 48
+MAX_POINTS = 1200  # test images on the map, each with a thumbnail
+MAX_ROWS = 800  # memory rows on the map
+THUMB_SIDE = 48  # of a thumbnail, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scoring:
-    """What a report tells of.
+    """Scored test images, and the run behind them.
 
     Attributes:
-        result: of the test images.
-        summary: of the same.
-        model: that scored.
-        checkpoint: that the model was loaded from.
-        folder: where the report goes; metrics.jsonl may lie there, besides the folder of the checkpoint.
-        command: what was typed.
+        result: scores of the test images.
+        summary: numbers of the result.
+        model: model that scored the images.
+        checkpoint: checkpoint that the model was loaded from.
+        folder: folder of the report; metrics.jsonl is read from the folder of the checkpoint, else from this one.
+        command: command line of the scoring.
     """
 
     result: Result
@@ -62,13 +62,13 @@ class Scoring:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """The images that are shown large, and the threshold that chose some of them.
+    """Images of the gallery, and the threshold for their misses and false alarms.
 
     Attributes:
-        cases: the groups of each image, by place.
-        details: of these, in their order; empty where nothing explains them.
-        threshold: where the slider starts.
-        threshold_note: why there.
+        cases: groups of each image, by its index.
+        details: explanations of the cases, in the same order; empty where nothing could be explained.
+        threshold: initial threshold of the slider.
+        threshold_note: reason for this threshold.
     """
 
     cases: dict[int, tuple[str, ...]]
@@ -78,14 +78,14 @@ class Gallery:
 
 
 def make_page(scoring: Scoring, gallery: Gallery) -> str:
-    """The text of report.html."""
+    """Compose the text of report.html."""
     result, config, checkpoint = scoring.result, scoring.config, scoring.checkpoint
-    most = MAX_POINTS if checkpoint.embeds else 0  # besides the gallery, only the map shows images
-    places = draw_others(len(result.scores), known=list(gallery.cases), most=most, seed=config.run.seed)
-    items = _items(scoring, gallery, places)
-    shown, neighbour_pictures = content.detail_data(gallery.details)
-    cards = [{**item, **detail} for item, detail in zip(items, shown, strict=False)] or items[: len(gallery.cases)]
-    plane = _plane(result, checkpoint, places, seed=config.run.seed) if checkpoint.embeds else None
+    most = MAX_POINTS if checkpoint.embeds else 0  # without a map, the page needs no images but those of the gallery
+    indices = draw_others(len(result.scores), known=list(gallery.cases), most=most, seed=config.run.seed)
+    items = _items(scoring, gallery, indices)
+    details, neighbour_pictures = content.detail_data(gallery.details)
+    cards = [{**item, **detail} for item, detail in zip(items, details, strict=False)] or items[: len(gallery.cases)]
+    plane = _plane(result, checkpoint, indices, seed=config.run.seed) if checkpoint.embeds else None
     history = read_history([checkpoint.path.parent, scoring.folder.path])
     epoch = checkpoint.training.get("epoch")
     data = {
@@ -99,7 +99,7 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
     }
     return render(
         **_results(scoring),
-        **_shown(scoring, gallery, cards),
+        **_gallery(scoring, gallery, cards),
         **_run(scoring),
         threshold_note=gallery.threshold_note,
         has_curves=data["curves"] is not None,
@@ -111,7 +111,7 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
 
 
 def _results(scoring: Scoring) -> dict[str, Any]:
-    """The head of the page."""
+    """Collect the values of the header and of the section Results."""
     config, result, summary = scoring.config, scoring.result, scoring.summary
     return {
         "title": printable(
@@ -124,8 +124,8 @@ def _results(scoring: Scoring) -> dict[str, Any]:
     }
 
 
-def _shown(scoring: Scoring, gallery: Gallery, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """The gallery."""
+def _gallery(scoring: Scoring, gallery: Gallery, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Collect the values of the section Gallery."""
     num_images = len(scoring.result.scores)
     return {
         "groups": GROUPS,
@@ -138,7 +138,7 @@ def _shown(scoring: Scoring, gallery: Gallery, cards: list[dict[str, Any]]) -> d
 
 
 def _run(scoring: Scoring) -> dict[str, Any]:
-    """What was run, and how."""
+    """Collect the values of the section Run, and of captions that depend on options."""
     config, checkpoint = scoring.config, scoring.checkpoint
     return {
         "num_resamples": curves.NUM_RESAMPLES,
@@ -150,27 +150,27 @@ def _run(scoring: Scoring) -> dict[str, Any]:
     }
 
 
-def _items(scoring: Scoring, gallery: Gallery, places: list[int]) -> list[dict[str, Any]]:
-    """The images that the page knows, with small pictures."""
+def _items(scoring: Scoring, gallery: Gallery, indices: list[int]) -> list[dict[str, Any]]:
+    """Collect the data of all images on the page, with thumbnails."""
     images, config = scoring.result.split.images, scoring.config
     assert images is not None, "they have been scored"
     thumbs = thumbnails(
         images,
-        places,
+        indices,
         preprocessing=scoring.model.context.preprocessing,
         most=THUMB_SIDE,
         num_threads=config.data.n_jobs_dataloader,
     )
-    return content.item_data(scoring.result, places, thumbs=thumbs, cases=gallery.cases)
+    return content.item_data(scoring.result, indices, thumbs=thumbs, cases=gallery.cases)
 
 
-def _plane(result: Result, checkpoint: Checkpoint, places: Sequence[int], *, seed: int) -> Plane:
-    """The map: some test images, and some memory rows of normal images."""
+def _plane(result: Result, checkpoint: Checkpoint, indices: Sequence[int], *, seed: int) -> Plane:
+    """Compute the map of these test images and of a sample of the memory rows of normal images."""
     rows, labels = checkpoint.bank.rows, checkpoint.row_labels
     normal = np.arange(len(rows)) if labels is None else np.flatnonzero(labels.numpy() == NORMAL)
     if len(normal) > MAX_ROWS:
         normal = np.sort(np.random.default_rng(seed).choice(normal, MAX_ROWS, replace=False))
-    return principal_plane(result.z[list(places)], rows[normal.tolist()].float().cpu().numpy())
+    return principal_plane(result.z[list(indices)], rows[normal.tolist()].float().cpu().numpy())
 
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -178,13 +178,13 @@ SCRIPTS = ("tools.js", "threshold.js", "curves.js", "map.js", "detail.js", "gall
 
 
 def render(**content: Any) -> str:
-    """The page.
+    """Render the template report.html.
 
-    Everything that is shown is escaped. The page's own policy lets a browser run and style nothing but what stands
-    in the templates, and load nothing from anywhere.
+    Every value is escaped. The content security policy of the page allows only the script and the style of the
+    templates, and no requests.
 
     Args:
-        content: what report.html asks for; a name that it lacks is an error.
+        content: values of the template by name; a missing one is an error.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -210,5 +210,5 @@ def render(**content: Any) -> str:
 
 
 def _hash(text: str) -> str:
-    """As a content security policy names an inline script or style."""
+    """Hash an inline script or style for the content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

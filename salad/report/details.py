@@ -1,4 +1,4 @@
-"""An explanation of a test image as pictures for the page."""
+"""Convert explanations of test images to pictures for the page."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from salad.samples import Images
 
 MAX_SIDE = 224  # of a picture, in pixels
-NEIGHBOUR_SIDE = 96
-HEATS = ("score", "memory", "error")  # the maps, the one that tells most first
+NEIGHBOUR_SIDE = 96  # of the picture of a neighbour, in pixels
+HEATS = ("score", "memory", "error")  # kinds of map, the most informative first
 
 
 @dataclass(frozen=True, kw_only=True)
 class Detail:
-    """What explains the score of one image.
+    """Explanation of the score of one image.
 
     Attributes:
-        input: the image in the frame in which it was scored, (T, T) uint8, T at most `MAX_SIDE`.
-        heat: the map over it that tells most, (T, T, 3) uint8, the first of `HEATS` that there is; None without one.
-        pictures: ``input`` and, where there are such, ``recon``, ``error``, ``score`` and ``memory``, as data URIs.
-        neighbours: name, how far it is, and picture or None, of the nearest normal images.
-        scales: what the colours of each map begin and end at; the same for all images.
+        input: image in the frame in which it was scored, (T, T) uint8, T at most `MAX_SIDE`.
+        heat: overlay of the first map of `HEATS` that the image has, (T, T, 3) uint8; None without a map.
+        pictures: ``input`` and, where they exist, ``recon``, ``error``, ``score`` and ``memory``, as data URIs.
+        neighbours: name, distance as text, and picture (None without one) of the nearest normal images.
+        scales: range of the colours of each map as text, the same for all images.
     """
 
     input: np.ndarray
@@ -48,7 +48,17 @@ class Detail:
 def explain_cases(
     explainer: Explainer, images: Images, places: Sequence[int], *, batch_size: int, num_threads: int
 ) -> Iterator[Detail]:
-    """A detail of each place, in their order.
+    """Explain images in batches.
+
+    Args:
+        explainer: of the model that scored the images.
+        images: images to read from.
+        places: indices of the images to explain.
+        batch_size: number of images in a batch.
+        num_threads: number of threads that read.
+
+    Yields:
+        The details, in the order of the indices.
 
     Raises:
         InputError: a file cannot be read.
@@ -58,35 +68,42 @@ def explain_cases(
         yield from map(_detail, explainer.explain(grey))
 
 
-def _detail(found: Explanation) -> Detail:
-    score = found.score_map
+def _detail(explanation: Explanation) -> Detail:
+    score = explanation.score_map
     every: dict[str, np.ndarray | None] = {
-        "input": found.scored_pixels,
-        "recon": found.recon,
-        "error": found.error_overlay,
+        "input": explanation.scored_pixels,
+        "recon": explanation.recon,
+        "error": explanation.error_overlay,
         "score": None if score is None else score.overlay,
-        "memory": found.memory_overlay,
+        "memory": explanation.memory_overlay,
     }
     pictures = {name: pixels for name, pixels in every.items() if pixels is not None}
     heat = next((pictures[name] for name in HEATS if name in pictures), None)
-    unit = "standard deviations above validation normals" if found.is_standardized else "of 2, black for white"
-    scales = {"error": _scale(found.error_range, unit), "memory": _scale(found.memory_range, "of one minus a cosine")}
+    unit = "standard deviations above validation normals" if explanation.is_standardized else "of at most 2"
+    scales = {
+        "error": _scale(explanation.error_range, unit),
+        "memory": _scale(explanation.memory_range, "in 1 - cosine"),
+    }
     if score is not None:
         scales["score"] = _scale(score.between, f"standard deviations above {score.normals} normals")
     return Detail(
-        input=smaller(found.scored_pixels, most=MAX_SIDE),
+        input=smaller(explanation.scored_pixels, most=MAX_SIDE),
         heat=None if heat is None else smaller(heat, most=MAX_SIDE),
         pictures={name: data_uri(pixels, most=MAX_SIDE) for name, pixels in pictures.items()},
         neighbours=[
-            (printable(one.name), _far(one), None if one.pixels is None else data_uri(one.pixels, most=NEIGHBOUR_SIDE))
-            for one in found.neighbours
+            (
+                printable(neighbour.name),
+                _far(neighbour),
+                None if neighbour.pixels is None else data_uri(neighbour.pixels, most=NEIGHBOUR_SIDE),
+            )
+            for neighbour in explanation.neighbours
         ],
         scales=scales,
     )
 
 
-def _far(one: Neighbour) -> str:
-    return f"{one.distance:.4g}" if one.angle is None else f"{one.angle:.4f} π"
+def _far(neighbour: Neighbour) -> str:
+    return f"{neighbour.distance:.4g}" if neighbour.angle is None else f"{neighbour.angle:.4f} π"
 
 
 def _scale(ends: tuple[float, float], unit: str) -> str:
@@ -97,11 +114,11 @@ QUALITY = 75
 
 
 def data_uri(pixels: np.ndarray, *, most: int) -> str:
-    """A WebP picture as text.
+    """Encode pixels as WebP in a data URI.
 
     Args:
         pixels: (H, W) or (H, W, 3), uint8.
-        most: pixels along its longer side; larger ones are made smaller.
+        most: pixels along the longer side; larger pictures are scaled down.
     """
     buffer = io.BytesIO()
     Image.fromarray(smaller(pixels, most=most)).save(buffer, "WEBP", quality=QUALITY, method=2)
@@ -109,22 +126,22 @@ def data_uri(pixels: np.ndarray, *, most: int) -> str:
 
 
 def smaller(pixels: np.ndarray, *, most: int) -> np.ndarray:
-    """The same (H, W) or (H, W, 3), uint8, with at most so many pixels along its longer side."""
+    """Scale a picture, (H, W) or (H, W, 3), uint8, down to at most `most` pixels along its longer side."""
     image = Image.fromarray(pixels)
     image.thumbnail((most, most))
     return np.asarray(image)
 
 
 def read_pixels(images: Images, places: list[int], *, num_threads: int) -> torch.Tensor:
-    """Some images as loader batches give them: (len(places), 1, S, S), uint8.
+    """Read the images with these indices, shaped like a batch of the loader: (len(places), 1, S, S), uint8.
 
     Raises:
         InputError: a file cannot be read.
     """
 
-    def read(place: int) -> np.ndarray:
+    def read(index: int) -> np.ndarray:
         pixels = np.empty((1, images.isize, images.isize), np.uint8)
-        images.read([place], pixels)
+        images.read([index], pixels)
         return pixels
 
     return torch.from_numpy(np.stack(map_in_chunks(read, places, num_threads=num_threads, size=16)))
@@ -133,15 +150,18 @@ def read_pixels(images: Images, places: list[int], *, num_threads: int) -> torch
 def thumbnails(
     images: Images, places: list[int], *, preprocessing: Preprocessing, most: int, num_threads: int, block: int = 128
 ) -> list[str]:
-    """Small pictures of some images as the network sees them.
+    """Make thumbnails of images as the network sees them.
 
     Args:
-        images: where their pixels come from.
-        places: which.
-        preprocessing: what becomes of them.
+        images: images to read from.
+        places: indices of the images.
+        preprocessing: steps from decoded pixels to the input of the network.
         most: pixels along a side.
-        num_threads: threads that read.
-        block: images that are held at a time.
+        num_threads: number of threads that read.
+        block: number of images in memory at a time.
+
+    Returns:
+        Data URIs, in the order of the indices.
 
     Raises:
         InputError: a file cannot be read.

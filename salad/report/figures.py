@@ -1,4 +1,4 @@
-"""ROC, histograms and gallery as files for papers, PNG and SVG; the text of an SVG stays text."""
+"""Draw ROC, histograms and gallery as PNG and SVG files for papers; text in an SVG stays text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from salad.report.details import Detail
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NORMAL_COLOUR, ABNORMAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: told apart by colour-blind people, too
+NORMAL_COLOUR, ABNORMAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: distinct for colour-blind people, too
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "pdf.fonttype": 42,
@@ -26,9 +26,9 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "legend.frameon": False,
 }
-ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # of the axes: it covers no data
+ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # above the axes, where no data is
 MAX_COLUMNS = 8
-SIDE, HEADING = 0.95, 0.42  # of an image, and above a group, in inches
+SIDE, HEADING = 0.95, 0.42  # side of an image and height of a heading, in inches
 
 
 def write_figures(
@@ -40,15 +40,15 @@ def write_figures(
     cases: dict[int, tuple[str, ...]],
     details: Sequence[Detail],
 ) -> None:
-    """Write every figure that the result allows.
+    """Write the histogram, the ROC where both classes have images, and the gallery where there are details.
 
     Args:
-        folder: where; made if missing.
+        folder: for the figures; made if missing.
         result: of a split.
-        threshold: shown in the histograms.
-        seed: of the band's bootstrap.
-        cases: the groups of the images of the gallery by place.
-        details: of these, in their order; empty where nothing explains them.
+        threshold: drawn in the histogram.
+        seed: of the bootstrap behind the band of the ROC.
+        cases: groups of the images of the gallery, by index.
+        details: explanations of the cases, in the same order; empty where nothing could be explained.
     """
     import matplotlib
 
@@ -65,7 +65,7 @@ def write_figures(
 
 
 def _figure(width: float, height: float) -> Figure:
-    """In inches; made without pyplot, which would look for a screen and keep it."""
+    """Make a figure of this size in inches, without pyplot, which would look for a screen and keep the figure."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height))
@@ -76,7 +76,7 @@ def _roc(result: Result, seed: int) -> Figure:
     axes = figure.add_subplot()
     rates, low, high = curves.roc_band(result.labels, result.scores, seed=seed).T
     path = curves.thin(curves.roc(curves.Levels.of(result.labels, result.scores)))
-    assert result.auc is not None, "write_figures asks"
+    assert result.auc is not None, "write_figures has checked it"
     axes.fill_between(rates, low, high, color=NORMAL_COLOUR, alpha=0.2, lw=0, label="95 % band")
     name = f"AUC {result.auc.value:.3f} ({result.auc.low:.3f}-{result.auc.high:.3f})"
     axes.plot(*path.T, color=NORMAL_COLOUR, label=name)
@@ -104,23 +104,23 @@ def _histogram(result: Result, threshold: float) -> Figure:
 
 
 def _gallery(result: Result, cases: dict[int, tuple[str, ...]], details: Sequence[Detail]) -> Figure:
-    """A row of images and one of heat maps below it for each group, without names of files."""
+    """Draw a row of images and a row of heatmaps for each group, without file names."""
     explained = dict(zip(cases, details, strict=True))
     rows = members(cases, most=MAX_COLUMNS)
     num_columns = max(map(len, rows.values()))
     figure = _figure(SIDE * num_columns, (2 * SIDE + HEADING) * len(rows))
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-    for axes, (name, places) in zip(grid, rows.items(), strict=True):
-        pictures = [explained[place] for place in places]
-        side = pictures[0].input.shape[0]
+    for axes, (name, indices) in zip(grid, rows.items(), strict=True):
+        of_group = [explained[index] for index in indices]
+        side = of_group[0].input.shape[0]
         step = side + max(1, side // 24)
         sheet = np.full((2 * step, num_columns * step, 3), 255, np.uint8)  # one sheet draws faster than many pictures
-        for column, (place, one) in enumerate(zip(places, pictures, strict=True)):
+        for column, (index, detail) in enumerate(zip(indices, of_group, strict=True)):
             left = column * step
-            sheet[:side, left : left + side] = one.input[..., None]
-            if one.heat is not None:
-                sheet[step : step + side, left : left + side] = one.heat
-            axes.text(left + side / 2, -side / 20, f"{result.scores[place]:.4g}", ha="center", fontsize=7)
+            sheet[:side, left : left + side] = detail.input[..., None]
+            if detail.heat is not None:
+                sheet[step : step + side, left : left + side] = detail.heat
+            axes.text(left + side / 2, -side / 20, f"{result.scores[index]:.4g}", ha="center", fontsize=7)
         axes.imshow(sheet)
         axes.set_title(GROUPS[name], loc="left", fontsize=9, pad=12)
         axes.axis("off")

@@ -1,4 +1,4 @@
-"""The course of a training, from its metrics.jsonl."""
+"""Read the history of a training from its metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ MAX_EPOCHS = 400
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What metrics.jsonl says of each epoch.
+    """Metrics of a training by epoch.
 
     Attributes:
-        source: that file.
-        epochs: their numbers, at most `MAX_EPOCHS`, evenly among all.
-        rounds: first epoch of each round, by its name.
-        series: values by the title of what they are; None where an epoch has none. The validation AUC has three.
+        source: path of the metrics.jsonl.
+        epochs: numbers of the epochs; of more than `MAX_EPOCHS`, evenly spaced ones.
+        rounds: first epoch of each round by its name; empty with more than 40 rounds.
+        series: values of the epochs by the title of the metric; None where an epoch has no value. A value of the
+            validation AUC is a list of AUC, lower and upper end of its 95 % interval.
     """
 
     source: Path
@@ -39,7 +40,7 @@ class History:
 
 
 def read_history(folders: list[Path]) -> History | None:
-    """The first readable metrics.jsonl among some folders; None without one."""
+    """Read the metrics.jsonl of the first folder that has a readable one; None without one."""
     for folder in folders:
         lines = _read(folder / METRICS_FILE)
         if lines:
@@ -48,7 +49,7 @@ def read_history(folders: list[Path]) -> History | None:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    """The lines of a file that anybody may have changed; those that are no JSON objects of an epoch are left out."""
+    """Read the lines that are JSON objects of an epoch; the file may have been edited, so others are left out."""
     lines = []
     try:
         for text in path.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -1,4 +1,4 @@
-"""What a summary means, in plain sentences and in a table, good news or bad."""
+"""Present a summary as sentences, tiles and a table of metrics."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from salad.evaluation.metrics import Auc
 from salad.evaluation.rates import Rate
-from salad.evaluation.subgroups import Part
+from salad.evaluation.subgroups import Subgroup
 from salad.evaluation.summary import Summary
 
-MAX_PARTS = 40  # of a kind, in the table; metrics.json has all
+MAX_SUBGROUPS = 40  # of a kind, in the table; metrics.json has all
 NAMES = {
     "image_mean": "mean grey level",
     "image_std": "standard deviation of grey levels",
@@ -21,15 +21,15 @@ AUC_ROW = "AUC of the model's score"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A line of the table of metrics.
+    """Row of the table of metrics.
 
     Attributes:
         name: of the metric.
         value: as text.
-        interval: its 95 % interval as text, or empty.
-        note: how it came about, or empty.
-        place: value and both ends, each in [0, 1], where it can be drawn.
-        kind: ``model``, ``baseline``, ``rate`` or ``part``.
+        interval: 95 % interval as text, or empty.
+        note: method or counts behind the value, or empty.
+        place: value, lower and upper end of its interval, each in [0, 1], to draw; None where nothing is drawn.
+        kind: ``model``, ``baseline``, ``rate`` or ``subgroup``.
     """
 
     name: str
@@ -42,12 +42,12 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """A number to be read first.
+    """Number at the top of the page.
 
     Attributes:
         name: of the number.
         value: as text.
-        note: below it.
+        note: text below the number.
     """
 
     name: str
@@ -57,67 +57,67 @@ class Tile:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence on the numbers.
+    """Sentence about the numbers.
 
     Attributes:
         text: the sentence.
-        is_good: whether it is good news; if not, it is shown as a warning.
+        is_good: whether it is good news; if not, the page shows it as a warning.
     """
 
     text: str
     is_good: bool = False
 
 
-def strength(found: Auc) -> float:
-    """The AUC, turned round where it is below 0.5: what a value without a model can tell, if one knew its sign."""
-    return max(found.value, 1 - found.value)
+def strength(area: Auc) -> float:
+    """Larger of AUC and 1 - AUC: the AUC of a baseline for the better choice of its sign."""
+    return max(area.value, 1 - area.value)
 
 
 def judge(summary: Summary) -> list[Note]:
-    """What has to be said beside the AUC, a sentence each."""
-    found = summary.auc
-    if found is None:
+    """Judge the AUC in sentences: against 0.5, against the baselines, and at the threshold."""
+    area = summary.auc
+    if area is None:
         return [Note("All images belong to one class, so there is no AUC and there are no curves.")]
-    said: list[Note] = []
-    if found.value < 0.5:
-        what = f"The AUC is {found.value:.3f}, below 0.5: abnormal images mostly score lower than normal ones."
-        said.append(Note(f"{what} The sign of the score is left as it is."))
-    if found.low <= 0.5 <= found.high:
-        said.append(Note("The interval of the AUC holds 0.5: the model may be no better than chance."))
-    known = {name: one for name, one in summary.baselines.items() if one}
+    notes: list[Note] = []
+    if area.value < 0.5:
+        what = f"The AUC is {area.value:.3f}, below 0.5: abnormal images mostly score lower than normal ones."
+        notes.append(Note(f"{what} The sign of the score has not been changed."))
+    if area.low <= 0.5 <= area.high:
+        notes.append(Note("The interval of the AUC contains 0.5: the model may be no better than chance."))
+    known = {name: baseline for name, baseline in summary.baselines.items() if baseline}
     if known:
-        said.append(_beside_baselines(found, *max(known.items(), key=lambda item: strength(item[1]))))
+        notes.append(_compare_with_baseline(area, *max(known.items(), key=lambda item: strength(item[1]))))
     if summary.decision and summary.decision.confusion.specificity:
         wanted, rate = summary.decision.specificity_wanted, summary.decision.confusion.specificity
         low, high = rate.interval
         if not low <= wanted <= high:
             what = f"The threshold was set for a specificity of {100 * wanted:g} % on validation normals"
             here = f"reaches {100 * rate.value:.1f} % here: the normal images of both sets do not score alike"
-            said.append(Note(f"{what}, but {here}."))
-    return said
+            notes.append(Note(f"{what}, but {here}."))
+    return notes
 
 
-def _beside_baselines(found: Auc, name: str, best: Auc) -> Note:
-    turned = f", which is {strength(best):.3f} turned round" if best.value < 0.5 else ""
-    what = f"the {NAMES.get(name, name)} of an image alone (AUC {best.value:.3f}{turned})"
-    if found.value <= strength(best):
+def _compare_with_baseline(area: Auc, name: str, best: Auc) -> Note:
+    mirrored = f", 1 - AUC {strength(best):.3f}" if best.value < 0.5 else ""
+    what = f"the {NAMES.get(name, name)} of an image alone (AUC {best.value:.3f}{mirrored})"
+    if area.value <= strength(best):
         return Note(f"The model does not beat {what}, a number that needs no model.")
-    reach = 1 - best.low if best.value < 0.5 else best.high
-    if found.low <= reach:
+    upper = 1 - best.low if best.value < 0.5 else best.high
+    if area.low <= upper:
         return Note(f"The model is above {what}, but their intervals overlap.")
     return Note(f"The model is above {what}, and their intervals do not overlap.", is_good=True)
 
 
 def tiles(summary: Summary) -> list[Tile]:
-    """The numbers at the top: the AUC, the best baseline beside it, and what the threshold gives."""
+    """Make the numbers at the top: the AUC, the best baseline, and the rates at the threshold."""
     shown = [Tile(name="AUC", value="undefined", note="one class only")]
     if summary.auc:
         note = f"95 % CI {summary.auc.low:.3f} to {summary.auc.high:.3f} (DeLong)"
         shown = [Tile(name="AUC", value=f"{summary.auc.value:.3f}", note=note)]
-    known = {name: one for name, one in summary.baselines.items() if one}
+    known = {name: baseline for name, baseline in summary.baselines.items() if baseline}
     if known:
         name, best = max(known.items(), key=lambda item: strength(item[1]))
-        note = f"{NAMES.get(name, name)} alone" + (", turned round" if best.value < 0.5 else "")
+        note = ("1 - AUC of the " if best.value < 0.5 else "") + f"{NAMES.get(name, name)} alone"
         shown.append(Tile(name="Best AUC without a model", value=f"{strength(best):.3f}", note=note))
     confusion = summary.decision and summary.decision.confusion
     for name, rate in (
@@ -125,27 +125,28 @@ def tiles(summary: Summary) -> list[Tile]:
         ("Specificity", confusion and confusion.specificity),
     ):
         if rate:
-            note = f"{rate.count} of {rate.of}, at the threshold of validation"
+            note = f"{rate.count} of {rate.of}, at the validation threshold"
             shown.append(Tile(name=name, value=f"{100 * rate.value:.1f} %", note=note))
     return shown
 
 
 def metric_rows(summary: Summary) -> list[Row]:
-    """The table: the model's AUC, those of the baselines, rates, then parts."""
-    rows = [_auc_row(AUC_ROW, summary.auc, note="DeLong", kind="model")]
+    """Make the table: AUC of the model, AUCs of the baselines, rates, then subgroups."""
+    rows = [_auc_row(AUC_ROW, summary.auc, note="DeLong interval", kind="model")]
     if summary.bootstrap:
-        rows.append(_auc_row("the same", summary.bootstrap, note="stratified bootstrap", kind="model"))
+        note = "bootstrap interval of the AUC, stratified by class"
+        rows.append(_auc_row(f"{AUC_ROW}, bootstrap", summary.bootstrap, note=note, kind="model"))
     if summary.within_sharpness:
-        note = "pairs of images of like sharpness only"
+        note = "only pairs of images of similar sharpness"
         rows.append(_auc_row("AUC beyond sharpness", summary.within_sharpness, note=note, kind="model"))
     rows += [
         _auc_row(
             f"AUC of the {NAMES.get(name, name)}",
-            one,
-            note=f"no model; turned round {strength(one):.4f}" if one and one.value < 0.5 else "no model",
+            baseline,
+            note=f"no model; 1 - AUC {strength(baseline):.4f}" if baseline and baseline.value < 0.5 else "no model",
             kind="baseline",
         )
-        for name, one in summary.baselines.items()
+        for name, baseline in summary.baselines.items()
     ]
     if summary.average_precision is not None:
         value = summary.average_precision
@@ -153,28 +154,29 @@ def metric_rows(summary: Summary) -> list[Row]:
         rows.append(Row(name="Average precision", value=f"{value:.4f}", note=chance, place=(value, value, value)))
     rows += [_rate_row(_words(name), rate) for name, rate in summary.operating_points.items()]
     rows += _decision_rows(summary)
-    rows += [_part_row(UNIT_NAMES.get(unit, unit), part) for unit, part in summary.units.items()]
-    for kind, parts in summary.parts.items():
-        rows += [_part_row(f"AUC, {kind} {name}", part) for name, part in [*parts.items()][:MAX_PARTS]]
-        if len(parts) > MAX_PARTS:
-            rows.append(Row(name=f"{len(parts) - MAX_PARTS} more by {kind}", value="", note="see metrics.json"))
+    rows += [_subgroup_row(UNIT_NAMES.get(unit, unit), subgroup) for unit, subgroup in summary.units.items()]
+    for kind, of_kind in summary.subgroups.items():
+        first = [*of_kind.items()][:MAX_SUBGROUPS]
+        rows += [_subgroup_row(f"AUC, {kind} {name}", subgroup) for name, subgroup in first]
+        if len(of_kind) > MAX_SUBGROUPS:
+            rows.append(Row(name=f"{len(of_kind) - MAX_SUBGROUPS} more by {kind}", value="", note="see metrics.json"))
     return rows
 
 
 def _words(name: str) -> str:
-    """``sensitivity_at_90_specificity`` as words."""
+    """Turn ``sensitivity_at_90_specificity`` into words."""
     what, _, share, of = name.split("_")
     return f"{what.capitalize()} at {share} % {of}"
 
 
 def _decision_rows(summary: Summary) -> list[Row]:
-    found = summary.decision
-    if found is None:
+    decision = summary.decision
+    if decision is None:
         return []
-    how = f"at or below it lie {100 * found.specificity_wanted:g} % of {found.num_val_normals} validation normals"
-    rates = {"Sensitivity": found.confusion.sensitivity, "Specificity": found.confusion.specificity}
-    singles = {"F1": found.confusion.f1, "Balanced accuracy": found.confusion.balanced_accuracy}
-    rows = [Row(name="Threshold", value=f"{found.threshold:.6g}", note=how)]
+    share = f"{100 * decision.specificity_wanted:g} % of {decision.num_val_normals} validation normals"
+    rates = {"Sensitivity": decision.confusion.sensitivity, "Specificity": decision.confusion.specificity}
+    singles = {"F1": decision.confusion.f1, "Balanced accuracy": decision.confusion.balanced_accuracy}
+    rows = [Row(name="Threshold", value=f"{decision.threshold:.6g}", note=f"{share} score at or below it")]
     rows += [_rate_row(f"{name} at the threshold", rate) for name, rate in rates.items()]
     rows += [
         Row(name=f"{name} at the threshold", value=f"{value:.4f}", place=(value, value, value))
@@ -184,24 +186,25 @@ def _decision_rows(summary: Summary) -> list[Row]:
     return rows
 
 
-def _auc_row(name: str, found: Auc | None, *, note: str, kind: str) -> Row:
-    if found is None:
+def _auc_row(name: str, area: Auc | None, *, note: str, kind: str) -> Row:
+    if area is None:
         return Row(name=name, value="undefined", note=note, kind=kind)
-    place = found.value, found.low, found.high
-    return Row(name=name, value=f"{found.value:.4f}", interval=_interval(*place[1:]), note=note, place=place, kind=kind)
+    ends = area.value, area.low, area.high
+    return Row(name=name, value=f"{area.value:.4f}", interval=_interval(*ends[1:]), note=note, place=ends, kind=kind)
 
 
 def _rate_row(name: str, rate: Rate | None) -> Row:
     if rate is None:
         return Row(name=name, value="undefined")
     low, high = rate.interval
-    note = f"{rate.count} of {rate.of}, Wilson"
-    place = rate.value, low, high
-    return Row(name=name, value=f"{rate.value:.4f}", interval=_interval(low, high), note=note, place=place)
+    note = f"{rate.count} of {rate.of}, Wilson interval"
+    ends = rate.value, low, high
+    return Row(name=name, value=f"{rate.value:.4f}", interval=_interval(low, high), note=note, place=ends)
 
 
-def _part_row(name: str, part: Part) -> Row:
-    return _auc_row(name, part.auc, note=f"{part.num_normal} normal, {part.num_abnormal} abnormal", kind="part")
+def _subgroup_row(name: str, subgroup: Subgroup) -> Row:
+    note = f"{subgroup.num_normal} normal, {subgroup.num_abnormal} abnormal"
+    return _auc_row(name, subgroup.auc, note=note, kind="subgroup")
 
 
 def _interval(low: float, high: float) -> str:

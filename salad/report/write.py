@@ -1,4 +1,4 @@
-"""From a scored split to report.html and the folder of figures."""
+"""Write report.html and the folder of figures."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ NEEDS = ("jinja2", "matplotlib")
 
 
 def write_report(scoring: Scoring) -> None:
-    """Write report.html and the figures into the run folder, or say in one line why not.
+    """Write report.html and the figures into the run folder; warn where packages for it are missing.
 
     Args:
-        scoring: what the report tells of.
+        scoring: scored test images to report on.
 
     Raises:
         InputError: a test image can no longer be read.
@@ -51,7 +51,7 @@ def write_report(scoring: Scoring) -> None:
 
 
 def explain(scoring: Scoring, places: Sequence[int]) -> list[Detail]:
-    """A detail of each of these test images; none at all where nothing can explain them, which is said."""
+    """Explain the test images with these indices; where that fails, log a warning and return an empty list."""
     from torch import compiler
 
     from salad.explaining.explain import make_explainer
@@ -59,12 +59,12 @@ def explain(scoring: Scoring, places: Sequence[int]) -> list[Detail]:
     config, images = scoring.config, scoring.result.split.images
     assert images is not None, "they have been scored"
     size = {"batch_size": config.data.batch_size, "num_threads": config.data.n_jobs_dataloader}
-    # a few batches are not worth compiling for; the import of torch's compiler alone takes a second
+    # eager: a few batches are not worth compiling for, and the import of torch's compiler alone takes a second
     stance = compiler.set_stance("force_eager") if config.run.compile else contextlib.nullcontext()
     try:
         with stance:
             explainer = make_explainer(scoring.model, scoring.checkpoint)
             return list(explain_cases(explainer, images, places, **size))
     except InputError as error:
-        logger.warning("the report goes without explanations: %s", error)
+        logger.warning("the report has no explanations: %s", error)
         return []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from salad.evaluation.metrics import auc
-from salad.evaluation.subgroups import by_unit, parts_by_kind, whole
+from salad.evaluation.subgroups import auc_by_unit, by_unit, subgroups_by_kind
 from salad.samples import Sample
 
 images = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 1), st.integers(-9, 9)), min_size=1, max_size=20)
@@ -31,10 +31,10 @@ def sample(label, **facts):
 
 
 def test_only_units_of_several_images_have_an_auc_of_their_own():
-    assert whole(["a", "b", None, None], [0, 1, 0, 1], [1, 2, 3, 4]) is None
-    part = whole(["a", "a", "b", None, None], [0, 0, 1, 1, 0], [1, 3, 4, 1, 5])
-    assert (part.num_normal, part.num_abnormal) == (2, 2)
-    assert part.auc == auc([0, 0, 1, 1], [2, 5, 4, 1])
+    assert auc_by_unit(["a", "b", None, None], [0, 1, 0, 1], [1, 2, 3, 4]) is None
+    subgroup = auc_by_unit(["a", "a", "b", None, None], [0, 0, 1, 1, 0], [1, 3, 4, 1, 5])
+    assert (subgroup.num_normal, subgroup.num_abnormal) == (2, 2)
+    assert subgroup.auc == auc([0, 0, 1, 1], [2, 5, 4, 1])
 
 
 def test_a_finding_is_told_from_all_normal_images():
@@ -45,32 +45,41 @@ def test_a_finding_is_told_from_all_normal_images():
         sample(1, findings=("Mass", "Edema")),
         sample(1),
     ]
-    parts = parts_by_kind(samples, np.array([1.0, 3, 2, 4, 0]))["finding"]
-    assert list(parts) == ["Edema", "Mass"]
-    assert parts["Mass"].auc.value == 0.75 and parts["Edema"].auc.value == 1
-    assert (parts["Mass"].num_normal, parts["Mass"].num_abnormal) == (2, 2)
+    subgroups = subgroups_by_kind(samples, np.array([1.0, 3, 2, 4, 0]))["finding"]
+    assert list(subgroups) == ["Edema", "Mass"]
+    assert subgroups["Mass"].auc.value == 0.75 and subgroups["Edema"].auc.value == 1
+    assert (subgroups["Mass"].num_normal, subgroups["Mass"].num_abnormal) == (2, 2)
 
 
 def test_views_sexes_and_ages_are_told_within_themselves():
     facts = [("PA", "F", 17.9), ("PA", "M", 18), ("AP", "F", 65), ("AP", "F", 0.5), (None, None, None)]
     samples = [sample(i % 2, view=view, sex=sex, age=age) for i, (view, sex, age) in enumerate(facts)]
-    parts = parts_by_kind(samples, np.array([1.0, 2, 3, 1, 0]))
-    assert list(parts) == ["view", "sex", "age"]
-    assert {name: part.auc and part.auc.value for name, part in parts["view"].items()} == {"AP": 0, "PA": 1}
-    assert {name: (part.num_normal, part.num_abnormal) for name, part in parts["age"].items()} == {
+    subgroups = subgroups_by_kind(samples, np.array([1.0, 2, 3, 1, 0]))
+    assert list(subgroups) == ["view", "sex", "age"]
+    assert {name: subgroup.auc and subgroup.auc.value for name, subgroup in subgroups["view"].items()} == {
+        "AP": 0,
+        "PA": 1,
+    }
+    assert {name: (subgroup.num_normal, subgroup.num_abnormal) for name, subgroup in subgroups["age"].items()} == {
         "0 to 17": (1, 1),
         "18 to 39": (0, 1),
         "65 to 200": (1, 0),
     }
-    assert parts["sex"]["M"].as_json() == {"value": None, "low": None, "high": None, "num_normal": 0, "num_abnormal": 1}
-    assert str(parts["sex"]["M"]) == "undefined; 0 normal, 1 abnormal"
+    assert subgroups["sex"]["M"].as_json() == {
+        "value": None,
+        "low": None,
+        "high": None,
+        "num_normal": 0,
+        "num_abnormal": 1,
+    }
+    assert str(subgroups["sex"]["M"]) == "undefined; 0 normal, 1 abnormal"
 
 
 def test_what_is_the_same_of_all_is_left_out():
-    assert parts_by_kind([sample(0, view="PA"), sample(1, view="PA", findings=("x",))], np.array([1.0, 2])) == {}
+    assert subgroups_by_kind([sample(0, view="PA"), sample(1, view="PA", findings=("x",))], np.array([1.0, 2])) == {}
 
 
 @pytest.mark.parametrize("scores", [[1.0, 2, 3], [3.0, 2, 1]])
-def test_parts_take_scores_as_they_are(scores):
+def test_subgroups_take_scores_as_they_are(scores):
     samples = [sample(0, view="PA"), sample(1, view="PA"), sample(1, view="AP")]
-    assert parts_by_kind(samples, np.array(scores))["view"]["PA"].auc.value == float(scores[1] > scores[0])
+    assert subgroups_by_kind(samples, np.array(scores))["view"]["PA"].auc.value == float(scores[1] > scores[0])

@@ -1,4 +1,4 @@
-"""What is shown of a model that scores by local features, and of one whose other parts no loss has trained."""
+"""Maps and neighbours of scores with a patch memory, and the page of a model without trained embeddings."""
 
 import logging
 import shutil
@@ -170,7 +170,7 @@ def test_of_more_images_than_rows_there_are_maps_but_no_neighbours(run, data):
     assert found.score_map is not None and found.neighbours == ()
     config, checkpoint = detector.scorer_.config, detector.scorer_.checkpoint
     said = words(config, checkpoint, details=[SimpleNamespace(scales={})], k=None)["no_neighbours"]
-    assert said.startswith("No neighbours: of more images than --local_rows")
+    assert said.startswith("No neighbours: with more images than --local_rows")
 
 
 def test_without_validation_images_the_scale_is_that_of_the_training_images(run, data, tmp_path):
@@ -204,26 +204,27 @@ def scored(run, data, tmp_path_factory) -> Path:
 
 def test_the_page_shows_the_map_of_the_score_and_leaves_out_what_is_not_trained(scored, tmp_path):
     with browser() as chromium, opened(chromium, scored / "report.html") as page:
-        said = "Left out, for no loss has trained this network for them: reconstructions and error maps, a map of"
+        said = "Left out, because no loss has trained this network for them: reconstructions and error maps, the map of"
         assert page.locator("#untrained").inner_text().startswith(said)
         assert page.locator("#map").count() == 0 and page.get_by_role("link", name="Map").count() == 0
-        assert page.locator("#history .title").all_text_contents() == ["Loss, weighted sum", "Validation AUC"]
+        courses = page.locator("#history .title").all_text_contents()
+        assert courses == ["Loss, weighted sum", "Loss of synthetic anomalies", "Validation AUC"]
         assert page.locator(".card").first.locator("img").count() == 2
         keep(page, "local", tmp_path)
         page.locator(".card").first.click()
         titles = page.locator(".views figcaption").all_inner_texts()
         assert titles[0] == "Image, as the network sees it" and len(titles) == 2
-        assert titles[1].startswith("Unlike normal images, place by place (local and backbone); colours from 1 to 6")
+        assert titles[1].startswith("Distance to normal images, cell by cell (local and backbone); colours from 1 to 6")
         far = [float(text.split()[0]) for text in page.locator(".neighbours p").all_inner_texts()]
         assert far == sorted(far) and len(far) == 5
         assert "of its parts local and backbone" in page.locator("#detail .caption").inner_text()
         keep(page, "local_detail", tmp_path, full_page=False)
 
 
-def test_the_page_says_which_places_were_compared(scored):
+def test_the_page_names_the_grid_that_was_compared(scored):
     text = (scored / "report.html").read_text(encoding="utf-8")
 
-    assert "fused of local, backbone, 3 x 3 places" in text
+    assert "fused of local, backbone, 3 x 3 grid cells" in text
     assert "embeddings of" not in text and "memory rows" not in text
 
 

@@ -120,7 +120,7 @@ def test_the_slider_changes_the_numbers_to_those_of_its_threshold(page, made):
     assert len(seen) > 4  # it did move
 
 
-def test_an_image_that_scores_as_much_as_the_threshold_is_called_normal(page, made):
+def test_an_image_that_scores_as_much_as_the_threshold_is_predicted_normal(page, made):
     for score in sorted(made.scores)[::5]:
         page.locator("#threshold-value").fill(repr(float(score)))
         assert threshold(page) == score
@@ -148,7 +148,7 @@ def test_a_click_opens_the_detail_and_escape_leaves_it(page, tmp_path):
         "Image",
         "Reconstruction",
         "Reconstruction error",
-        "Unlike the nearest normal images",
+        "Distance to the nearest normal images",
     ]
     loaded = "all => all.every(one => one.complete && one.naturalWidth > 0)"
     assert page.locator("#detail img").evaluate_all(loaded) and page.locator("#detail img").count() == 4 + 5
@@ -195,7 +195,7 @@ def test_filters_show_what_they_say(page):
     form.get_by_label("Score from").fill(repr(middle))
     expect(lambda item: item["score"] >= middle)
     form.get_by_label("Score from").fill("")
-    form.get_by_label("Called").select_option("normal")
+    form.get_by_label("Predicted").select_option("normal")
     expect(lambda item: item["score"] <= threshold(page))
     page.locator("#threshold-value").fill(repr(middle))
     expect(lambda item: item["score"] <= middle)

@@ -208,7 +208,7 @@ def test_history_takes_what_it_can_read(tmp_path):
         '{"epoch": 1, "round": null, "loss": 3, "rec": 1, "val_auc": null, "val_auc_ci95": null}',
         "no JSON",
         "[1]",
-        '{"epoch": 2, "round": 0, "loss": NaN, "rec": 0.5, "val_auc": 0.6, "val_auc_ci95": [0.5, 0.7]}',
+        '{"epoch": 2, "round": 0, "loss": NaN, "rec": 0.5, "syn": 0.2, "val_auc": 0.6, "val_auc_ci95": [0.5, 0.7]}',
         '{"epoch": 3, "round": 0, "loss": 1, "rec": "</script>", "val_auc": 0.7, "val_auc_ci95": 4}',
     ]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
@@ -216,6 +216,7 @@ def test_history_takes_what_it_can_read(tmp_path):
     assert found.epochs == [1, 2, 3] and found.rounds == {"pre-training": 1, "round 0": 2}
     assert found.series["Loss, weighted sum"] == [3, None, 1]
     assert found.series["Reconstruction loss"] == [1, 0.5, None]
+    assert found.series["Loss of synthetic anomalies"] == [None, 0.2, None]
     assert found.series["Validation AUC"] == [None, [0.6, 0.5, 0.7], [0.7, None, None]]
     assert "Deep SVDD loss" not in found.series
     assert history.read_history([tmp_path / "absent"]) is None
@@ -243,7 +244,7 @@ def summary_of(*, shift: float, baseline: float, val=None, n: int = 200) -> Summ
         (2.0, 0.5, ["do not overlap"], True),
         (1.0, 0.9, ["but their intervals overlap"], False),
         (0.5, 1.5, ["does not beat"], False),
-        (0.5, -1.5, ["does not beat", "turned round"], False),
+        (0.5, -1.5, ["does not beat", ", 1 - AUC 0.8"], False),
         (-1.0, 0.1, ["below 0.5", "does not beat"], False),
         (0.0, 0.1, ["may be no better than chance"], False),
     ],
@@ -267,10 +268,17 @@ def test_one_class_has_a_table_without_an_auc():
     assert metric_rows(summary)[0].value == tiles(summary)[0].value == "undefined"
 
 
+def test_the_table_on_the_screen_has_the_bootstrap_interval_of_the_auc_below_the_auc():
+    summary = summary_of(shift=1.0, baseline=0.1)
+    names, values = zip(*summary.rows()[:4], strict=True)
+    assert names == ("AUC of score", "  bootstrap interval of AUC", "  AUC beyond sharpness", "AUC of image mean")
+    assert values[1] == f"{summary.bootstrap.low:.4f} to {summary.bootstrap.high:.4f}"
+
+
 def test_the_table_has_baselines_beside_the_model():
     rows = metric_rows(summary_of(shift=1.0, baseline=0.1, val=[0.0, 1.0]))
     assert [row.kind for row in rows[:6]] == ["model"] * 3 + ["baseline"] * 3
-    assert rows[2].name == "AUC beyond sharpness"
+    assert [row.name for row in rows[1:3]] == ["AUC of the model's score, bootstrap", "AUC beyond sharpness"]
     assert {"Average precision", "Sensitivity at 95 % specificity", "F1 at the threshold"} <= {row.name for row in rows}
     assert all(0 <= low <= value <= high <= 1 for value, low, high in (row.place for row in rows if row.place))
 
@@ -301,7 +309,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         baselines={},
         within_sharpness=None,
         units={},
-        parts={},
+        subgroups={},
     )
     checkpoint = SimpleNamespace(
         template=None,

@@ -1,4 +1,4 @@
-// ROC, precision-recall, and the course of the training.
+// Draw ROC, precision-recall, and the history of the training.
 function drawRate(host, { path, band = null, chance, xName, yName, here }) {
   const side = Math.min(Math.max(host.clientWidth, 200), 460);
   const plot = axes(host, { height: side, x: [0, 1], y: [0, 1], xName, yName, xTicks: 5 });
@@ -25,8 +25,8 @@ if (data.curves) {
     [byId("pr"), { path: pr, chance: [[0, prevalence], [1, prevalence]], xName: "recall (sensitivity)", yName: "precision",
       here: ({ fp, fn, tp }) => (tp + fp ? [tp / (tp + fn), tp / (tp + fp)] : null) }],
   ];
-  for (const [host, what] of plots) {
-    keepDrawn(host, () => drawRate(host, what));
+  for (const [host, options] of plots) {
+    keepDrawn(host, () => drawRate(host, options));
     onThreshold.push(() => host.place());
   }
 }

@@ -1,13 +1,13 @@
-// The dialog with everything about one image.
+// Show the dialog with the details of one image.
 const dialog = byId("detail");
 const titles = data.words.titles;
 let sequence = [], current = 0;
 
-// Pictures that stand in a card already are not in the data again.
+// The pictures of a card are not in the data: read them from the card.
 function picturesOf(i) {
-  const found = { ...(items[i].pictures || {}) };
-  for (const image of document.querySelectorAll(`[data-item="${i}"].card img[data-kind]`)) found[image.dataset.kind] = image.src;
-  return found;
+  const pictures = { ...(items[i].pictures || {}) };
+  for (const image of document.querySelectorAll(`[data-item="${i}"].card img[data-kind]`)) pictures[image.dataset.kind] = image.src;
+  return pictures;
 }
 
 function view(title, source, name, hasScale = false) {
@@ -30,8 +30,8 @@ function showDetail() {
   const i = sequence[current], item = items[i], pictures = picturesOf(i);
   byId("detail-name").textContent = item.name;
   byId("detail-place").textContent = `${current + 1} of ${sequence.length}`;
-  const called = item.score > threshold ? "abnormal" : "normal";
-  const facts = [`${className(item.label)}, called ${called} at ${short(threshold)}`, `score ${short(item.score)}`];
+  const predicted = item.score > threshold ? "abnormal" : "normal";
+  const facts = [`${className(item.label)}, predicted ${predicted} at threshold ${short(threshold)}`, `score ${short(item.score)}`];
   if (item.percentile !== null) facts.push(`percentile ${item.percentile} of validation normals`);
   const body = [element("p", {}, element("span", { className: `mark ${className(item.label)}` }), [...facts, ...item.facts, ...item.findings].join(" · "))];
   const views = element("div", { className: "views" });
@@ -39,10 +39,10 @@ function showDetail() {
   if (!views.children.length) views.append(view("Image, small", item.thumb, item.name));
   body.push(views);
   if (item.neighbours?.length) {
-    body.push(element("h3", { textContent: "It looks most like these normal training images" }), neighbourList(item));
+    body.push(element("h3", { textContent: "Nearest normal training images" }), neighbourList(item));
     body.push(element("p", { className: "caption", textContent: data.words.far }));
   } else {
-    body.push(element("p", { className: "caption", textContent: item.groups.length ? data.words.no_neighbours : "Only the images of the gallery are explained: this one is not among them." }));
+    body.push(element("p", { className: "caption", textContent: item.groups.length ? data.words.no_neighbours : "No explanation: only images of the gallery are explained." }));
   }
   byId("detail-body").replaceChildren(...body);
   dialog.scrollTop = 0;

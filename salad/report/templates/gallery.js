@@ -1,4 +1,4 @@
-// Filters and order of the gallery.
+// Filter and sort the gallery.
 const form = byId("filters"), cards = byId("cards");
 const entries = [...cards.children].map((entry) => ({ entry, i: Number(entry.firstElementChild.dataset.item) }));
 
@@ -6,7 +6,7 @@ function fits(item, wanted) {
   return (!wanted.group || item.groups.includes(wanted.group))
     && (!wanted.label || item.label === Number(wanted.label))
     && (!wanted.finding || item.findings.includes(wanted.finding))
-    && (!wanted.called || (item.score > threshold) === (wanted.called === "1"))
+    && (!wanted.predicted || (item.score > threshold) === (wanted.predicted === "1"))
     && (!wanted.low || item.score >= Number(wanted.low))
     && (!wanted.high || item.score <= Number(wanted.high));
 }
@@ -19,10 +19,10 @@ const orders = {
 
 function arrange() {
   const wanted = Object.fromEntries(new FormData(form));
-  for (const one of entries) one.entry.hidden = !fits(items[one.i], wanted);
-  const sorted = [...entries].sort(orders[wanted.sort] || orders.falling).map((one) => one.entry);
-  if (sorted.some((entry, place) => cards.children[place] !== entry)) cards.append(...sorted);
-  byId("shown").textContent = `${entries.filter((one) => !one.entry.hidden).length} of ${entries.length} images shown`;
+  for (const { entry, i } of entries) entry.hidden = !fits(items[i], wanted);
+  const sorted = [...entries].sort(orders[wanted.sort] || orders.falling).map(({ entry }) => entry);
+  if (sorted.some((entry, position) => cards.children[position] !== entry)) cards.append(...sorted);
+  byId("shown").textContent = `${entries.filter(({ entry }) => !entry.hidden).length} of ${entries.length} images shown`;
 }
 
 form.addEventListener("input", arrange);
@@ -33,6 +33,6 @@ cards.addEventListener("click", (event) => {
   const visible = [...cards.children].filter((entry) => !entry.hidden).map((entry) => Number(entry.firstElementChild.dataset.item));
   if (card) openDetail(Number(card.dataset.item), visible);
 });
-onThreshold.push(() => { if (form.elements.called.value) arrange(); });
+onThreshold.push(() => { if (form.elements.predicted.value) arrange(); });
 arrange();
 setThreshold(levels.start);

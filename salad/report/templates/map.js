@@ -1,15 +1,15 @@
-// The map of embeddings: hover, click, arrows.
+// Draw the map of embeddings; hover, click and arrow keys choose a point.
 const plane = byId("plane"), tip = byId("tip");
 const withRows = byId("with-rows");
 let chosen = -1, marks = [], places = [];
 
-const span = (points, i) => Math.max(...points.map((one) => one[i])) - Math.min(...points.map((one) => one[i]));
+const span = (points, i) => Math.max(...points.map((point) => point[i])) - Math.min(...points.map((point) => point[i]));
 
 function drawPlane() {
   const rows = withRows.checked ? data.map.rows : [];
   const every = [...data.map.items, ...rows];
   const ends = (i) => {
-    const values = every.map((one) => one[i]), low = Math.min(...values), high = Math.max(...values), margin = (high - low) * 0.04 || 1;
+    const values = every.map((point) => point[i]), low = Math.min(...values), high = Math.max(...values), margin = (high - low) * 0.04 || 1;
     return [low - margin, high + margin];
   };
   const [first, second] = data.map.explained.map(percent);
@@ -31,7 +31,7 @@ function drawPlane() {
   choose(-1);
 }
 
-// Put the tip beside a point, or away.
+// Show the tip at a point; hide it for -1.
 function choose(i) {
   marks[chosen]?.classList.remove("chosen");
   chosen = i;
@@ -51,7 +51,7 @@ function choose(i) {
 const byScore = () => items.map((_, i) => i).sort((a, b) => items[b].score - items[a].score);
 const itemAt = (event) => (event.target.dataset.item === undefined ? -1 : Number(event.target.dataset.item));
 
-// The nearest point in a direction; what lies aside counts more than what lies ahead.
+// Find the nearest point in a direction; distance across it counts twice.
 function neighbour([dx, dy]) {
   if (chosen < 0) return 0;
   let best = chosen, least = Infinity;
@@ -64,8 +64,8 @@ function neighbour([dx, dy]) {
 }
 
 const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-if (data.map) { // no loss may have trained the embeddings
-  // Where the rows lie so far off that the test images would be a blot, they are left out at first.
+if (data.map) { // null where no loss has trained the embeddings
+  // Hide the rows at first if they lie so far away that the test images would shrink to a blot.
   const everyPoint = [...data.map.items, ...data.map.rows];
   withRows.checked = [0, 1].every((i) => span(data.map.items, i) > 0.3 * span(everyPoint, i));
   withRows.parentNode.hidden = data.map.rows.length === 0;

@@ -1,11 +1,11 @@
-// Histograms, the threshold, and what it makes of the images.
+// Draw the histograms, and update the confusion matrix and the rates at the threshold.
 const levels = data.threshold;
 const slider = byId("slider"), field = byId("threshold-value"), histogram = byId("histogram");
 const edges = levels.edges, lowest = edges[0], highest = edges.at(-1);
-const onThreshold = []; // functions to call when it has changed
+const onThreshold = []; // functions to call when the threshold has changed
 let threshold = levels.start;
 
-// How many thresholds of the table lie at or below a value.
+// Count the thresholds of the table that are at or below a value.
 function rank(value) {
   let low = 0, high = levels.thresholds.length;
   while (low < high) {
@@ -15,10 +15,10 @@ function rank(value) {
   return low;
 }
 
-// Images that score above the threshold are called abnormal.
+// Images that score above the threshold are predicted abnormal.
 function confusionAt(value) {
-  const place = rank(value) - 1;
-  const tn = place < 0 ? 0 : levels.normal[place], fn = place < 0 ? 0 : levels.abnormal[place];
+  const row = rank(value) - 1;
+  const tn = row < 0 ? 0 : levels.normal[row], fn = row < 0 ? 0 : levels.abnormal[row];
   return { tn, fp: levels.num[0] - tn, fn, tp: levels.num[1] - fn };
 }
 
@@ -30,7 +30,7 @@ function showRate(id, count, of) {
 
 function setThreshold(value) {
   if (!Number.isFinite(value)) return;
-  // Of very many images the table holds some scores: the counts are exact at these, so one of them is taken.
+  // With very many images the table holds a sample of the scores; counts are exact only at these, so snap to one.
   threshold = levels.complete || value === levels.start ? value : levels.thresholds[Math.max(0, rank(value) - 1)];
   const { tn, fp, fn, tp } = confusionAt(threshold);
   for (const [id, count] of Object.entries({ tn, fp, fn, tp })) byId(id).textContent = count;
@@ -76,7 +76,7 @@ function drawHistogram() {
     region.setAttribute("x", at); region.setAttribute("width", Math.max(0, plot.width - at));
   };
   histogram.place();
-  // The thumb, 16 px wide, stands under the line.
+  // Align the thumb, 16 px wide, with the line.
   slider.style.marginLeft = `${100 * (plot.left - 8) / plot.width}%`;
   slider.style.width = `${100 * (plot.width - plot.left - plot.right + 16) / plot.width}%`;
 }

@@ -1,4 +1,4 @@
-// What all parts of the page use: the data, elements, numbers, scales and axes.
+// Tools shared by all scripts of the page: data, elements, numbers, scales and axes.
 const data = JSON.parse(document.getElementById("data").textContent);
 const items = data.items;
 const byId = (id) => document.getElementById(id);
@@ -24,7 +24,7 @@ const className = (label) => (label ? "abnormal" : "normal");
 const short = (value) => String(Number(value.toPrecision(4)));
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-// The 95 % interval of Wilson for a share of images.
+// Compute the 95 % interval of Wilson for a share of images.
 function wilson(count, of) {
   const z = 1.959963984540054, share = count / of, bottom = 1 + z * z / of;
   const middle = (share + z * z / (2 * of)) / bottom;
@@ -32,16 +32,16 @@ function wilson(count, of) {
   return [Math.max(0, middle - reach), Math.min(1, middle + reach)];
 }
 
-// Round values between two ends, some `wanted` of them.
+// List round values between two ends, about `wanted` of them.
 function ticks(low, high, wanted) {
   const raw = (high - low) / wanted || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((one) => one * power).find((one) => one >= raw * 0.999);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) found.push(Number((i * step).toPrecision(10)));
-  return found;
+  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= raw * 0.999);
+  const values = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) values.push(Number((i * step).toPrecision(10)));
+  return values;
 }
 
-// An empty plot with axes; `x` and `y` of what it returns turn values into pixels.
+// Draw an empty plot with axes; `x` and `y` of the result map values to pixels.
 function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 46, bottom = 38, yTicks = 5, xTicks = 6, xWhole = false, yText = short }) {
   const width = Math.max(host.clientWidth, 200), top = title ? 24 : 10, right = 20;
   host.replaceChildren();
@@ -52,7 +52,7 @@ function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 4
     drawn(svg, "line", { class: "rule", x1: left, x2: width - right, y1: toY(value), y2: toY(value) });
     drawn(svg, "text", { class: "tick", x: left - 6, y: toY(value) + 4, "text-anchor": "end" }, yText(value));
   }
-  for (const value of ticks(...x, Math.min(xTicks, width / 60)).filter((one) => !xWhole || Number.isInteger(one))) {
+  for (const value of ticks(...x, Math.min(xTicks, width / 60)).filter((tick) => !xWhole || Number.isInteger(tick))) {
     drawn(svg, "text", { class: "tick", x: toX(value), y: height - bottom + 16, "text-anchor": "middle" }, short(value));
   }
   drawn(svg, "line", { class: "base", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom });
