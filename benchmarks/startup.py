@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST_STEP = """
 import os
 from salad.cli import train
-from salad.trainer import Trainer
+from salad.training.trainer import Trainer
 step = Trainer.step
 def first(*arguments):
     step(*arguments)

@@ -55,7 +55,8 @@ def keep() -> None:
 
     def keeping(self: Trainer, metrics: dict) -> None:
         finish_epoch(self, metrics)
-        state = {"bank": self.bank.rows, "network": self.network.state_dict(), "round": self.round}
+        run = self.state
+        state = {"bank": run.bank.rows, "network": run.network.state_dict(), "round": run.round}
         torch.save(state, self.folder.path / f"rank{self.context.team.rank}.pt")
 
     Trainer.finish_epoch = keeping

@@ -28,8 +28,8 @@ from running import (
 
 from salad import cli
 from salad.config import ARGUMENTS, OPTIONS, Config
+from salad.config.data import num_cores
 from salad.config.declare import TEST, TRAIN
-from salad.config.images import num_cores
 
 COMMANDS = {"main.py": cli.train, "test.py": cli.test}
 

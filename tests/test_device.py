@@ -54,7 +54,7 @@ def test_tf32_serves_convolutions_alone_and_not_in_a_deterministic_run(backends,
 
 FAULTS = """
 import resource, torch
-from salad.runs.device import keep_freed_memory
+from salad.device import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.ones(2**24)  # 64 MiB, freed at once

@@ -83,7 +83,7 @@ def test_no_gradient():
 
 PEAK = """
 import resource, sys, torch
-from salad.search import nearest
+from salad.nearest import nearest
 
 torch.set_num_threads(1)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

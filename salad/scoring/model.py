@@ -58,7 +58,7 @@ class ScoringModel:
         calibration: scores of validation normals; None where there are none.
 
     Raises:
-        InputError: a score needs the centre of Deep SVDD, and there is none.
+        InputError: a score needs the centre of Deep SVDD, or --align the template, and there is none.
     """
 
     context: RunContext
@@ -69,6 +69,7 @@ class ScoringModel:
     calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
+        _ = self.context.preprocessing  # raises now rather than at the first image
         if self.normals.centre is None and any(SCORES[part].uses_centre for part in self.parts):
             raise InputError("--score svdd needs a model that was trained with --w_svdd above 0")
 

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from running import TINY, invoke, read_json, score, stopped, train
+from running import TINY, invoke, read_json, score, stopped, tiny_unet, train
 
 from salad import cli
 from salad.config import OPTIONS, Config
@@ -77,14 +77,23 @@ def test_an_unknown_recipe_is_refused(data, tmp_path):
     line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--load_config", file))
     assert "--recipe is 'best'" in line and "released" in line
     with pytest.raises(InputError, match="--recipe is 'best'"):
-        Detector(recipe="best")
+        Detector(recipe="best").fit([])
 
 
-def test_a_detector_takes_a_recipe():
-    parameters = Detector(recipe="strong", n_epochs=2).get_params()
-    assert (parameters["isize"], parameters["align"], parameters["n_epochs"]) == (128, True, 2)
-    assert Detector().set_params(recipe="strong").get_params()["w_syn"] == 1
-    assert "train_on" not in Detector(recipe="released").get_params()
+@pytest.mark.parametrize("given", [{"recipe": "strong"}, {}])
+def test_a_detector_takes_a_recipe(data, given):
+    options = {"isize": 64, "n_epochs": 1, "rep_dim": 8, "n_jobs_dataloader": 0, "device": "cpu", "lr": 1e-4}
+    films = sorted((data / "train").rglob("*.png"))
+    with tiny_unet():
+        detector = Detector(**options, ans_size=2, val_share=0.4, **given).fit(films)
+        again = Detector(**options, ans_size=2, val_share=0.4).set_params(**given).fit(films)
+
+    values = detector.scorer_.config.values()
+    assert values["align"] is bool(given) and values["w_syn"] == len(given)
+    assert (values["isize"], values["n_epochs"]) == (64, 1)  # what was given wins
+    assert values["lr"] == 1e-4  # also where it is the default of main.py
+    assert again.scorer_.config.values()["align"] is values["align"]
+    assert values["train_on"] == "normal"
 
 
 def test_a_recipe_is_described_by_what_a_run_has():

@@ -1,5 +1,6 @@
 import logging
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,7 +16,6 @@ from salad.datasets import phantom, read_split
 from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
 from salad.explaining.heatmaps import ErrorLevels
 from salad.images import decoder
-from salad.images.preprocessing import Preprocessing
 from salad.scoring.model import ScoringModel
 from salad.scoring.options import reconcile
 
@@ -85,9 +85,8 @@ def test_views_of_one_image_count_once(run):
     explainer, found, _ = explained(run)
     rows = explainer.rows[::2].repeat_interleave(2, dim=0)  # both views of an image are equally near
     names = explainer.row_names
-    twice = Explainer(
-        explainer.network, rows=rows, row_names=names, train_images=None, device=CPU, preprocessing=Preprocessing()
-    )
+    model = replace(explainer.model, normals=replace(explainer.model.normals, rows=rows))
+    twice = Explainer(model, row_names=names, train_images=None)
     for one in twice.explain(pixels_of(found)):
         assert len({neighbour.name for neighbour in one.neighbours}) == len(one.neighbours) == 5
         assert one.memory_map is None and one.neighbours[0].pixels is None
@@ -95,15 +94,8 @@ def test_views_of_one_image_count_once(run):
 
 def test_a_training_image_is_not_unlike_its_own_features(run):
     explainer, _, _ = explained(run)
-    near = Explainer(
-        explainer.network,
-        rows=explainer.rows,
-        row_names=explainer.row_names,
-        train_images=explainer.train_images,
-        device=CPU,
-        preprocessing=Preprocessing(),
-        num_neighbours=8,
-    )
+    near = Explainer(explainer.model, row_names=explainer.row_names, train_images=explainer.train_images)
+    near.num_neighbours = 8
     grey = torch.from_numpy(explainer.train_images([0, 6]))[:, None]
     own, turned = (max(one.memory_map.max() for one in near.explain(images)) for images in (grey, 255 - grey))
     assert own < 1e-6 and turned > 5 * own

@@ -171,10 +171,10 @@ def test_a_build_that_is_stopped_leaves_nothing_that_counts(samples):
 KILLED = """
 import os, sys
 from pathlib import Path
-from salad.datasets import cache
-from salad.datasets.sample import Sample
-from salad.datasets.scan import decode_samples
-from salad.datasets.decoder import Decoder
+from salad.images import cache
+from salad.samples import Sample
+from salad.images.scan import decode_samples
+from salad.images.decoder import Decoder
 DECODER = Decoder(isize=8, resize="squash")
 data = Path(sys.argv[1])
 samples = [Sample(path, path.name, 0) for path in sorted(data.iterdir())]
@@ -218,10 +218,10 @@ def test_a_build_that_is_killed_leaves_nothing_that_counts(samples, moment):
 SLOW = """
 import logging, sys, time
 from pathlib import Path
-from salad.datasets.cache import cached_images
-from salad.datasets.sample import Sample
-from salad.datasets.scan import decode_samples
-from salad.datasets.decoder import Decoder
+from salad.images.cache import cached_images
+from salad.samples import Sample
+from salad.images.scan import decode_samples
+from salad.images.decoder import Decoder
 DECODER = Decoder(isize=8, resize="squash")
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 data = Path(sys.argv[1])

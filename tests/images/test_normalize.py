@@ -11,7 +11,7 @@ from salad import cli
 from salad.datasets.loader import Loader
 from salad.images.normalize import CLIP_LIMIT, normalize
 from salad.images.preprocessing import Preprocessing
-from salad.scoring import scores
+from salad.scores import inputs
 
 pytestmark = pytest.mark.trains
 
@@ -188,8 +188,8 @@ def test_kinds_train_and_score_differently(runs):
 
 def test_scoring_normalises_as_the_training_did(runs, data, tmp_path, monkeypatch):
     seen = []
-    images = scores.to_images
-    monkeypatch.setattr(scores, "to_images", lambda grey: seen.append(grey) or images(grey))
+    images = inputs.to_images
+    monkeypatch.setattr(inputs, "to_images", lambda grey: seen.append(grey) or images(grey))
     model = ["--load_model", runs / "standardize/model.tar"]
     score(tmp_path, data, *model)
     assert_same_scores(tmp_path, runs / "standardize")

@@ -398,7 +398,7 @@ def test_headers_of_huge_images_cost_no_memory(tmp_path):
     script = """
 import resource, sys
 from pathlib import Path
-from salad.datasets.images import read_image
+from salad.images.read import read_image
 from salad.errors import InputError
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in Path(sys.argv[1]).iterdir():

@@ -19,7 +19,6 @@ from salad.images.scan import scan, write_skipped
 from salad.images.threads import ITEMS_AHEAD
 from salad.runs.folder import RunFolder, log_to
 from salad.samples import Sample, Skipped, Split
-from salad.scoring import evaluate
 
 DECODER = Decoder(isize=8, resize="squash")
 GOOD = {"a.png", "b.png", "c.png", "d.png"}
@@ -240,17 +239,14 @@ def test_file_that_turns_bad_during_the_run(run, data, tmp_path, monkeypatch, pr
     split = "train" if program == "main.py" else "test"
     path = sorted((data / split / "0.normal").iterdir())[2]
 
-    def scan_then_change(config, splits):
+    def scan_then_change(context, splits):
         found = build.scan(
-            splits,
-            decoder=Decoder(isize=64, resize="squash"),
-            num_threads=0,
-            on_bad_image=config.data.on_bad_image,
+            splits, decoder=context.decoder, num_threads=0, on_bad_image=context.config.data.on_bad_image
         )
         change(path)
         return found
 
-    monkeypatch.setattr(build if program == "main.py" else evaluate, "scan_images", scan_then_change)
+    monkeypatch.setattr(build.RunContext, "scan", scan_then_change)
     if program == "main.py":
         result = invoke(cli.train, "CXR_author", "unet", tmp_path / "new", data, *SHORT, "--on_bad_image", on_bad_image)
     else:
