@@ -138,14 +138,14 @@ def test_help_has_units_and_a_sentence_for_every_option():
             words = re.sub(r"\[[^]]*\]", "", text).split()
             assert len(words) >= 2, f"--{name} of {program} is not explained: {text}"
     texts = help_texts("main.py")
-    for name, unit in {"isize": "pixels", "n_epochs": "Epochs", "lr_milestone": "Epoch", "k": "rows"}.items():
+    for name, unit in {"isize": "pixels", "n_epochs": "epochs", "lr_milestone": "Epoch", "k": "rows"}.items():
         assert unit in texts[name]
 
 
 def test_test_help_states_its_options():
     texts = help_texts("test.py")
     assert texts.keys() >= TEST_OPTIONS
-    assert "[default: as the checkpoint was trained]" in texts["score"]
+    assert "[default: as in training]" in texts["score"]
 
 
 @pytest.mark.parametrize(("program", "takes"), [("main.py", TRAIN), ("test.py", TEST)])
