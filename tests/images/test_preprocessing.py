@@ -128,7 +128,7 @@ def test_the_mean_is_of_normals_and_the_same_for_a_seed(data, monkeypatch):
     normal = scanned(config, "val").only_normal()
     normal = context_of(config).scan({"val": normal})["val"]
     assert torch.allclose(make_template(context_of(config), normal), found, atol=1e-4)
-    monkeypatch.setattr(template, "MOST", 2)
+    monkeypatch.setattr(template, "MAX_IMAGES", 2)
     fewer = make_template(context_of(config), split)
     assert torch.equal(make_template(context_of(other_batches), split), fewer)
     assert not torch.allclose(fewer, found, atol=1e-2)
