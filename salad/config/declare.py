@@ -65,7 +65,7 @@ def argument(help: str, **facts: Any) -> Any:  # noqa: A002
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A declared option.
+    """Declared option with its section, type, default and bounds.
 
     Attributes:
         name: name without hyphens.

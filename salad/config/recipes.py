@@ -89,6 +89,7 @@ def describe_recipe(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
+    """Format a value as on the command line."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return " ".join(map(_shown, value)) if isinstance(value, tuple) else f"{value:g}" if value == 0.0 else str(value)
