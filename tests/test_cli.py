@@ -123,7 +123,7 @@ def test_no_option_is_without_a_default(program):
 
 def test_test_help_says_that_the_checkpoint_goes_before_the_defaults():
     shown = " ".join(CliRunner().invoke(cli.test, ["--help"]).stdout.split())
-    assert "are those of the training, whatever defaults are named below" in shown
+    assert "are those of the training by default" in shown
 
 
 @pytest.mark.parametrize(("num_allowed", "expected"), [(1, 1), (2, 2), (64, 16)])
@@ -250,7 +250,7 @@ def test_resnet_sizes_are_multiples_of_16(data, tmp_path):
     [
         (None, "cannot be read"),
         ("{", "not a JSON file"),
-        ("[1]", "no JSON object"),
+        ("[1]", "must hold a JSON object"),
         ('{"n_epoch": 3}', "did you mean 'n_epochs'"),
         ('{"n_epochs": 3.5}', "n_epochs is 3.5"),
         ('{"n_epochs": "3"}', "n_epochs is '3'"),

@@ -34,7 +34,7 @@ class DataOptions:
     normal_class: str | None = option(
         None,
         "Class that counts as normal: name of a class folder or its index in sorted order, label of a table, or index "
-        "of a MedMNIST class  [default: the normal class that the data set names, else the first class]",
+        "of a MedMNIST class  [default: the first, unless the data set names another]",
         commands=READS_DATA,
         of_model=True,
     )
