@@ -1,1 +1,1 @@
-"""Speed, as ratios measured in one run against plain baselines: `python -m benchmarks NAME`."""
+"""Benchmarks of speed against plain baselines: `python -m benchmarks NAME`."""

@@ -1,4 +1,4 @@
-"""Finding the anchors of a memory bank: our chunks, and a loop over its rows."""
+"""Benchmark `anchors`: discovery of anchors in a memory bank, in chunks and in a loop over rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOP = "a Python loop over the rows: its similarities, softmax, entropy and topk
 
 
 def run(*, turns: int) -> list[Timing]:
-    """Against the loop, then time and memory with growing N."""
+    """Time the discovery against the loop, then its time and memory for growing N."""
     rows = draw_rows(NUM_LOOPED, seed=0)
     ours = discover_anchors(rows, num_anchors=NUM_LOOPED // 10, num_neighbours=NUM_NEIGHBOURS, temperature=TEMPERATURE)
     anchors, neighbours = loop_anchors(rows, num_anchors=NUM_LOOPED // 10)
@@ -46,12 +46,12 @@ def run(*, turns: int) -> list[Timing]:
 
 
 def find(rows: Tensor) -> None:
-    """As a round of the training does."""
+    """Find anchors as in a training round."""
     discover_anchors(rows, num_anchors=len(rows) // 10, num_neighbours=NUM_NEIGHBOURS, temperature=TEMPERATURE)
 
 
 def loop_anchors(rows: Tensor, *, num_anchors: int) -> tuple[Tensor, Tensor]:
-    """The anchors and their neighbours, one row at a time."""
+    """Find anchors (A,) and their neighbours (A, k), one row at a time."""
     entropy, neighbours = torch.empty(len(rows)), torch.empty(len(rows), NUM_NEIGHBOURS, dtype=torch.long)
     for i in range(len(rows)):
         similarities = rows[i : i + 1] @ rows.t()
@@ -64,5 +64,5 @@ def loop_anchors(rows: Tensor, *, num_anchors: int) -> tuple[Tensor, Tensor]:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held so far."""
+    """Measure the peak memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,4 +1,4 @@
-"""Timing two ways of doing the same thing in turn, and the table of what came out."""
+"""Timing of two implementations in turn, and the table of results."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PACKAGES = ("torch", "torchvision", "numpy", "scikit-learn", "pillow")
 
 @dataclass(frozen=True, kw_only=True)
 class Timing:
-    """What a benchmark found about one task.
+    """Times of one task.
 
     Attributes:
-        task: what was done, with its size.
-        ours: seconds of each run of ours.
-        theirs: seconds of each run of the baseline, in the same turns; empty where there is none.
-        baseline: what the baseline is.
-        facts: further numbers, by name with their unit: rates, memory, differences of results.
+        task: name of the task, with its size.
+        ours: time of each call of this program, in seconds.
+        theirs: time of each call of the baseline, in seconds, in the same turns; empty without a baseline.
+        baseline: description of the baseline.
+        facts: further numbers, by name with unit: rates, memory, differences of results.
     """
 
     task: str
@@ -37,11 +37,11 @@ class Timing:
 
     @property
     def ratios(self) -> list[float]:
-        """How many times faster ours was, turn by turn."""
+        """Time of the baseline divided by ours, turn by turn."""
         return [theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True)] if self.theirs else []
 
     def as_json(self) -> dict[str, Any]:
-        """All numbers."""
+        """Convert to a dict of all numbers, for JSON."""
         ratio = statistics.median(self.ratios) if self.theirs else None
         return {
             "task": self.task,
@@ -63,25 +63,29 @@ def compare(
     turns: int = 5,
     **facts: float | str,
 ) -> Timing:
-    """Time two functions in turn, A B A B, after a turn that does not count.
+    """Time two functions in turn, A B A B, after an untimed warm-up turn.
 
     Args:
-        task: what both do, with its size.
-        ours: this program's way.
-        theirs: the baseline's way.
-        baseline: what it is.
-        turns: how often each is timed.
+        task: name of the task, with its size.
+        ours: function of this program.
+        theirs: function of the baseline.
+        baseline: description of the baseline.
+        turns: number of timed calls of each function.
         facts: further numbers for the table.
     """
     ours(), theirs()
     pairs = [(seconds_of(ours), seconds_of(theirs)) for _ in range(turns)]
     return Timing(
-        task=task, ours=[one for one, _ in pairs], theirs=[two for _, two in pairs], baseline=baseline, facts=facts
+        task=task,
+        ours=[first for first, _ in pairs],
+        theirs=[second for _, second in pairs],
+        baseline=baseline,
+        facts=facts,
     )
 
 
 def seconds_of(function: Callable[[], object]) -> float:
-    """How long one call takes, a GPU's work included."""
+    """Time one call in seconds, including pending work on a GPU."""
     start = time.perf_counter()
     function()
     if torch.cuda.is_available():
@@ -90,18 +94,19 @@ def seconds_of(function: Callable[[], object]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """Describe the machine and the package versions."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "versions": {name: number for name in PACKAGES if (number := _version(name))},
     }
 
 
 def _cpu_name() -> str:
+    """Read the name of the processor."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -109,6 +114,7 @@ def _cpu_name() -> str:
 
 
 def _version(package: str) -> str | None:
+    """Read the version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -116,17 +122,18 @@ def _version(package: str) -> str | None:
 
 
 def table(timings: list[Timing]) -> str:
-    """The medians as a Markdown table: seconds, ratio with its range, further numbers."""
+    """Format medians as a Markdown table: seconds, ratio with range, further numbers."""
     lines = ["| task | seconds | baseline | its seconds | ratio (range) | |", "|---|---|---|---|---|---|"]
-    for one in timings:
-        theirs = f"{statistics.median(one.theirs):.4g}" if one.theirs else ""
-        ratios = one.ratios
+    for timing in timings:
+        theirs = f"{statistics.median(timing.theirs):.4g}" if timing.theirs else ""
+        ratios = timing.ratios
         ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
-        facts = ", ".join(f"{name} {_short(value)}" for name, value in one.facts.items())
-        seconds = f"{statistics.median(one.ours):.4g}"
-        lines.append(f"| {one.task} | {seconds} | {one.baseline} | {theirs} | {ratio} | {facts} |")
+        facts = ", ".join(f"{name} {_short(value)}" for name, value in timing.facts.items())
+        seconds = f"{statistics.median(timing.ours):.4g}"
+        lines.append(f"| {timing.task} | {seconds} | {timing.baseline} | {theirs} | {ratio} | {facts} |")
     return "\n".join(lines)
 
 
 def _short(value: float | str) -> str:
+    """Format a number with four digits."""
     return value if isinstance(value, str) else f"{value:.4g}"

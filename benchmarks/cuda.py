@@ -1,4 +1,4 @@
-"""`cuda`: training steps on a GPU, by number format, batch size and with or without compiling."""
+"""Benchmark `cuda`: training steps on a GPU, by number format, batch size and compilation."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ WAYS = [(amp, compiled) for compiled in (False, True) for amp in ("off", "bf16",
 
 
 def on_gpu(make: Callable[[Task], Step], task: Task) -> Callable[[], float]:
-    """For a process of its own: some steps; gives the peak of GPU memory in GiB."""
+    """Make a function, for a separate process, that trains some steps and returns the peak GPU memory in GiB."""
     if make is our_step:
-        seed_everything(0, deterministic=False)  # TF32 and cuDNN's choice of algorithms, as in a run
+        seed_everything(0, deterministic=False)  # with TF32 and cuDNN benchmarking, as in a run
     step = make(task)
     for _ in range(WARM_UP_STEPS):
         step()
@@ -39,7 +39,7 @@ def on_gpu(make: Callable[[Task], Step], task: Task) -> Callable[[], float]:
 
 
 def run(*, turns: int) -> list[Timing]:
-    """Time `unet` at 256 px.
+    """Time `unet` at 256 pixels.
 
     Raises:
         click.UsageError: there is no GPU.
@@ -59,7 +59,7 @@ def run(*, turns: int) -> list[Timing]:
 
 
 def time_way(task: Task, plain: Side, *, amp: str, compiled: bool, turns: int) -> Timing:
-    """One row."""
+    """Time one number format, with or without compilation: one row of the table."""
     how = f"amp {amp}" + (", compiled" if compiled else "")
     with Side(on_gpu, our_step, dataclasses.replace(task, amp=amp, compile=compiled)) as ours:
         timing = compare(

@@ -1,4 +1,4 @@
-"""The input of an epoch: our cache and threads, and plain loading, which decodes every file in every epoch."""
+"""Benchmark `data`: loading of an epoch with cache and threads, against decoding every file in every epoch."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BASELINE = "every file decoded, resized and made a tensor by torch's DataLoader,
 
 
 class PlainImages(Dataset[Tensor]):
-    """One file at a time: (3, S, S) in [-1, 1]."""
+    """Dataset that decodes a file on each access: (3, S, S) in [-1, 1]."""
 
     def __init__(self, paths: list[Path]) -> None:
         self.paths = paths
@@ -45,7 +45,7 @@ class PlainImages(Dataset[Tensor]):
 
 
 def run(*, turns: int) -> list[Timing]:
-    """An epoch from the cache, with and without views; and a first epoch, the making of the cache included."""
+    """Time an epoch from the cache, with and without views, and a first epoch that fills the cache."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         samples, source = _files(root / "data")
@@ -75,19 +75,21 @@ def run(*, turns: int) -> list[Timing]:
             ),
         ]
     timings[0].facts.update(facts)
-    for one in timings:
-        one.facts["images/s"] = len(samples) / float(np.median(one.ours))
-        one.facts["baseline images/s"] = len(samples) / float(np.median(one.theirs))
+    for timing in timings:
+        timing.facts["images/s"] = len(samples) / float(np.median(timing.ours))
+        timing.facts["baseline images/s"] = len(samples) / float(np.median(timing.theirs))
     return timings
 
 
 def _read_plain(loader: DataLoader[Tensor], views: Views | None = None) -> None:
+    """Read an epoch of the baseline."""
     for images in loader:
         if views is not None:
             views(((images[:, :1] + 1) * 127.5).to(torch.uint8))
 
 
 def _read_cached(batches: Iterable[Batch], views: Views | None = None) -> None:
+    """Read an epoch of this program."""
     for batch in batches:
         if views is None:
             batch.grey / 127.5 - 1
@@ -96,7 +98,7 @@ def _read_cached(batches: Iterable[Batch], views: Views | None = None) -> None:
 
 
 def _memory_facts(epoch: Callable[[], None], *, num_images: int) -> dict[str, float | str]:
-    """What an epoch adds to the memory of the process, after one that does not count."""
+    """Measure the growth of process memory in an epoch, after a warm-up epoch."""
     epoch()
     before = _resident_mib()
     epoch()
@@ -107,6 +109,7 @@ def _memory_facts(epoch: Callable[[], None], *, num_images: int) -> dict[str, fl
 
 
 def _plain_loader(samples: list[Sample]) -> DataLoader[Tensor]:
+    """Make the loader of the baseline."""
     return DataLoader(
         PlainImages([sample.path for sample in samples]),
         batch_size=BATCH_SIZE,
@@ -117,8 +120,9 @@ def _plain_loader(samples: list[Sample]) -> DataLoader[Tensor]:
 
 
 def _loader(samples: list[Sample], cache: Path) -> Loader:
+    """Scan the images into a cache, and make the loader of this program."""
     split = Split(samples=samples, normal_class="normal", classes=("normal",))
-    found = scan(
+    scanned = scan(
         {"train": split},
         decoder=Decoder(isize=ISIZE, resize="squash"),
         num_threads=num_cores(),
@@ -126,29 +130,30 @@ def _loader(samples: list[Sample], cache: Path) -> Loader:
         cache=cache,
         data_path=samples[0].path.parent,
     )["train"]
-    assert found.images is not None
-    return Loader(found.images, batch_size=BATCH_SIZE, num_threads=num_cores(), seed=0)
+    assert scanned.images is not None
+    return Loader(scanned.images, batch_size=BATCH_SIZE, num_threads=num_cores(), seed=0)
 
 
 def _files(folder: Path) -> tuple[list[Sample], str]:
-    """Radiographs of 1024 px, copied under other names until there are enough; drawn ones without SALAD_DATA_DIR."""
+    """Write files of 1024 pixels: copies of radiographs in SALAD_DATA_DIR, or of phantoms without it."""
     folder.mkdir()
-    found: list[Path] = []
+    originals: list[Path] = []
     if "SALAD_DATA_DIR" in os.environ:
-        found = sorted((Path(os.environ["SALAD_DATA_DIR"]) / "nih1024").rglob("*.png"))
-    source = "radiographs (NIH, PNG, 1024 px)" if found else "drawn radiographs (PNG, 1024 px)"
-    if not found:
+        originals = sorted((Path(os.environ["SALAD_DATA_DIR"]) / "nih1024").rglob("*.png"))
+    source = "radiographs (NIH, PNG, 1024 px)" if originals else "drawn radiographs (PNG, 1024 px)"
+    if not originals:
         from salad.datasets.phantom import write_phantom
 
         write_phantom(folder.with_name("phantom"), size=1024, num_train=16, num_val=0, num_test=0)
-        found = sorted(folder.with_name("phantom").rglob("*.png"))
+        originals = sorted(folder.with_name("phantom").rglob("*.png"))
     paths = [folder / f"{number}.png" for number in range(NUM_FILES)]
-    for path, original in zip(paths, itertools.cycle(found), strict=False):
+    for path, original in zip(paths, itertools.cycle(originals), strict=False):
         shutil.copy(original, path)
     return [Sample(path, path.name, 0) for path in paths], source
 
 
 def _resident_mib() -> float:
+    """Measure the resident memory of this process, in MiB; 0 on systems without /proc."""
     statm = Path("/proc/self/statm")
     pages = int(statm.read_text(encoding="ascii").split()[1]) if statm.exists() else 0
     return float(pages * os.sysconf("SC_PAGE_SIZE")) / 2**20

@@ -1,4 +1,4 @@
-"""`evaluation`: embeddings of a folder of decoded images on the CPU, with both networks."""
+"""Benchmark `evaluation`: embeddings of decoded images on the CPU, with both networks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NUM_IMAGES, BATCH_SIZE, REP_DIM = 64, 16, 200
 
 
 class DecodedImages:
-    """Batches of noise in place of a folder."""
+    """Loader of noise images."""
 
     def __init__(self, isize: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -32,19 +32,19 @@ class DecodedImages:
         self.grey = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """All batches, in order."""
+        """Yield all batches, in order."""
         for index in torch.split(torch.arange(NUM_IMAGES), BATCH_SIZE):
             yield Batch(self.grey[index], index)
 
 
 def start_network(net_name: str, isize: int) -> Network:
-    """The same weights on both sides."""
+    """Make a network with the same weights for both sides."""
     torch.manual_seed(0)
     return build_network(net_name, rep_dim=REP_DIM, isize=isize)
 
 
 def our_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
-    """As test.py does it."""
+    """Make the function of this program, which embeds as test.py does."""
     keep_freed_memory()
     network = start_network(net_name, isize).to(memory_format=torch.channels_last)
     images = DecodedImages(isize)
@@ -52,7 +52,7 @@ def our_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
 
 
 def plain_embeddings(net_name: str, isize: int) -> Callable[[], Tensor]:
-    """The whole network, its decoder too, in NCHW."""
+    """Make the function of the baseline, which runs the whole network, decoder included, in NCHW."""
     network = PLAIN_NETWORKS[net_name](rep_dim=REP_DIM, isize=isize).eval()
     network.load_state_dict(start_network(net_name, isize).state_dict())
     images = DecodedImages(isize)

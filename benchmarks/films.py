@@ -1,6 +1,6 @@
-"""`python -m benchmarks.films`: what films of another kind do to the scores of trained models.
+"""Command `python -m benchmarks.films`: robustness of trained models to changes of the test images.
 
-All test images are changed alike, normal and abnormal ones, and the models are left as they are.
+All test images, normal and abnormal, are changed in the same way; the models are not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEED = 0
 
 
 def by_levels(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
-    """A change of grey levels, which are in [0, 1]."""
+    """Make a change of an image from a change of its grey levels in [0, 1]."""
 
     def changed(film: Image.Image, rng: np.random.Generator) -> Image.Image:
         levels = change(np.asarray(film) / 255, rng)
@@ -35,17 +35,17 @@ def by_levels(change: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -
 
 
 def rotated(film: Image.Image, rng: np.random.Generator, *, degrees: float) -> Image.Image:
-    """By an angle up to this one; corners are black."""
+    """Rotate by a random angle of up to `degrees`; corners become black."""
     return film.rotate(rng.uniform(-degrees, degrees), Image.Resampling.BICUBIC)
 
 
 def coarse(film: Image.Image, *, factor: int) -> Image.Image:
-    """So much smaller."""
+    """Reduce the resolution by a factor."""
     return film.resize((film.width // factor, film.height // factor), Image.Resampling.BOX)
 
 
 def compressed(film: Image.Image, *, quality: int) -> Image.Image:
-    """As JPEG keeps it."""
+    """Compress as JPEG."""
     file = io.BytesIO()
     film.save(file, "JPEG", quality=quality)
     return Image.open(file).convert("L")
@@ -74,11 +74,11 @@ CHANGES: dict[str, Change] = {
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("dataset_name")
 @click.argument("data_path", type=click.Path(path_type=Path))
-@click.option("--load_model", "models", multiple=True, required=True, help="A checkpoint; repeatable.")
-@click.option("--normal_class", help="As of main.py.")
-@click.option("--side", default=256, show_default=True, help="Pixels along a side that films are given.")
+@click.option("--load_model", "models", multiple=True, required=True, help="Checkpoint to score with; repeatable.")
+@click.option("--normal_class", help="Class that counts as normal, as in main.py.")
+@click.option("--side", default=256, show_default=True, help="Height and width of the films, in pixels.")
 def main(dataset_name: str, data_path: Path, models: tuple[str, ...], normal_class: str | None, side: int) -> None:
-    """Of each change, the AUC of each model, and the share of normal films at or below its threshold."""
+    """Print the AUC of each model and its specificity at its threshold, for each change of the films."""
     split = read_split(dataset_name, data_path, "test", selection=Selection(normal_class=normal_class))
     assert split is not None, "only val may be absent"
     decoder, labels = Decoder(isize=side, resize="squash"), np.asarray(split.labels)
@@ -93,10 +93,10 @@ def main(dataset_name: str, data_path: Path, models: tuple[str, ...], normal_cla
 
 
 def cell(detector: Detector, films: list[np.ndarray], labels: np.ndarray) -> str:
-    """AUC, and the share of normal films that the threshold passes where there is one."""
+    """Format the AUC and, if there is a threshold, the specificity."""
     scores = detector.score(films)
-    found, threshold = auc(labels.tolist(), scores), detector.threshold
-    parts = ["" if found is None else f"{found.value:.3f}"]
+    area, threshold = auc(labels.tolist(), scores), detector.threshold
+    parts = ["" if area is None else f"{area.value:.3f}"]
     if threshold is not None:
         parts.append(f"{np.mean(scores[labels == NORMAL] <= threshold):.0%}")
     return ", ".join(filter(None, parts))

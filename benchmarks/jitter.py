@@ -1,4 +1,4 @@
-"""Copies of test images that are framed, exposed and focused a little differently: what does that cost a score?"""
+"""Jittered copies of test images, with other framing, exposure and focus, to measure the robustness of scores."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from salad.samples import Split
 SIDE = 256  # pixels of the copies
 SCALE, SHIFT = 0.12, 0.08  # largest logarithm of a scale; largest shift, as a share of the side
 GAMMA, CONTRAST, BRIGHTNESS = (0.75, 1.33), (0.8, 1.2), 0.08
-FOCUS = 1.0  # from an image as much sharper as its blurred self is softer, to that one
+FOCUS = 1.0  # largest strength of the blur, and of the sharpening
 FOLDERS = "0.normal", "1.abnormal"
 SEED = 0
 
 
 def write_jittered(split: Split, folder: Path) -> None:
-    """Write a jittered copy of every image to ``folder/test``, as class folders; the same ones each time.
+    """Write a jittered copy of every image to class folders in ``folder/test``, always with the same jitter.
 
     Args:
-        split: the images.
-        folder: where to; nothing is done where it is there already.
+        split: images to copy.
+        folder: output folder; if it exists, nothing is written.
     """
     if folder.exists():
         return
@@ -36,24 +36,24 @@ def write_jittered(split: Split, folder: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         for number, sample in enumerate(split.samples):
-            place = unfinished / "test" / FOLDERS[sample.label]
-            place.mkdir(parents=True, exist_ok=True)
+            class_folder = unfinished / "test" / FOLDERS[sample.label]
+            class_folder.mkdir(parents=True, exist_ok=True)
             pixels = jitter(torch.from_numpy(decoder.read(sample).copy())[None, None])
-            Image.fromarray(pixels[0, 0].numpy()).save(place / f"{number:06}.png")
+            Image.fromarray(pixels[0, 0].numpy()).save(class_folder / f"{number:06}.png")
     unfinished.rename(folder)
 
 
 def jitter(grey: Tensor) -> Tensor:
-    """Frame, expose and focus each image anew; what lies outside repeats the border.
+    """Change framing, exposure and focus of each image at random; the border is repeated outside.
 
     Args:
-        grey: (B, 1, S, S), uint8.
+        grey: images, (B, 1, S, S), uint8.
 
     Returns:
-        The same shape, uint8.
+        Jittered images, (B, 1, S, S), uint8.
     """
     images = grey / 255
-    drawn = [uniform(images, -one, one).flatten() for one in (SCALE, SCALE, 2 * SHIFT, 2 * SHIFT)]
+    drawn = [uniform(images, -bound, bound).flatten() for bound in (SCALE, SCALE, 2 * SHIFT, 2 * SHIFT)]
     images = warp(images, torch.stack(drawn, dim=1))
     images = expose(images, gamma=GAMMA, contrast=CONTRAST, brightness=BRIGHTNESS)
     images = sharpen_or_blur(images, low=-FOCUS, high=FOCUS)

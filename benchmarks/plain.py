@@ -1,7 +1,7 @@
-"""The baseline: both networks and a training step, written straight from the method with torch's own modules.
+"""Plain baseline: both networks and a training step, written from the paper with standard torch modules.
 
-As in the paper's program the images lie in NCHW, all numbers are fp32, Adam goes through the parameters in a loop,
-and the 1x1 convolution follows the upsampling. State-dict names are the published ones, so that weights copy over.
+As in the released program, images are in NCHW layout, all numbers are fp32, Adam loops over the parameters, and the 1x1
+convolution follows the upsampling. State-dict names are the published ones, so that weights can be copied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DECODER_WIDTHS = (512, 512, 512, 256, 256, 128, 128, 64, 64)
 
 
 def double_conv(num_in: int, num_out: int) -> nn.Module:
-    """3x3 convolution, batch norm, LeakyReLU 0.1, twice; under the name `conv`."""
+    """Make two layers of 3x3 convolution, batch norm and LeakyReLU 0.1."""
     layers = []
     for width in (num_in, num_out):
         layers += [nn.Conv2d(width, num_out, 3, padding=1, bias=False), nn.BatchNorm2d(num_out), nn.LeakyReLU(0.1)]
@@ -24,24 +24,24 @@ def double_conv(num_in: int, num_out: int) -> nn.Module:
 
 
 def doubled() -> nn.Module:
-    """Bilinear x2 with aligned corners."""
+    """Make bilinear upsampling x2 with aligned corners."""
     return nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
 
 
 class PlainDoubleConv(nn.Module):
-    """Only there for the published names."""
+    """Double convolution, as a module of its own for the published names."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
         self.conv = double_conv(num_in, num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, H, W)."""
+        """Map (B, num_in, H, W) -> (B, num_out, H, W)."""
         return self.conv(maps)  # type: ignore[no-any-return]
 
 
 class PlainDown(nn.Module):
-    """2x2 max pool, double convolution."""
+    """Downsampling: 2x2 max pool, double convolution."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class PlainDown(nn.Module):
         self.conv = PlainDoubleConv(num_in, num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, H/2, W/2)."""
+        """Map (B, num_in, H, W) -> (B, num_out, H/2, W/2)."""
         return self.conv(self.pool(maps))  # type: ignore[no-any-return]
 
 
 class PlainUp(nn.Module):
-    """Bilinear x2, 1x1 convolution, batch norm, double convolution."""
+    """Upsampling: bilinear x2, 1x1 convolution, batch norm, double convolution."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
@@ -62,12 +62,12 @@ class PlainUp(nn.Module):
         self.conv = PlainDoubleConv(num_out, num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
+        """Map (B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
         return self.conv(self.up(maps))  # type: ignore[no-any-return]
 
 
 class PlainUNet(nn.Module):
-    """`unet`; isize is a multiple of 64."""
+    """Network `unet`; isize is a multiple of 64."""
 
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class PlainUNet(nn.Module):
         self.final = nn.Conv2d(widths[0], 3, 1, bias=False)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) -> z (B, D), reconstruction (B, 3, S, S)."""
+        """Map images (B, 3, S, S) to embeddings (B, D) and reconstructions (B, 3, S, S)."""
         maps = self.input(images)
         for i in range(1, 7):
             maps = getattr(self, f"e{i}")(maps)
@@ -93,7 +93,7 @@ class PlainUNet(nn.Module):
 
 
 class PlainResidual(nn.Module):
-    """conv3x3 + BN, ReLU, conv3x3 + BN, add the input, ReLU."""
+    """Residual block: conv3x3 + BN, ReLU, conv3x3 + BN, add the input, ReLU."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -102,12 +102,12 @@ class PlainResidual(nn.Module):
         self.bnrm = nn.BatchNorm2d(width)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, width, H, W) -> (B, width, H, W)."""
+        """Map (B, width, H, W) -> (B, width, H, W)."""
         return torch.relu(self.bnrm(self.conv2(torch.relu(self.conv1(maps)))) + maps)
 
 
 class PlainUpsampling(nn.Module):
-    """u = ReLU(BN(1x1 conv(bilinear x2))); conv3x3 + BN of u, add u, ReLU."""
+    """Upsampling residual block: u = ReLU(BN(1x1 conv(bilinear x2))); conv3x3 + BN of u, add u, ReLU."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()
@@ -118,13 +118,13 @@ class PlainUpsampling(nn.Module):
         self.bnrm = nn.BatchNorm2d(num_out)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
+        """Map (B, num_in, H, W) -> (B, num_out, 2H, 2W)."""
         maps = self.upsampleLayer(maps)
         return torch.relu(self.bnrm(self.conv2(maps)) + maps)
 
 
 class PlainDecoder(nn.Module):
-    """Eight residual blocks, three of them upsampling, then the output layer."""
+    """Decoder: eight residual blocks, three of them upsampling, then the output layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,12 +133,12 @@ class PlainDecoder(nn.Module):
         self.output = nn.Sequential(doubled(), nn.Conv2d(DECODER_WIDTHS[-1], 3, 1, bias=False), nn.Tanh())
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, 512, S/16, S/16) -> (B, 3, S, S)."""
+        """Map features (B, 512, S/16, S/16) to reconstructions (B, 3, S, S)."""
         return self.output(self.decoder(features))  # type: ignore[no-any-return]
 
 
 class PlainResNet18(nn.Module):
-    """`CXR_resnet18`; isize is a multiple of 16."""
+    """Network `CXR_resnet18`; isize is a multiple of 16."""
 
     def __init__(self, *, rep_dim: int, isize: int) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class PlainResNet18(nn.Module):
         self.decoder = PlainDecoder()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) -> z (B, D), reconstruction (B, 3, S, S)."""
+        """Map images (B, 3, S, S) to embeddings (B, D) and reconstructions (B, 3, S, S)."""
         trunk = self.encoder
         maps = trunk.relu(trunk.bn1(trunk.conv1(images)))
         maps = trunk.layer4(trunk.layer3(trunk.layer2(trunk.layer1(maps))))
@@ -169,24 +169,24 @@ def plain_loss(
     centre: Tensor,
     temperature: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Reconstruction, aggregation and one-class Deep SVDD, image by image where the method says so.
+    """Compute the losses: reconstruction, aggregation (image by image) and one-class Deep SVDD.
 
     Args:
         z: unit embeddings, (B, D).
         recon: reconstructions, (B, 3, S, S).
         targets: clean views, (B, 3, S, S).
-        index: the memory row of each embedding, (B,).
-        rows: the memory, (N, D).
-        neighbours: of each anchor, by its row.
-        centre: of Deep SVDD, (D,).
-        temperature: of the softmax.
+        index: memory row of each embedding, (B,).
+        rows: rows of the memory bank, (N, D).
+        neighbours: neighbours of each anchor, by row of the anchor.
+        centre: centre of Deep SVDD, (D,).
+        temperature: temperature of the softmax.
     """
     probabilities = torch.softmax(z @ rows.T / temperature, dim=1)
     logs = []
-    for place, row in enumerate(index.tolist()):
-        probability = probabilities[place, row]
+    for sample, row in enumerate(index.tolist()):
+        probability = probabilities[sample, row]
         if row in neighbours:
-            probability = probability + probabilities[place, neighbours[row]].sum()
+            probability = probability + probabilities[sample, neighbours[row]].sum()
         logs.append(probability.log())
     return (recon - targets).abs().mean(), -torch.stack(logs).mean(), ((z - centre) ** 2).sum(dim=1).mean()
 

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.quality`: how well methods detect, over seeds and data sets, as a table.
+"""Command `python -m benchmarks.quality`: table of detection quality, over methods, data sets and seeds.
 
-Each run is a training and two scorings, of the test images and of jittered copies of them, by the programs themselves.
-Nothing is chosen by what comes out. Runs that are done are not repeated, and those that were cut off go on.
+Each run calls main.py once and test.py twice, for the test images and for jittered copies of them. No setting is chosen
+by test results. Finished runs are not repeated, and interrupted runs are resumed.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from salad.runs.folder import MODEL_FILE, RESULT_FILE
 from salad.samples import Selection
 
 ROOT = Path(__file__).resolve().parent.parent
-# What main.py is given beside the data set and the folders. The recipes of the paper and of the authors' program take
-# days at their own length: they are cut to what a CPU does in minutes.
+# Arguments of main.py besides data set and folders. The recipes paper and released take days at full length, so they
+# are shortened to minutes on a CPU.
 METHODS = {
     "released-short": "unet --recipe released --isize 64 --n_epochs 1",
     "paper-short": "unet --recipe paper --isize 64 --n_epochs 1",
@@ -44,12 +44,12 @@ HEADER = (
 )  # fmt: skip
 
 Call = Callable[[str, list[str], Path], bool]
-"""From a program (main.py, test.py), its words and a file for what it says to whether it ended well."""
+"""Function of a program (main.py or test.py), its arguments and a log file; returns True on success."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """A data set: a name for the table, DATASET_NAME and DATA_PATH."""
+    """Data set: name in the table, DATASET_NAME and DATA_PATH."""
 
     name: str
     dataset_name: str
@@ -57,10 +57,10 @@ class Data:
 
     @classmethod
     def parse(cls, text: str) -> Data:
-        """From ``NAME=DATASET_NAME:PATH``.
+        """Parse ``NAME=DATASET_NAME:PATH``.
 
         Raises:
-            click.BadParameter: it is not of this form.
+            click.BadParameter: the text has another form.
         """
         name, _, rest = text.partition("=")
         dataset_name, _, path = rest.partition(":")
@@ -71,7 +71,7 @@ class Data:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A method on a data set with a seed, and its folder."""
+    """Run of a method on a data set with a seed, and its folder."""
 
     data: Data
     method: str
@@ -81,24 +81,24 @@ class Run:
 
     @property
     def is_done(self) -> bool:
-        """Whether it need not be repeated."""
+        """True if the run is finished."""
         return all((self.folder / part / RESULT_FILE).exists() for part in ("", JITTERED))
 
     def do(self, call: Call, *, jittered: Path) -> bool:
-        """Train and score, as far as that is not done; whether all ended well."""
+        """Train and score, or finish an interrupted run; return True on success."""
         net_name, *options = shlex.split(self.words)
-        places = [net_name, str(self.folder), str(self.data.path)]
+        arguments = [net_name, str(self.folder), str(self.data.path)]
         was_begun = self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
         log, start = self.folder / "said.txt", time.perf_counter()
-        seed, keep = ["--seed", str(self.seed)], ["--keep", "1"]  # else the rounds of a recipe fill gigabytes
-        if not call("main.py", [self.data.dataset_name, *places, *keep, *options, *seed, "--resume", "auto"], log):
+        seed, keep = ["--seed", str(self.seed)], ["--keep", "1"]  # else the checkpoints of all rounds fill gigabytes
+        if not call("main.py", [self.data.dataset_name, *arguments, *keep, *options, *seed, "--resume", "auto"], log):
             return False
         trained = time.perf_counter()
-        if not call("test.py", [self.data.dataset_name, *places, *seed, "--no_report"], log):
+        if not call("test.py", [self.data.dataset_name, *arguments, *seed, "--no_report"], log):
             return False
         seconds = {"train": trained - start, "test": time.perf_counter() - trained}
-        if not was_begun:  # else what came before the interruption is missing
+        if not was_begun:  # else the time before the interruption is missing
             (self.folder / TIMES).write_text(json.dumps(seconds), encoding="utf-8")
         model = ["--load_model", str(self.folder / MODEL_FILE), "--normal_class", FOLDERS[0]]
         shifted = [net_name, str(self.folder / JITTERED), str(jittered), *model, *seed, "--no_report"]
@@ -106,17 +106,17 @@ class Run:
 
 
 def plan(data: Iterable[Data], methods: dict[str, str], seeds: Iterable[int], out: Path) -> list[Run]:
-    """All runs, those of a seed together, so that a table of fewer seeds is there early."""
+    """List all runs, seed by seed, so that a table of few seeds is available early."""
     return [
-        Run(data=one, method=method, words=words, seed=seed, folder=out / one.name / method / f"seed{seed}")
+        Run(data=source, method=method, words=words, seed=seed, folder=out / source.name / method / f"seed{seed}")
         for seed in seeds
-        for one in data
+        for source in data
         for method, words in methods.items()
     ]
 
 
 def call_program(program: str, words: list[str], log: Path, *, num_threads: int) -> bool:
-    """Run a program in a process of its own."""
+    """Run a program in a separate process, with its output in a log file; return True on success."""
     env = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
     with log.open("a", encoding="utf-8") as file:
         command = [sys.executable, str(ROOT / program), *words]
@@ -124,7 +124,7 @@ def call_program(program: str, words: list[str], log: Path, *, num_threads: int)
 
 
 def do_all(runs: list[Run], call: Call, *, jobs: int, out: Path) -> list[Run]:
-    """Do what is not done, several at a time; returns those that failed."""
+    """Do the unfinished runs, several at a time; return those that failed."""
     for data in {run.data.name: run.data for run in runs}.values():
         test = read_split(data.dataset_name, data.path, "test", selection=Selection())
         assert test is not None, "only val may be absent"
@@ -141,12 +141,12 @@ def do_all(runs: list[Run], call: Call, *, jobs: int, out: Path) -> list[Run]:
 
 
 def measure(runs: list[Run]) -> dict[str, Any]:
-    """The numbers of runs of one method on one data set."""
+    """Collect the results of the runs of one method on one data set."""
     read = [read_run(str(run.folder)) for run in runs]
-    found = [json.loads((run.folder / RESULT_FILE).read_text(encoding="utf-8")) for run in runs]
+    results = [json.loads((run.folder / RESULT_FILE).read_text(encoding="utf-8")) for run in runs]
     shifted = [read_run(str(run.folder / JITTERED)).auc.value for run in runs]
     times = [json.loads(file.read_text()) for run in runs if (file := run.folder / TIMES).exists()]
-    aucs = [one.auc.value for one in read]
+    aucs = [result.auc.value for result in read]
     return {
         "data": runs[0].data.name,
         "method": runs[0].method,
@@ -155,17 +155,17 @@ def measure(runs: list[Run]) -> dict[str, Any]:
         "aucs": aucs,
         "auc": group_auc(read).as_json(),
         "sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else None,
-        "within_sharpness": [one["value"] for run in found if (one := run["auc_within_sharpness"])],
+        "within_sharpness": [auc["value"] for result in results if (auc := result["auc_within_sharpness"])],
         "jittered": shifted,
-        "baselines": {name: found[0]["baseline_auc"][name]["value"] for name in BASELINES},
-        "train_seconds": [one["train"] for one in times],
-        "test_seconds": [one["test"] for one in times],
+        "baselines": {name: results[0]["baseline_auc"][name]["value"] for name in BASELINES},
+        "train_seconds": [seconds["train"] for seconds in times],
+        "test_seconds": [seconds["test"] for seconds in times],
         "model_bytes": (runs[0].folder / MODEL_FILE).stat().st_size,
     }
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """As Markdown."""
+    """Format the results as a Markdown table."""
     lines = [f"| {' | '.join(HEADER)} |", f"|{'---|' * len(HEADER)}"]
     for row in rows:
         auc, seconds = row["auc"], [row["train_seconds"], row["test_seconds"]]
@@ -179,7 +179,7 @@ def table(rows: list[dict[str, Any]]) -> str:
             f"{np.mean(row['within_sharpness']):.3f}" if row["within_sharpness"] else "",
             f"{np.mean(row['jittered']):.3f}",
             " / ".join(f"{value:.3f}" for value in row["baselines"].values()),
-            ", ".join(f"{np.median(one):.0f} s" for one in seconds if one),
+            ", ".join(f"{np.median(times):.0f} s" for times in seconds if times),
             f"{row['model_bytes'] / 1e6:.0f} MB",
         ]
         lines.append(f"| {' | '.join(cells)} |")
@@ -187,11 +187,15 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--data", "data", multiple=True, required=True, help="NAME=DATASET_NAME:PATH; repeatable.")
-@click.option("--method", "methods", multiple=True, help="NAME='NET_NAME OPTIONS' of main.py; repeatable.")
-@click.option("--only", multiple=True, help="Of the methods that the program knows, this one; repeatable.")
-@click.option("--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Repeatable.")
-@click.option("--jobs", default=1, show_default=True, help="Runs at a time; they share the cores.")
+@click.option("--data", "data", multiple=True, required=True, help="Data set, as NAME=DATASET_NAME:PATH; repeatable.")
+@click.option(
+    "--method", "methods", multiple=True, help="Further method, as NAME='NET_NAME OPTIONS' for main.py; repeatable."
+)
+@click.option("--only", multiple=True, help="Built-in method to run; repeatable  [default: all, or none with --method]")
+@click.option(
+    "--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Seed; repeatable."
+)
+@click.option("--jobs", default=1, show_default=True, help="Number of runs at a time; they share the cores.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("log/quality"), show_default=True)
 def main(
     data: tuple[str, ...],
@@ -201,12 +205,12 @@ def main(
     jobs: int,
     out: Path,
 ) -> None:
-    """Train and score methods with several seeds, and print a table of how well they detect."""
+    """Train and test methods with several seeds, and print a table of their AUCs."""
     if unknown := set(only) - METHODS.keys():
         raise click.BadParameter(f"--only is '{unknown.pop()}', but must be one of {', '.join(METHODS)}")
     chosen = {name: words for name, words in METHODS.items() if name in only or not (only or methods)}
-    chosen |= {name: words for name, _, words in (one.partition("=") for one in methods)}
-    runs = plan([Data.parse(one) for one in data], chosen, seeds, out)
+    chosen |= {name: words for name, _, words in (method.partition("=") for method in methods)}
+    runs = plan([Data.parse(text) for text in data], chosen, seeds, out)
     num_threads = max(1, (os.cpu_count() or 1) // jobs)
     failed = do_all(runs, lambda *words: call_program(*words, num_threads=num_threads), jobs=jobs, out=out)
     groups: dict[tuple[str, str], list[Run]] = {}
@@ -217,7 +221,7 @@ def main(
     (out / "quality.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     click.echo(table(rows))
     if failed:
-        raise click.ClickException(f"{len(failed)} of {len(runs)} runs failed; the table is of the others")
+        raise click.ClickException(f"{len(failed)} of {len(runs)} runs failed; the table holds the others")
 
 
 if __name__ == "__main__":

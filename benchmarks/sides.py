@@ -1,4 +1,4 @@
-"""The two sides of a comparison in processes of their own, so that neither sees the other's memory settings."""
+"""Sides of a comparison in separate processes, so that memory settings of one do not affect the other."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Maker = Callable[..., Callable[[], Any]]
 
 
 class Side:
-    """A function that runs in a process of its own; a call waits for its result.
+    """Function that runs in a separate process; a call waits for its result.
 
     Args:
-        make: makes the function there; both it and its arguments can be pickled.
-        args: of make.
+        make: makes the function in that process; can be pickled, like its arguments.
+        args: arguments of `make`.
     """
 
     def __init__(self, make: Maker, *args: object) -> None:
@@ -32,7 +32,7 @@ class Side:
         """Run the function once.
 
         Raises:
-            EOFError: the process died; its traceback stands on stderr.
+            EOFError: the process died; its traceback is on stderr.
         """
         self._pipe.send(None)
         return self._pipe.recv()
@@ -41,11 +41,12 @@ class Side:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._pipe.close()  # ends its loop
+        self._pipe.close()  # ends the loop of the process
         self._process.join()
 
 
 def _serve(pipe: Connection, num_threads: int, make: Maker, *args: object) -> None:
+    """Call the function for every message, until the pipe closes."""
     torch.set_num_threads(num_threads)
     function = make(*args)
     while True:

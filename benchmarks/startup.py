@@ -1,4 +1,4 @@
-"""From the command to its first training step, and to its help text."""
+"""Benchmark `startup`: time from the command to the first training step, and to the help text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.compare import Timing, seconds_of
 from salad.datasets.phantom import write_phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# main.py, ended right after its first step
+# main.py, stopped after its first step
 FIRST_STEP = """
 import os
 from salad.cli import train
@@ -28,7 +28,7 @@ train(prog_name="main.py")
 
 
 def run(*, turns: int) -> list[Timing]:
-    """Seconds of whole processes; the images are in the cache already, as for every run but the first."""
+    """Time whole processes, with the images already in the cache, as in every run but the first."""
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         write_phantom(root / "data", size=64, num_train=200, num_val=20, num_test=20)
@@ -43,19 +43,20 @@ def run(*, turns: int) -> list[Timing]:
         def import_torch() -> None:
             _run("-c", "import torch")
 
-        found = []
+        timings = []
         for task, function in (
             ("`python main.py --help`", show_help),
             ("`python main.py` to the end of the first step, 200 images of 64 px in the cache", train),
             ("`import torch` alone, for comparison", import_torch),
         ):
             function()
-            found.append(Timing(task=task, ours=[seconds_of(function) for _ in range(turns)]))
-    for one in found:
-        one.facts["longest"] = float(np.max(one.ours))
-    return found
+            timings.append(Timing(task=task, ours=[seconds_of(function) for _ in range(turns)]))
+    for timing in timings:
+        timing.facts["longest"] = float(np.max(timing.ours))
+    return timings
 
 
 def _run(*words: object) -> None:
+    """Run Python with these arguments in the repository, silently."""
     command = [sys.executable, *map(str, words)]
     subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""`step`: a whole training step on the CPU, views to memory update, of both networks."""
+"""Benchmark `step`: whole training steps on the CPU, from views to memory update, with both networks."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ Step = Callable[[], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What both sides train.
+    """Training task of both sides.
 
     Attributes:
-        net_name: the network.
-        isize: S, in pixels.
-        batch_size: B.
-        folder: empty, or made by `draw_images`.
-        device: to compute on.
-        amp: of ours.
-        compile: of ours.
+        net_name: name of the network.
+        isize: S, height and width of the images, in pixels.
+        batch_size: B, number of images in a batch.
+        folder: folder for images and run; `draw_images` fills it.
+        device: device to compute on.
+        amp: number format of this program; the baseline uses fp32.
+        compile: True to compile the network of this program.
     """
 
     net_name: str
@@ -61,7 +61,7 @@ class Task:
 
     @property
     def config(self) -> Config:
-        """As main.py would have it."""
+        """Config of the training."""
         return Config.of(
             {
                 "dataset_name": "CXR_author",
@@ -80,23 +80,23 @@ class Task:
         )
 
     def draw_images(self) -> None:
-        """Films enough for a batch, small, for that is quick."""
+        """Draw enough images for a batch; small ones, to save time."""
         phantom.write_phantom(self.folder / "data", size=64, num_train=max(16, self.batch_size), num_val=0, num_test=1)
 
     def start_network(self) -> nn.Module:
-        """The network at its start, the same on both sides."""
+        """Make the initial network, the same for both sides."""
         torch.manual_seed(0)
         return build_network(self.net_name, rep_dim=REP_DIM, isize=self.isize)
 
     def start_memory(self) -> tuple[Tensor, Anchors, Tensor]:
-        """Rows, anchors and the SVDD centre, the same on both sides."""
+        """Make rows, anchors and the SVDD centre, the same for both sides."""
         torch.manual_seed(1)
         rows = MemoryBank(NUM_ROWS, REP_DIM, temperature=0.1, momentum=0.5, dtype=torch.get_default_dtype()).rows
         anchors = discover_anchors(rows, num_anchors=NUM_ROWS // 2, num_neighbours=10, temperature=0.1)
         return rows.to(self.device), anchors.to(torch.device(self.device)), rows[0].to(self.device)
 
     def batches(self) -> Callable[[], Batch]:
-        """Gives the films again and again, under other rows of the memory each time; seeds the views, too."""
+        """Make a function that returns the images with new memory rows on each call, and seed the views."""
         paths = sorted((self.folder / "data/train").rglob("*.png"))
         films = [read_image(path, isize=self.isize, resize="squash") for path in paths[: self.batch_size]]
         grey = torch.from_numpy(np.stack(films))[:, None]
@@ -106,7 +106,7 @@ class Task:
 
 
 def our_step(task: Task) -> Step:
-    """The program's own `Trainer.step` in a round with anchors, on batches that are drawn beforehand."""
+    """Make the step of this program: `Trainer.step` in a round with anchors."""
     config, device = task.config, torch.device(task.device)
     context = RunContext(config=config, device=device)
     train, _ = read_training_data(context)
@@ -120,7 +120,7 @@ def our_step(task: Task) -> Step:
 
 
 def plain_step(task: Task) -> Step:
-    """The same mathematics, plainly."""
+    """Make the step of the baseline, with the same mathematics in plain torch."""
     config, device = task.config, torch.device(task.device)
     network = PLAIN_NETWORKS[task.net_name](rep_dim=REP_DIM, isize=task.isize)
     network.load_state_dict(task.start_network().state_dict())
@@ -159,7 +159,7 @@ def plain_step(task: Task) -> Step:
 
 
 def on_cpu(make: Callable[[Task], Step], task: Task, keep: bool) -> Callable[[], float]:  # noqa: FBT001
-    """For a process of its own: a step that gives its loss; with `keep`, malloc keeps what is freed."""
+    """Make a step, for a separate process, that returns its loss; with `keep`, malloc keeps freed memory."""
     if keep:
         keep_freed_memory()
     step = make(task)
@@ -167,7 +167,7 @@ def on_cpu(make: Callable[[Task], Step], task: Task, keep: bool) -> Callable[[],
 
 
 def gigaflop(task: Task) -> float:
-    """Multiplications and additions of the baseline's step, in 10**9."""
+    """Count the multiplications and additions of a step of the baseline, in 10**9."""
     network = PLAIN_NETWORKS[task.net_name](rep_dim=REP_DIM, isize=task.isize).to("meta")
     with FlopCounterMode(display=False) as counter:
         z, recon = network(torch.empty(1, 3, task.isize, task.isize, device="meta"))
@@ -177,13 +177,13 @@ def gigaflop(task: Task) -> float:
 
 
 def gemm_rate(*, device: str = "cpu", times: int = 5) -> float:
-    """GFLOP/s of a large fp32 matrix product."""
+    """Measure the GFLOP/s of a large fp32 matrix product."""
     a, b = torch.rand(2, GEMM_SIZE, GEMM_SIZE, device=device)
     return 2 * GEMM_SIZE**3 / statistics.median(seconds_of(lambda: a @ b) for _ in range(times)) / 1e9
 
 
 def run(*, turns: int) -> list[Timing]:
-    """Time both networks: against the baseline, and against the baseline with our setting of malloc."""
+    """Time both networks against the baseline, without and with our malloc setting."""
     with TemporaryDirectory() as folder:
         tasks = [
             Task(net_name=net_name, isize=isize, batch_size=16, folder=Path(folder) / net_name)
@@ -193,7 +193,7 @@ def run(*, turns: int) -> list[Timing]:
 
 
 def time_steps(task: Task, *, turns: int) -> list[Timing]:
-    """The two rows of one network."""
+    """Time one network: two rows of the table."""
     task.draw_images()
     what = f"training step, {task.net_name}, {task.isize} px, batch {task.batch_size}"
     losses: list[list[float]] = [[], []]
@@ -214,12 +214,12 @@ def time_steps(task: Task, *, turns: int) -> list[Timing]:
 
 
 def with_facts(timing: Timing, task: Task, *, gemm: float, losses: list[list[float]]) -> Timing:
-    """Add GFLOP/s, their share of what a matrix product reaches, and how far the losses of both sides lie apart."""
+    """Add GFLOP/s, their share of a matrix product, and the largest difference between the losses of both sides."""
     rate = gigaflop(task) / statistics.median(timing.ours)
     facts: dict[str, float | str] = {
         "GFLOP/s": rate,
         "GEMM GFLOP/s": gemm,
         "% of GEMM": 100 * rate / gemm,
-        "largest difference of losses": max(abs(one - two) for one, two in zip(*losses, strict=True)),
+        "largest difference of losses": max(abs(first - second) for first, second in zip(*losses, strict=True)),
     }
     return dataclasses.replace(timing, facts=facts)

@@ -1,6 +1,6 @@
 """SALAD: self-supervised anomaly detection on X-rays (Bozorgtabar et al., MICCAI 2020).
 
-Importing this package costs nothing: torch is loaded by the modules that need it, and by the first use of `Detector`.
+Importing this package is cheap: torch is loaded by the modules that need it, and by the first use of `Detector`.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
+    """Import `Detector` on first use."""
     if name == "Detector":
         from salad.detector import Detector
 

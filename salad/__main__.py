@@ -1,4 +1,4 @@
-"""What is done before a training and after it: `python -m salad COMMAND`."""
+"""Commands for use before and after training: `python -m salad COMMAND`."""
 
 from __future__ import annotations
 
@@ -14,41 +14,48 @@ from salad.config.declare import EXPORT, INSPECT, PREDICT
 from salad.distributed.team import Team
 
 FOLDER = click.Path(path_type=Path)
-NO_RUN = {"net_name": "unet", "xp_path": Path()}  # what a `Config` needs and nothing here depends on
+NO_RUN = {"net_name": "unet", "xp_path": Path()}  # required by `Config`, without effect here
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
-    """Prepare data sets, compare runs, score new images, export. Training and testing are main.py and test.py."""
+    """Prepare data sets, compare runs, score new images, and export models.
+
+    Use main.py to train and test.py to test.
+    """
 
 
 @main.add_command
-@command_of(INSPECT, more=(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON rather than text."),))
+@command_of(INSPECT, more=(click.Option(["--json", "as_json"], is_flag=True, help="Print JSON instead of text."),))
 def inspect(given: dict[str, Any], _: Team) -> None:
-    """Say what a data set holds and what is wrong with it, without training; test/ is looked at, too."""
+    """Describe a data set, its test images included, and report problems, without training."""
     as_json = given.pop("as_json")
     config = Config.of({**NO_RUN, **given})
     from salad.checks.inspection import inspect_data
     from salad.checks.leaks import refuse_leaks
     from salad.checks.screen import baseline_lines, fact_lines, warning_lines
 
-    found = inspect_data(config)
+    inspection = inspect_data(config)
     if as_json:
-        click.echo(json.dumps(found.as_json(), indent=2))
+        click.echo(json.dumps(inspection.as_json(), indent=2))
     else:
-        baselines = baseline_lines(found.baselines) if found.baselines else []
-        click.echo("\n".join([*fact_lines(found), *warning_lines(found), *baselines]))
+        baselines = baseline_lines(inspection.baselines) if inspection.baselines else []
+        click.echo("\n".join([*fact_lines(inspection), *warning_lines(inspection), *baselines]))
     if config.data.strict:
-        refuse_leaks(found.leaks)
+        refuse_leaks(inspection.leaks)
 
 
 @main.command()
 @click.option("--out", type=FOLDER, default="data", show_default=True, help="Folder of the data sets.")
-@click.option("--sha256", metavar="HEX", help="Unpack no archive with another SHA-256; the authors publish none.")
-@click.option("--archive", type=FOLDER, help="Local copy of author.tar.xz, rather than a download.")
+@click.option(
+    "--sha256",
+    metavar="HEX",
+    help="Expected SHA-256 of the archive; another one is an error. The authors publish none.",
+)
+@click.option("--archive", type=FOLDER, help="Local copy of author.tar.xz to use instead of a download.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def fetch(out: Path, sha256: str | None, archive: Path | None, debug: bool) -> None:
-    """Put the authors' images (NIH ChestX-ray14, as the paper splits them) at OUT/author, and count them."""
+    """Download the authors' images (NIH ChestX-ray14, split as in the paper) to OUT/author, and count them."""
     from salad.datasets.author_archive import fetch
 
     with exit_status(debug=debug):
@@ -57,13 +64,18 @@ def fetch(out: Path, sha256: str | None, archive: Path | None, debug: bool) -> N
 
 @main.command()
 @click.argument("tree", type=click.Choice(["CXR_author"]))
-@click.option("--nih", required=True, type=FOLDER, help="The download: images in it, in images/ or in images_*/images.")
+@click.option(
+    "--nih",
+    required=True,
+    type=FOLDER,
+    help="Folder of the NIH download, with images in it, in images/ or in images_*/images.",
+)
 @click.option("--lists", required=True, type=FOLDER, help="Folder of train.txt, val.txt and test_attending_rad.txt.")
-@click.option("--out", required=True, type=FOLDER, help="Folder to make, data/author for example.")
-@click.option("--allow_missing", is_flag=True, help="Go on with the images that are there.")
+@click.option("--out", required=True, type=FOLDER, help="Folder to create, for example data/author.")
+@click.option("--allow_missing", is_flag=True, help="Continue with the images that are present.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, debug: bool) -> None:
-    """Build the folders that the paper used from NIH ChestX-ray14 and lists of lines "<image> <0|1>"."""
+    """Build the paper's data set from NIH ChestX-ray14 and the authors' lists, with lines "<image> <0|1>"."""
     from salad.datasets.author_tree import build_tree
 
     with exit_status(debug=debug):
@@ -73,12 +85,19 @@ def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, d
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
-@click.option("--format", "form", type=click.Choice(["text", "csv", "latex"]), default="text", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "csv", "latex"]),
+    default="text",
+    show_default=True,
+    help="Format of the table.",
+)
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
-    """Compare what test.py wrote to several folders: AUCs, their mean and standard deviation, paired DeLong p-values.
+    """Compare test results of several runs: AUCs, their mean and standard deviation, and paired DeLong p-values.
 
-    RUN is an XP_PATH, or METHOD=XP_PATH; then the runs of a method, its seeds, are averaged and methods compared.
+    RUN is an XP_PATH or METHOD=XP_PATH. With METHOD, the runs (seeds) of a method are averaged, and methods compared.
     """
     with exit_status(debug=debug):
         from salad.evaluation.comparison import FORMATS, compare_runs
@@ -89,26 +108,31 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
 DATA_PATH = click.Option(
     ["--data_path"],
     type=FOLDER,
-    help="DATA_PATH of the training: for a checkpoint of the authors, which does not say which of its memory rows are "
-    "normal.",
+    help="Data set of the training. Only the authors' checkpoints need it, to find out which memory rows are normal.",
 )
 PREDICT_OPTIONS = (
     click.Argument(["paths"], nargs=-1, metavar="PATH..."),
-    click.Option(["--watch"], type=FOLDER, help="Score images as they arrive in this folder, too, until Ctrl-C."),
+    click.Option(["--watch"], type=FOLDER, help="Also score images that arrive in this folder, until Ctrl-C."),
     click.Option(
         ["--interval"],
         type=click.FloatRange(min=0, min_open=True),
         default=1.0,
-        help="Seconds between two looks into it; an image has arrived when two find the same size.  [default: 1]",
+        help="Seconds between two checks of that folder; an image is scored once its size is stable.  [default: 1]",
     ),
     click.Option(
         ["--calibrate"],
         type=FOLDER,
-        help="Folder of normal images for percentiles and threshold, rather than those of validation.",
+        help="Folder of normal images to compute percentiles and the threshold from, instead of validation images.",
     ),
-    click.Option(["--format", "form"], type=click.Choice(["csv", "jsonl"]), default="csv", show_default=True),
-    click.Option(["--out"], type=FOLDER, help="File to write  [default: stdout]"),
-    click.Option(["--null"], is_flag=True, help="Paths on stdin end with NUL, as find -print0 writes them."),
+    click.Option(
+        ["--format", "form"],
+        type=click.Choice(["csv", "jsonl"]),
+        default="csv",
+        show_default=True,
+        help="Format of the output.",
+    ),
+    click.Option(["--out"], type=FOLDER, help="Output file  [default: stdout]"),
+    click.Option(["--null"], is_flag=True, help="Read paths on stdin that end with NUL, as written by find -print0."),
     DATA_PATH,
 )
 
@@ -116,14 +140,14 @@ PREDICT_OPTIONS = (
 @main.add_command
 @command_of(PREDICT, more=PREDICT_OPTIONS)
 def predict(given: dict[str, Any], _: Team) -> None:
-    """Score new images with the checkpoint --load_model; each has its line as soon as it is scored.
+    """Score new images with the checkpoint --load_model; a line is written as soon as an image is scored.
 
-    PATH is an image file (PNG, JPEG, TIFF, DICOM, ...), a folder, of which all images are taken, a pattern in quotes,
-    or - for a list of those on stdin. A file that cannot be read gets a line with the reason, and the others go on;
-    the exit status is 2 only where none can be read.
+    PATH is an image file (PNG, JPEG, TIFF, DICOM, ...), a folder of images, a pattern in quotes, or - for a list of
+    paths on stdin. A file that cannot be read gets a line with the reason, and scoring continues. The exit status is
+    2 only if no image can be read.
 
-    Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (whether the
-    score is above the threshold of --specificity), seconds, error.
+    Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
+    score is above the threshold of --specificity, else 0), seconds, error.
     """
     from salad.scoring.predict import run_predict
 
@@ -141,8 +165,10 @@ def predict(given: dict[str, Any], _: Team) -> None:
 
 EXPORT_OPTIONS = (
     click.Argument(["checkpoint"], type=FOLDER, metavar="CHECKPOINT"),
-    click.Option(["--format", "form"], type=click.Choice(["onnx", "torch", "safetensors"]), required=True),
-    click.Option(["--out"], type=FOLDER, required=True, help="File to write."),
+    click.Option(
+        ["--format", "form"], type=click.Choice(["onnx", "torch", "safetensors"]), required=True, help="Format."
+    ),
+    click.Option(["--out"], type=FOLDER, required=True, help="Output file."),
     DATA_PATH,
 )
 
@@ -150,12 +176,13 @@ EXPORT_OPTIONS = (
 @main.add_command
 @command_of(EXPORT, more=EXPORT_OPTIONS)
 def export(given: dict[str, Any], _: Team) -> None:
-    """Write a checkpoint for programs that do not have this one.
+    """Export a checkpoint for other programs.
 
-    onnx and torch (a file of torch.export) take a batch of resized grey images, (B, 1, S, S) uint8, and give the score
-    that the model is kept with: knn, with the embeddings, local, backbone, or what is fused of these. Framing,
-    normalisation and memory are inside. safetensors holds the weights and memories. All carry the options as metadata.
-    The options here are for files of the authors, which do not know them.
+    Formats onnx and torch (torch.export) map resized grey images, (B, 1, S, S) uint8, to the score of the checkpoint:
+    knn (with the embeddings), local, backbone, or a fused score of these. Registration, normalisation and memory are
+    part of the file. Format safetensors holds the weights and memories. All files carry the options as metadata.
+
+    The options below are for checkpoints of the authors, which hold no options.
     """
     from salad.export.files import export
 

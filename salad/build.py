@@ -1,4 +1,4 @@
-"""Parts of a run, made from its options: decoder, preprocessing, loader, network."""
+"""Context of a run: decoder, preprocessing, loaders and network, made from the options."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class RunContext:
-    """Options, device and processes of a run, and the parts that follow from them.
+    """Options, device and processes of a run; makes its decoder, preprocessing, loaders and network.
 
     Attributes:
-        config: the options.
-        device: to compute on.
-        team: the processes that run together.
-        template: the mean normal image that images are registered to, (1, 1, SIDE, SIDE); None where there is none.
+        config: options of the run.
+        device: device to compute on.
+        team: processes that run together.
+        template: mean normal image to register images to, (1, 1, SIDE, SIDE); None without registration.
     """
 
     config: Config
@@ -53,24 +53,24 @@ class RunContext:
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """Steps from decoded images to what a network sees.
+        """Preprocessing of decoded images for the network.
 
         Raises:
-            InputError: --align is asked for, but there is no template.
+            InputError: --align is on, but there is no template.
         """
         images = self.config.images
         if images.align and self.template is None:
             raise InputError(
-                "--align needs the mean normal image of its training, but the checkpoint has none: leave it out"
+                "--align needs the template of the training, but the checkpoint has none: leave --align out"
             )
         template = self.template if images.align else None
         return Preprocessing(kind=images.normalize, margin=images.margin, template=template)
 
     def scan(self, splits: dict[str, Split]) -> dict[str, Split]:
-        """Decode every file once, or find its pixels in the cache; leave out the bad ones where the options say so.
+        """Decode every file once, or read it from the cache; with --on_bad_image skip, leave out unreadable files.
 
         Raises:
-            InputError: a file cannot be read and --on_bad_image is not skip, or none can be.
+            InputError: a file cannot be read and --on_bad_image is not skip, or no file can be read.
         """
         data = self.config.data
         return scan(
@@ -83,10 +83,10 @@ class RunContext:
         )
 
     def find_images(self, split: Split, *, name: str) -> Images:
-        """Find the pixels of a split without looking at each: in the cache where it has all, else in the files.
+        """Open the pixels of a split without decoding: from the cache if it holds all images, else from the files.
 
         Args:
-            split: its images.
+            split: images to open.
             name: ``train``, ``val`` or ``test``.
         """
         if split.images is not None:
@@ -99,8 +99,8 @@ class RunContext:
         return cached or DecodedImages(split.samples, decoder=self.decoder)
 
     def loader(self, split: Split, *, seed: int | None = None) -> Loader:
-        """Make a loader of a split that was scanned, or of this process's part of each batch; shuffled with a seed."""
-        assert split.images is not None and len(split.images) == len(split.samples), "scan comes first"
+        """Make a loader of a scanned split; of several processes, each loads its part of a batch. A seed shuffles."""
+        assert split.images is not None and len(split.images) == len(split.samples), "call scan first"
         data = self.config.data
         return Loader(
             split.images,
@@ -114,7 +114,7 @@ class RunContext:
         )
 
     def start_network(self, start: Checkpoint | None) -> Network:
-        """Make a network on the device: from a checkpoint, else from ImageNet or a file where it has a ResNet trunk.
+        """Make a network on the device, with weights from a checkpoint, ImageNet, a file, or random ones.
 
         Raises:
             InputError: the checkpoint or the weights do not fit.
@@ -130,34 +130,34 @@ class RunContext:
         )
         if start is not None:
             start.load_into(network)
-        network.to(self.device).to(memory_format=torch.channels_last)  # half as fast again on a CPU
+        network.to(self.device).to(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
         if config.run.compile:
             compile_network(network, self.device)
         return network
 
     def check_same_for_all(self, split: Split) -> None:
-        """Raise `InputError` where the processes have found different images, on different machines say."""
-        found, first = split.fingerprint, self.team.from_first(lambda: split.fingerprint)
-        if found != first:
+        """Raise `InputError` if processes, for example on different machines, see different images."""
+        own, first = split.fingerprint, self.team.from_first(lambda: split.fingerprint)
+        if own != first:
             raise InputError(
-                f"process {self.team.rank} finds {found}, but process 0 {first}: DATA_PATH must hold the same for all"
+                f"process {self.team.rank} finds {own}, but process 0 {first}: DATA_PATH must hold the same for all"
             )
 
 
 def open_context(config: Config, *, team: Team = SOLO, template: Tensor | None = None) -> RunContext:
-    """Choose the device, connect the processes, draw a seed where it is -1, and seed all random generators.
+    """Choose the device, connect the processes, draw a seed if it is -1, and seed all random generators.
 
     Args:
-        config: the options.
-        team: the processes that run together.
-        template: of a checkpoint.
+        config: options of the run.
+        team: processes that run together.
+        template: template of a checkpoint, (1, 1, SIDE, SIDE).
 
     Raises:
         InputError: this machine lacks the device.
     """
     device = choose_device(config.run.device, team=team)
     if config.optimisation.sync_bn and team.size > 1 and device.type == "cpu":
-        raise InputError(f"--sync_bn works on GPUs alone, but {team.size} processes share the CPU: leave it out")
+        raise InputError(f"--sync_bn works on GPUs only, but {team.size} processes share the CPU: leave it out")
     team.connect(device)
     config = config.changed(seed=team.from_first(lambda: draw_seed(config.run.seed)))
     seed_everything(config.run.seed, deterministic=config.run.deterministic)

@@ -1,4 +1,4 @@
-"""Checkpoints: our own files, and those in the published format."""
+"""Checkpoints of this program, and checkpoints in the published format."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from salad.networks import Network
 
 SCHEMA_VERSION = 1
-# options that files written before they came do not name
+# defaults of options that older files do not hold
 NEWER = {"normalize": "fixed", "trim": False, "crop": 1.0, "align": False}
-RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # what only resuming needs
+RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # entries that only resuming needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What a file holds.
+    """Content of a checkpoint file.
 
     Attributes:
-        path: where it was read.
-        model_state: names and tensors of the network.
-        bank: the memory bank.
-        config: the options of the run that wrote it; None for a file in the published format.
-        normal_class: name of the class that was normal; None for a published file, and where images had no classes.
-        row_labels: 0 normal, 1 abnormal, of every memory row, (N,); None for a published file.
-        svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None where it was not trained.
-        anchors: of the round in which it was written; None in round 0.
-        training: what resuming needs (see `run_state.save`); empty for a published file.
-        memories: of local features, by the name of the score; where the score of the run has none, empty.
+        path: path of the file.
+        model_state: state dict of the network.
+        bank: memory bank.
+        config: options of the run that wrote the file; None for a published file.
+        normal_class: name of the normal class; None for a published file and for images without classes.
+        row_labels: label of every memory row, 0 normal or 1 abnormal, (N,); None for a published file.
+        svdd: `centre` (D,) and `radius` (a scalar) of Deep SVDD; None if it was not trained.
+        anchors: anchors of the round in which the file was written; None in round 0.
+        training: run state and validation results (see `TrainingState.save`); empty for a published file.
+        memories: patch memories, by name of the score; empty if the score has none.
     """
 
     path: Path
@@ -59,16 +59,16 @@ class Checkpoint:
 
     @property
     def net_name(self) -> str:
-        """The network whose tensors these are."""
+        """Name of the network, recognised by its tensors."""
         return next(name for name, spec in NETWORKS.items() if spec.embedding_weight in self.model_state)
 
     @property
     def template(self) -> Tensor | None:
-        """The mean normal image that images are aligned to, (1, 1, SIDE, SIDE); None where they are not."""
+        """Template that images are registered to, (1, 1, SIDE, SIDE); None without registration."""
         return self.training.get("mean_image")
 
     def known(self) -> dict[str, Any]:
-        """The options that the file itself fixes, by option name."""
+        """Collect the options that the file determines, by name."""
         spec = NETWORKS[self.net_name]
         embedding = self.model_state[spec.embedding_weight]
         known = {"net_name": self.net_name, "rep_dim": embedding.shape[0], "npc_temperature": self.bank.temperature}
@@ -81,38 +81,39 @@ class Checkpoint:
 
     @property
     def reconstructs(self) -> bool:
-        """True where a loss has trained the network to reconstruct; of a published file it is taken for granted."""
+        """True if a loss has trained the reconstruction; assumed for a published file."""
         return self._has_trained(RECONSTRUCTION)
 
     @property
     def embeds(self) -> bool:
-        """True where a loss has trained the embeddings; of a published file it is taken for granted."""
+        """True if a loss has trained the embeddings; assumed for a published file."""
         reaches_z = self.reconstructs and NETWORKS[self.net_name].decodes_embedding
         return reaches_z or self._has_trained(EMBEDDINGS)
 
     def _has_trained(self, what: str) -> bool:
-        had = self.config or {}
-        return any(float(had.get(spec.weight, 1)) > 0 for spec in LOSSES.values() if spec.trains == what)
+        """Check if a loss has trained a part of the network, a value of `LossSpec.trains`."""
+        options = self.config or {}
+        return any(float(options.get(spec.weight, 1)) > 0 for spec in LOSSES.values() if spec.trains == what)
 
     def has_parts(self, parts: Iterable[str]) -> bool:
-        """Whether what the file holds of validation images is of the score that is made of these parts."""
+        """Check if the validation results in the file belong to the score with these parts."""
         return set(parts) == set(self.training.get("parts", ("knn",)))
 
     def without_run_state(self) -> dict[str, Any]:
-        """`training` without what only resuming needs, two thirds of a file."""
+        """Copy `training` without the entries that only resuming needs, two thirds of a file."""
         return {name: value for name, value in self.training.items() if name not in RUN_STATE}
 
     def load_into(self, network: Network) -> None:
-        """Give a network the weights of the file; tensors that it does not have are ignored.
+        """Load the weights into a network; tensors that the network lacks are ignored.
 
         Raises:
             InputError: a tensor is missing or of another shape.
         """
         own = network.state_dict()
         for name, tensor in own.items():
-            found = self.model_state.get(name)
-            if not isinstance(found, Tensor) or found.shape != tensor.shape:
-                shape = tuple(found.shape) if isinstance(found, Tensor) else None
+            saved = self.model_state.get(name)
+            if not isinstance(saved, Tensor) or saved.shape != tensor.shape:
+                shape = tuple(saved.shape) if isinstance(saved, Tensor) else None
                 what = f"has shape {shape}, not {tuple(tensor.shape)}" if shape is not None else "is missing"
                 raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
         network.load_state_dict({name: self.model_state[name] for name in own})
@@ -133,10 +134,10 @@ def save_checkpoint(
 ) -> None:
     """Write one checkpoint under one or several names.
 
-    The first three entries have the names and the content of the published files.
+    The first three entries have the names and content of the published format.
 
     Raises:
-        StorageError: the disk is full or read-only; files that were there before stand.
+        StorageError: the disk is full or read-only; existing files are unchanged.
     """
     content = {
         "model_state_dict": network.state_dict(),
@@ -154,16 +155,16 @@ def save_checkpoint(
 
 
 def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, Any], **training: Any) -> None:
-    """Write a checkpoint anew, without what only resuming needs.
+    """Write a checkpoint for scoring, without the entries that only resuming needs.
 
     Args:
-        path: of the file.
-        checkpoint: ours or a published one.
-        config: the options to keep in it.
+        path: path of the new file.
+        checkpoint: checkpoint of this program or a published one.
+        config: options to keep in the file.
         training: entries of `Checkpoint.training` to change.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     content = {
         **checkpoint.without_run_state(),
@@ -180,28 +181,29 @@ def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, An
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint of ours or of the published format; nothing in it is ever run.
+    """Read a checkpoint of this program or a published one, without running any code in it.
 
     Raises:
-        InputError: the file is missing, damaged, or no checkpoint.
+        InputError: the file is missing, damaged, or not a checkpoint.
     """
     try:
         return _parse(path, read_sealed(path))
     except InputError:
         raise
-    except Exception as error:  # whatever a value of another type leads to; torch's messages fill pages
+    except Exception as error:  # a value of a wrong type can raise anything; torch's messages fill pages
         reason = printable(error)[:120]
         raise InputError(f"{path}: not a checkpoint: {reason} is missing or unfit") from None
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
+    """Check the content of a file and make a checkpoint of it."""
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise InputError(f"{path}: not a checkpoint: it holds no model_state_dict")
     if not any(spec.embedding_weight in content["model_state_dict"] for spec in NETWORKS.values()):
         raise InputError(f"{path}: holds none of the networks {', '.join(NETWORKS)}")
     version = content.get("schema_version", SCHEMA_VERSION)
     if not isinstance(version, int):
-        raise InputError(f"{path}: not a checkpoint: its schema_version is no whole number")
+        raise InputError(f"{path}: not a checkpoint: its schema_version is not an integer")
     if version > SCHEMA_VERSION:
         raise InputError(f"{path}: written by a newer release (schema {version}); upgrade this program")
     checkpoint = Checkpoint(
@@ -216,7 +218,7 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         training={
             name: value
             for name, value in content.items()
-            if not name.endswith("_state_dict") and name != "local_memories"  # held once, as what they are
+            if not name.endswith("_state_dict") and name != "local_memories"  # has an attribute of its own
         },
         memories={
             name: PatchMemory.from_state_dict(state) for name, state in content.get("local_memories", {}).items()
@@ -224,43 +226,44 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     )
     num_rows, rep_dim = checkpoint.bank.rows.shape
     if rep_dim != checkpoint.known()["rep_dim"]:
-        raise InputError(f"{path}: memory rows of {rep_dim} do not fit embeddings of another length")
+        raise InputError(f"{path}: memory rows of {rep_dim} dimensions do not fit the embeddings of the network")
     if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
         raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
     _check_facts(checkpoint, rep_dim)
     template = checkpoint.template
     if template is not None and template.shape != (1, 1, SIDE, SIDE):
-        raise InputError(f"{path}: its mean image has shape {tuple(template.shape)}, not {(1, 1, SIDE, SIDE)}")
+        raise InputError(f"{path}: its template has shape {tuple(template.shape)}, not {(1, 1, SIDE, SIDE)}")
     return checkpoint
 
 
 def _check_facts(checkpoint: Checkpoint, rep_dim: int) -> None:
-    """Raise an error where what the file says of validation, or the SVDD centre, is not of its type."""
+    """Raise an error if the validation results or the SVDD entry have a wrong type, shape or range."""
     training, svdd = checkpoint.training, checkpoint.svdd
     scores, standards = training.get("val_normal_scores"), training.get("standards") or {}
-    facts = {
+    checks = {
         "val_normal_scores": scores is None or (scores.dim() == 1 and bool(scores.double().isfinite().all())),
-        "parts": all(isinstance(one, str) for one in training.get("parts", ())),
+        "parts": all(isinstance(part, str) for part in training.get("parts", ())),
         "val_auc": training.get("val_auc") is None or 0 <= training["val_auc"] <= 1,
         "standards": all(std > 0 and math.isfinite(mean) for mean, std in standards.values()),
         "svdd": svdd is None or (svdd["centre"].shape == (rep_dim,) and svdd["radius"].shape == ()),
     }
-    for name, is_fit in facts.items():
-        if not is_fit:
+    for name, is_valid in checks.items():
+        if not is_valid:
             raise ValueError(name)
 
 
 def _states_of(memories: dict[str, PatchMemory]) -> dict[str, dict[str, Tensor]]:
+    """Collect the state dict of each patch memory."""
     return {name: memory.state_dict() for name, memory in memories.items()}
 
 
 def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tensor]:
-    """Anchors under the names of the published files; in round 0 there are none."""
+    """Convert anchors to entries of the published format; round 0 has no anchors."""
     if anchors is None:
         none = torch.empty(0, dtype=torch.long)
         anchors = Anchors(anchors=none, neighbours=none.view(0, 0), entropy=torch.zeros(num_rows))
     position = anchors.position
-    consistency = torch.tensor(0.0)  # the released program measures it against labels; we have none
+    consistency = torch.tensor(0.0)  # the released program measures it with labels, which are not used here
     return {
         "samples_num": torch.tensor(num_rows),
         "anchor_indexes": anchors.anchors,
@@ -273,6 +276,7 @@ def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tenso
 
 
 def _anchors_from(state: dict[str, Tensor]) -> Anchors | None:
+    """Read anchors from entries of the published format; None if there are none."""
     if len(state.get("anchor_indexes", ())) == 0:
         return None
     order = state["anchor_indexes"].sort()

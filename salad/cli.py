@@ -1,4 +1,4 @@
-"""The two programs, main.py and test.py. Their options come from `Config`; heavy imports wait until they run."""
+"""Command-line programs main.py and test.py; options come from `Config`, and heavy imports wait until they run."""
 
 from __future__ import annotations
 
@@ -28,26 +28,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-REPORT = "this is a fault of the program: --debug shows the traceback; please report it with that"
+REPORT = "this is a bug: run again with --debug and report it with the traceback"
 MAX_WIDTH = 110  # columns of a help text
 COMMAND_SECTION = "this command"
-LOST_PEER = "Error: another process of this run has ended without a word (killed? out of memory?); torchrun says which"
-NO_MEMORY = "out of memory: choose a smaller --batch_size or --isize, or in training --amp bf16"
+LOST_PEER = (
+    "Error: another process of this run died without a message (killed? out of memory?); torchrun tells which one"
+)
+NO_MEMORY = "out of memory: use a smaller --batch_size or --isize, or --amp bf16 in training"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Run = Callable[[dict[str, Any], Team], None]
 
 
 class Command(click.Command):
-    """A command whose help lists its options by section."""
+    """Command with a help text that lists options by section."""
 
     def main(self, *words: Any, **options: Any) -> Any:
-        """Run the command; of the processes of a machine one speaks."""
+        """Run the command; only one process of each machine prints messages."""
         mute_all_but_one_a_machine()
         return super().main(*words, **options)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a list of options for each section, those of this command alone at the end."""
+        """Write the options of each section, and last those of this command only."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (*SECTIONS, COMMAND_SECTION)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
@@ -62,11 +64,11 @@ class Command(click.Command):
 
 @contextlib.contextmanager
 def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
-    """End the process, and with it its team, with one line and the status that fits where something stops it.
+    """Turn an error into one line on stderr and an exit status, and end all processes of the team.
 
     Args:
-        debug: whether the traceback of an internal error is shown.
-        team: the processes of the run.
+        debug: True to show the traceback of an internal error.
+        team: processes of the run.
     """
     try:
         yield
@@ -74,7 +76,7 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
         team.end(f"Error: {error}", error.exit_code)
     except KeyboardInterrupt:
         team.end("", 128 + signal.SIGINT)
-    except BrokenPipeError:  # whoever read stdout, head say, has enough: click ends without a word
+    except BrokenPipeError:  # the reader of stdout, such as head, has closed it: click exits silently
         raise
     except Exception as error:
         if is_lost_peer(error):
@@ -91,30 +93,30 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: Python's, NumPy's or torch's, on a GPU or, where it has no type, on the CPU."""
+    """Check if an error is a failed allocation of Python, NumPy or torch (whose CPU errors have no own type)."""
     return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "CPUAllocator" in str(error)
 
 
 def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Callable[[Run], click.Command]:
-    """Turn a function of the given values and the team into a click command with the options of `Config`.
+    """Make a click command with the options of `Config` from a function of option values and team.
 
-    The function gets the values that were typed or stand in the --load_config file, by name; the others are left to
-    the defaults of `Config`.
+    The function gets the values from the command line and the --load_config file, by name. `Config` sets the others to
+    their defaults.
 
     Args:
-        program: which of the options it takes.
-        more: parameters of this command alone.
+        program: name of the command in `Facts.commands`.
+        more: parameters of this command only.
     """
 
     def decorate(run: Run) -> click.Command:
-        declared = [one for one in OPTIONS.values() if program in one.facts.commands]
+        declared = [option for option in OPTIONS.values() if program in option.facts.commands]
         arguments = [OPTIONS[name] for name in ARGUMENTS if OPTIONS[name] in declared]
-        options = [one for one in declared if not one.facts.is_argument]
-        notes = "\n".join(f"{one.name.upper():<14}{one.facts.help}" for one in arguments)
+        options = [option for option in declared if not option.facts.is_argument]
+        notes = "\n".join(f"{argument.name.upper():<14}{argument.facts.help}" for argument in arguments)
         return Command(
             run.__name__,
             callback=_callback(program, run),
-            params=[*(_parameter(one, program) for one in [*arguments, *options]), *more, *_common_options()],
+            params=[*(_parameter(option, program) for option in [*arguments, *options]), *more, *_common_options()],
             help=f"{inspect.getdoc(run)}\n\n\b\n{notes}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH},
         )
@@ -123,6 +125,8 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
 
 
 def _callback(program: str, run: Run) -> Callable[..., None]:
+    """Make the callback that joins recipe, --load_config file and command line, and runs the command."""
+
     def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
         typed = {name: value for name, value in values.items() if value is not None and value != ()}
         with exit_status(debug=debug):
@@ -131,7 +135,7 @@ def _callback(program: str, run: Run) -> Callable[..., None]:
             read = read_values(load_config, OPTIONS) if load_config else {}
             read = {name: value for name, value in read.items() if value is not None}
             if program != TRAIN:
-                for name in ("load_model", "recipe"):  # what a run started from, not what it made
+                for name in ("load_model", "recipe"):  # they are the start of that run, not its result
                     read.pop(name, None)
             run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
             team.leave()
@@ -140,31 +144,34 @@ def _callback(program: str, run: Run) -> Callable[..., None]:
 
 
 def _common_options() -> list[click.Parameter]:
+    """Make the options that every command has."""
     return [
         click.Option(
             ["--load_config"],
             type=click.Path(path_type=Path),
-            help="JSON file of options, such as the config.json of a run; flags given on the line win  [default: none]",
+            help="JSON file of options, such as config.json of a run. The command line overrides it  [default: none]",
         ),
-        click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error  [default: off]"),
+        click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error.  [default: off]"),
         click.Option(
             ["--version"],
             is_flag=True,
             expose_value=False,
             is_eager=True,
-            callback=_say_version,
+            callback=_show_version,
             help="Show the version and exit.",
         ),
     ]
 
 
-def _say_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the version and exit."""
     if wanted and not context.resilient_parsing:
         click.echo(f"salad {salad.__version__}")
         context.exit()
 
 
 def _parameter(declared: Option, program: str) -> click.Parameter:
+    """Make the click parameter of an option."""
     facts, default = declared.facts, declared.default
     given_type: Any = click.Path(path_type=Path) if declared.kind is Path else declared.kind
     if facts.is_argument:
@@ -184,9 +191,9 @@ def _parameter(declared: Option, program: str) -> click.Parameter:
 
 
 def _help_of(declared: Option, default: Any, *, of_model: bool) -> str:
-    """Write the help of an option with its default, or with the word that the checkpoint knows it."""
+    """Compose the help of an option: its text, and its default or a note that the checkpoint sets it."""
     if of_model:
-        return f"{declared.facts.help.partition('  [default')[0]}  [default: as the checkpoint was trained]"
+        return f"{declared.facts.help.partition('  [default')[0]}  [default: as in training]"
     if default is None:
         return declared.facts.help
     if declared.kind is bool:
@@ -197,7 +204,7 @@ def _help_of(declared: Option, default: Any, *, of_model: bool) -> str:
 
 
 def without_resume(words: list[str]) -> list[str]:
-    """A command line without --resume and its value, and without --overwrite."""
+    """Remove --resume with its value, and --overwrite, from a command line."""
     values = {i + 1 for i, word in enumerate(words[:-1]) if word == "--resume" and words[i + 1] in ("must", "auto")}
     return [
         word for i, word in enumerate(words) if i not in values and not word.startswith(("--resume", "--overwrite"))
@@ -206,7 +213,7 @@ def without_resume(words: list[str]) -> list[str]:
 
 @command_of(TRAIN)
 def train(given: dict[str, Any], team: Team) -> None:
-    """Train on the normal images of DATA_PATH/train; writes checkpoints and logs to XP_PATH."""
+    """Train on the normal images of DATA_PATH/train; write checkpoints and logs to XP_PATH."""
     config = Config.of(given)  # cheap checks before anything heavy
     from salad.runs.folder import RunFolder, log_to
     from salad.runs.followers import check_packages
@@ -222,16 +229,15 @@ def train(given: dict[str, Any], team: Team) -> None:
         except RunInterruptedError as error:
             go_on = team.how_to(f"{shlex.join(without_resume(sys.argv))} --resume")
             raise RunInterruptedError(error.received, f"go on with: {go_on}") from None
-    name, net, xp, data = (str(given[one]) for one in ("dataset_name", "net_name", "xp_path", "data_path"))
+    name, net, xp, data = (str(given[key]) for key in ("dataset_name", "net_name", "xp_path", "data_path"))
     logger.info("done: score with  %s", shlex.join(["python", "test.py", name, net, xp, data]))
 
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; writes scores.csv, metrics.json and report.html; prints the AUC.
+    """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json and report.html; print the AUC.
 
-    How images are prepared, the sizes of the network and what it is scored by are those of the training, whatever
-    defaults are named below.
+    Preprocessing, network and score are those of the training by default.
     """
     Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
@@ -250,7 +256,7 @@ def test(given: dict[str, Any], team: Team) -> None:
     if config.output.heatmaps is not None:
         from salad.explaining.overlays import draw_heatmaps, make_folder
 
-        make_folder(config.output.heatmaps)  # now, not after the scoring
+        make_folder(config.output.heatmaps)  # before the scoring, so that an error comes early
     result, model = run_test(config, checkpoint, team=team)
     located = None
     if config.output.heatmaps is not None:
@@ -275,7 +281,7 @@ def test(given: dict[str, Any], team: Team) -> None:
 
 
 def say_result(result: Result, rows: list[tuple[str, str]]) -> None:
-    """The table on stderr; the AUC, as the last line, on stdout."""
+    """Log the table to stderr and print the AUC, as the last line, to stdout."""
     for name, value in rows:
         logger.info("%-30s %s", name, value)
     if result.auc is None:

@@ -1,4 +1,4 @@
-"""The Python API: a detector that is loaded or fitted, and scores images; it follows scikit-learn's conventions."""
+"""Python API: a detector that is loaded or fitted and scores images, with the interface of scikit-learn."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# options of a training that a loaded detector does not take over
 OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model", "overwrite", "keep"}
 
 
 class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
-    """Scores how unlike normal radiographs an image is.
+    """Anomaly detector for radiographs, loaded from a checkpoint or fitted on normal images.
 
-    A detector is loaded from a checkpoint, or fitted on normal images. `images` of its methods are a path, a list of
-    paths, arrays or tensors (see `images_of`); arrays go through the same steps as files. Its scores are larger for
-    more anomalous images. As in scikit-learn, `predict` says 1 for inliers and -1 for outliers, and
-    `decision_function` is positive for inliers.
+    The argument `images` of the methods is a path, a list of paths, an array or a tensor (see `images_of`); arrays are
+    preprocessed like files. Scores are larger for more anomalous images. As in scikit-learn, `predict` returns 1 for
+    inliers and -1 for outliers, and `decision_function` is positive for inliers.
 
-    The arguments are the options of main.py by their names there. None takes the value of the recipe, else the default
-    of main.py. They are checked when they are used.
+    The arguments have the names of the options of main.py. None takes the value of the recipe, or else the default of
+    main.py. Values are checked on use.
 
     Args:
         recipe: named set of defaults: ``paper``, ``released`` or ``strong``.
-        val_share: share of the images that `fit` holds out, at least one, to calibrate the scores with; 0 for none.
-        xp_path: folder for checkpoints and logs; None trains in a temporary one.
+        val_share: share of the images that `fit` holds out to calibrate the scores, at least one image; 0 for none.
+        xp_path: folder for checkpoints and logs; None trains in a temporary folder.
         net_name: ``unet`` or ``CXR_resnet18``.
         options: values of other options, by name.
     """
@@ -115,7 +115,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         keep: int | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
-        # as scikit-learn wants it, each under its own name; but score is a method
+        # scikit-learn wants an attribute for each argument; `score` is a method, so its attribute has another name
         self.__dict__.update({_attribute(name): value for name, value in locals().items() if name != "self"})
 
     @classmethod
@@ -133,18 +133,18 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Load a detector from a checkpoint.
 
         Args:
-            path: of a file of main.py, of `save`, or of the authors.
+            path: checkpoint of main.py, of `save`, or of the authors.
             device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-            score: as of test.py  [default: as in training]
-            k: nearest normal memory rows  [default: as in training]
-            specificity: share of the normal validation images that the threshold calls normal.
-            data_path: data set of the training; for a file of the authors, which does not say which of its memory
-                rows are normal.
-            **options: others of test.py, by name; isize, resize, trim, normalize and crop where the checkpoint, one of
-                the authors, does not know them.
+            score: a score of test.py  [default: as in training]
+            k: number of nearest normal memory rows  [default: as in training]
+            specificity: share of normal validation images at or below the threshold, in (0, 1].
+            data_path: data set of the training; only checkpoints of the authors need it, to find out which memory rows
+                are normal.
+            **options: other options of test.py, by name; isize, resize, trim, normalize and crop only for checkpoints
+                of the authors, which do not hold them.
 
         Raises:
-            InputError: the file is no checkpoint, an option contradicts it, or there is no option of this name.
+            InputError: the file is not a checkpoint, an option contradicts it, or an option does not exist.
         """
         checkpoint = load_checkpoint(Path(path))
         given = {"score": score, "k": k, "data_path": data_path and Path(data_path)}
@@ -167,17 +167,17 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return detector
 
     def fit(self, images: object, y: object = None) -> Detector:
-        """Train on normal images, as main.py does; all are held in memory, S * S bytes each.
+        """Train on normal images like main.py, with all images in memory at S * S bytes each.
 
         On a CPU the process keeps freed memory from then on (see `keep_freed_memory`).
 
         Args:
-            images: of normal patients, all of them.
-            y: not used.
+            images: images of normal patients only.
+            y: ignored.
 
         Raises:
-            InputError: an image cannot be read, an argument is not allowed, or xp_path holds a run.
-            DivergedError: a loss was not finite.
+            InputError: an image cannot be read, an argument has a wrong value, or xp_path holds a run.
+            DivergedError: a loss is not finite.
         """
         share = self.val_share
         if not 0 <= share < 1:
@@ -194,7 +194,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return self
 
     def _values(self) -> dict[str, Any]:
-        """Values of the options that were given, beside those of the recipe."""
+        """Collect the values of the recipe and the given options, which override it."""
         given = {name: value for name, value in self.get_params().items() if value is not None}
         del given["val_share"]
         given |= given.pop("options", {})
@@ -204,24 +204,24 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return {**recipe, **given}
 
     def score(self, images: object) -> np.ndarray:
-        """Score how unlike normal images each image is, (N,), float64; larger is more anomalous.
+        """Compute the anomaly score of each image, (N,), float64; larger is more anomalous.
 
         Raises:
             InputError: an image cannot be read.
         """
         scores = []
-        for number, one in enumerate(self._scorer().stream(images_of(images))):
-            if one.score is None:
-                raise InputError(f"{shown_name(one.source)} (number {number}): {one.error}")
-            scores.append(one.score)
+        for number, scored in enumerate(self._scorer().stream(images_of(images))):
+            if scored.score is None:
+                raise InputError(f"{shown_name(scored.source)} (number {number}): {scored.error}")
+            scores.append(scored.score)
         return np.array(scores, dtype=np.float64)
 
     def score_samples(self, images: object) -> np.ndarray:
-        """Give the negative of `score`, for scikit-learn: smaller is more anomalous."""
+        """Compute the negative of `score`, (N,), as scikit-learn expects: smaller is more anomalous."""
         return -self.score(images)
 
     def decision_function(self, images: object) -> np.ndarray:
-        """Give the threshold minus the score, for scikit-learn: negative for outliers, (N,).
+        """Compute the threshold minus the score, (N,), as scikit-learn expects: negative for outliers.
 
         Raises:
             InputError: an image cannot be read, or there is no threshold.
@@ -229,7 +229,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return self._threshold() - self.score(images)
 
     def predict(self, images: object) -> np.ndarray:
-        """Predict -1 for images that score above the threshold, 1 for others, (N,).
+        """Predict -1 for images with a score above the threshold and 1 for others, (N,).
 
         Raises:
             InputError: an image cannot be read, or there is no threshold.
@@ -237,15 +237,15 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return np.where(self.decision_function(images) < 0, -1, 1)
 
     def explain(self, image: object) -> Explanation:
-        """Explain one image: by its reconstruction, heatmaps, and the normal images that it is nearest to.
+        """Explain one image by its reconstruction, heatmaps and nearest normal images.
 
-        Of the scores local, backbone and fused the heatmap is `score_map`, and the nearest images are so by the score.
-        Parts that no loss has trained, the reconstruction say, are None.
+        For the scores local, backbone and fused, the heatmap is `score_map`, and the score determines the nearest
+        images. Parts that no loss has trained, for example the reconstruction, are None.
 
-        The first call takes longer: it looks at training and validation images where they lie as in training.
+        The first call takes longer: it reads the training and validation images if they are still in place.
 
         Raises:
-            InputError: the image cannot be read, or there are several.
+            InputError: the image cannot be read, or several images are given.
         """
         sources = [*itertools.islice(images_of(image), 2)]
         if len(sources) != 1:
@@ -254,38 +254,38 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return self._explainer().explain(torch.tensor(pixels)[None, None])[0]
 
     def calibrate(self, images: object) -> Detector:
-        """Let percentiles and the threshold follow from normal images that it has not been trained on.
+        """Compute percentiles and the threshold from normal images that are not training images.
 
         Raises:
-            InputError: none of them can be read.
+            InputError: no image can be read.
         """
         self._scorer().calibrate(images_of(images))
         return self
 
     @property
     def threshold(self) -> float | None:
-        """The score above which an image counts as abnormal; None without scores of normal validation images."""
+        """Score above which an image is predicted abnormal; None without scores of normal validation images."""
         calibration = self._scorer().calibration
         specificity = self.specificity or OPTIONS["specificity"].default
         return calibration.threshold(specificity) if calibration else None
 
     def percentile(self, scores: ArrayLike) -> np.ndarray | None:
-        """Rank scores: the share of normal validation images below each, in percent, (N,); None without these."""
+        """Compute percentiles among normal validation images, in percent, (N,); None without such images."""
         calibration = self._scorer().calibration
         return calibration.percentile(scores) if calibration else None
 
     def save(self, path: str | Path) -> None:
-        """Write a checkpoint that `load` and test.py read: the weights, the memory and the calibration.
+        """Write a checkpoint with weights, memory and calibration, for `load` and test.py.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         scorer = self._scorer()
-        calibration, standards, had = scorer.calibration, scorer.model.standards, scorer.config.as_json()
+        calibration, standards, options = scorer.calibration, scorer.model.standards, scorer.config.as_json()
         save_for_scoring(
             Path(path),
             scorer.checkpoint,
-            config={**had, **(scorer.checkpoint.config or {}), **{name: had[name] for name in SCORED_BY}},
+            config={**options, **(scorer.checkpoint.config or {}), **{name: options[name] for name in SCORED_BY}},
             parts=scorer.model.parts,
             k=scorer.model.normals.k,
             standards=standards and standards.of,
@@ -293,14 +293,14 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give the arguments by name."""
+        """Collect the arguments by name."""
         return {name: getattr(self, _attribute(name)) for name in self._get_param_names()}
 
     def set_params(self, **parameters: Any) -> Detector:
-        """Change arguments; those of training show in the next `fit`.
+        """Change arguments; arguments of training take effect in the next `fit`.
 
         Raises:
-            ValueError: there is no argument of this name.
+            ValueError: an argument does not exist.
         """
         if "score" in parameters:
             self._score = parameters.pop("score")
@@ -319,12 +319,17 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return {name: value for name, value in super().__getstate__().items() if name != "_explaining"}
 
     def _scorer(self) -> Scorer:
+        """Return the scorer.
+
+        Raises:
+            NotFittedError: the detector is neither loaded nor fitted.
+        """
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("this Detector is not fitted: call fit(normal images), or use Detector.load(path)")
         return self.scorer_
 
     def _explainer(self) -> Explainer:
-        """Make the explainer of the present scorer, once."""
+        """Make the explainer of the scorer on first use."""
         scorer = self._scorer()
         held = getattr(self, "_explaining", None)
         if held is None or held[0] is not scorer:
@@ -333,6 +338,11 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return explainer
 
     def _threshold(self) -> float:
+        """Return the threshold.
+
+        Raises:
+            InputError: the scores are not calibrated.
+        """
         threshold = self.threshold
         if threshold is None:
             raise InputError(f"there is no threshold: {NOT_CALIBRATED}; calibrate(normal images) sets one")

@@ -136,7 +136,7 @@ def test_no_option_is_without_a_default(program):
 
 def test_test_help_says_that_the_checkpoint_goes_before_the_defaults():
     shown = " ".join(CliRunner().invoke(cli.test, ["--help"]).stdout.split())
-    assert "are those of the training, whatever defaults are named below" in shown
+    assert "are those of the training by default" in shown
 
 
 @pytest.mark.parametrize(("num_allowed", "expected"), [(1, 1), (2, 2), (64, 16)])
@@ -151,14 +151,14 @@ def test_help_has_units_and_a_sentence_for_every_option():
             words = re.sub(r"\[[^]]*\]", "", text).split()
             assert len(words) >= 2, f"--{name} of {program} is not explained: {text}"
     texts = help_texts("main.py")
-    for name, unit in {"isize": "pixels", "n_epochs": "Epochs", "lr_milestone": "Epoch", "k": "rows"}.items():
+    for name, unit in {"isize": "pixels", "n_epochs": "epochs", "lr_milestone": "Epoch", "k": "rows"}.items():
         assert unit in texts[name]
 
 
 def test_test_help_states_its_options():
     texts = help_texts("test.py")
     assert texts.keys() >= TEST_OPTIONS
-    assert "[default: as the checkpoint was trained]" in texts["score"]
+    assert "[default: as in training]" in texts["score"]
 
 
 @pytest.mark.parametrize(("program", "takes"), [("main.py", TRAIN), ("test.py", TEST)])
@@ -264,7 +264,7 @@ def test_resnet_sizes_are_multiples_of_16(data, tmp_path):
     [
         (None, "cannot be read"),
         ("{", "not a JSON file"),
-        ("[1]", "no JSON object"),
+        ("[1]", "must hold a JSON object"),
         ('{"n_epoch": 3}', "did you mean 'n_epochs'"),
         ('{"n_epochs": 3.5}', "n_epochs is 3.5"),
         ('{"n_epochs": "3"}', "n_epochs is '3'"),

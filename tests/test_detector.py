@@ -285,7 +285,7 @@ def test_fit_leaves_a_run_of_its_own_alone_and_no_temporary_folder(films, tmp_pa
     [
         ({"val_share": 1.0}, slice(None), "val_share is 1.0, but must be at least 0 and below 1"),
         ({"lr": -1.0}, slice(None), "--lr is -1.0, but must be above 0"),
-        ({}, slice(1), "1 images, of which 1 are held out"),
+        ({}, slice(1), "there are 1 images, and 1 are held out"),
         ({}, slice(0), "there are no images to train on"),
         ({"ans_size": 50}, slice(None), "--ans_size is 50, but 8 memory rows have 7 others each"),
     ],

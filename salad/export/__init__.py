@@ -1,1 +1,1 @@
-"""Checkpoints as files for other programs."""
+"""Export of checkpoints for other programs."""

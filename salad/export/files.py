@@ -1,4 +1,4 @@
-"""Files of a checkpoint for other programs."""
+"""Export of a checkpoint to ONNX, torch.export or safetensors."""
 
 from __future__ import annotations
 
@@ -21,43 +21,43 @@ from salad.runs.atomic import atomic_file
 from salad.scoring.stream import Scorer, load_scorer
 
 INPUT = "grey"
-MOST_DIFFERENCE = 1e-4  # between a file and torch, of values above 1 as a share of them
-CHECKED_BATCHES = 1, 3  # sizes; the export itself sees another one
+MAX_DIFFERENCE = 1e-4  # between outputs of a file and of torch; relative for values above 1
+CHECKED_BATCHES = 1, 3  # batch sizes; the export uses another one
 INSTALL = 'pip install "salad[export]"'
 
 
 def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
-    """Write a checkpoint for other programs.
+    """Export a checkpoint for other programs.
 
     Args:
-        path: the checkpoint.
+        path: path of the checkpoint.
         form: one of `FORMATS`.
-        out: the file to write; it appears once it is whole and checked.
-        given: options of `Config` that were given, by name.
+        out: output file, written atomically after the checks.
+        given: given options of `Config`, by name.
 
     Returns:
-        What the file takes and gives, in one line.
+        Inputs and outputs of the file, in one line.
 
     Raises:
-        InputError: the checkpoint or an option is at fault, or a package is missing.
-        DivergedError: the file does not compute what the checkpoint does.
-        StorageError: it cannot be written.
+        InputError: the checkpoint or an option is wrong, or a package is missing.
+        DivergedError: the outputs of the file differ from those of the checkpoint.
+        StorageError: the file cannot be written.
     """
     scorer = load_scorer(path, {**given, "device": "cpu"})
     if other := set(scorer.model.parts) - PARTS:
         raise InputError(
             f"{printable(path)}: its score {scorer.config.scoring.score} is made of {', '.join(sorted(other))}, but "
-            f"only {', '.join(sorted(PARTS))} and fused ones of these can be exported: save it with another one first, "
+            f"only {', '.join(sorted(PARTS))} and fused ones can be exported: save it with such a score first, "
             'Detector.load(PATH, score="knn").save(FILE)'
         )
     with atomic_file(out) as temporary, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporters' own
+        warnings.simplefilter("ignore")  # of the exporters
         note = FORMATS[form](scorer, temporary)
     return f"{printable(out)}: {note}"
 
 
 def facts(scorer: Scorer) -> dict[str, str]:
-    """What a user of a file has to know: how an image becomes a square, the score, its threshold, and all options."""
+    """Collect the metadata of a file: preprocessing, score, threshold and all options."""
     config, checkpoint, calibration = scorer.config, scorer.checkpoint, scorer.calibration
     values = {
         "salad": salad.__version__,
@@ -82,14 +82,14 @@ def facts(scorer: Scorer) -> dict[str, str]:
 
 
 def _to_onnx(scorer: Scorer, path: Path) -> str:
-    """The module as an ONNX graph; compared with torch where onnxruntime is installed."""
+    """Write an ONNX graph, and compare it with torch if onnxruntime is installed."""
     _need("--format onnx", "onnx", "onnxscript")
     portable, program = _program(scorer)
     with _quiet():
         onnx = torch.onnx.export(
             program, dynamo=True, input_names=[INPUT], output_names=_outputs(scorer), verbose=False, external_data=False
         )
-    assert onnx is not None, "the new exporter returns a program"
+    assert onnx is not None, "the dynamo exporter returns a program"
     onnx.model.metadata_props.update(facts(scorer))
     onnx.save(path)
     try:
@@ -104,7 +104,7 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
 
 
 def _to_program(scorer: Scorer, path: Path) -> str:
-    """The module as a file of torch.export, which torch loads without this program."""
+    """Write a file of torch.export, which torch loads without this program."""
     portable, program = _program(scorer)
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={"facts.json": json.dumps(facts(scorer))})
@@ -112,14 +112,14 @@ def _to_program(scorer: Scorer, path: Path) -> str:
         loaded = torch.export.load(file).module()
     compare(
         portable,
-        lambda grey: [found.detach().numpy() for found in loaded(torch.from_numpy(grey))],
+        lambda grey: [output.detach().numpy() for output in loaded(torch.from_numpy(grey))],
         size=scorer.config.images.decoded_size,
     )
     return _signature(scorer)
 
 
 def _to_safetensors(scorer: Scorer, path: Path) -> str:
-    """Weights, memories, standards and calibration as tensors, and `facts` as metadata."""
+    """Write weights, memories, standards and calibration as tensors, with `facts` as metadata."""
     _need("--format safetensors", "safetensors")
     from safetensors.torch import save
 
@@ -149,15 +149,15 @@ FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
 
 
 def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *, size: int) -> float:
-    """The largest difference between what the module and a file give for noise of several contrasts.
+    """Compute the largest difference between outputs of the module and of a file, on noise of several contrasts.
 
     Args:
-        portable: the module.
-        run: from images (B, 1, S, S), uint8, to what the file gives.
-        size: S, of what they take.
+        portable: exported module.
+        run: function from images (B, 1, S, S), uint8, to the outputs of the file.
+        size: S, height and width of the images, in pixels.
 
     Raises:
-        DivergedError: it is above `MOST_DIFFERENCE`, or no number.
+        DivergedError: the difference is above `MAX_DIFFERENCE`, or NaN.
     """
     generator, worst = np.random.default_rng(0), 0.0
     for num_images in CHECKED_BATCHES:
@@ -165,15 +165,16 @@ def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *
         grey = noise.astype(np.uint8)
         with torch.no_grad():
             expected: tuple[Tensor, ...] = portable(torch.from_numpy(grey))
-        for one, other in zip(expected, run(grey), strict=True):
-            difference = np.abs(one.numpy() - other) / np.maximum(np.abs(one.numpy()), 1)
-            worst = float(np.maximum(worst, difference.max()))  # of NaN NaN, unlike max
-    if not worst <= MOST_DIFFERENCE:
-        raise DivergedError(f"the file differs from torch by {worst:.1e}, above {MOST_DIFFERENCE:.0e}: not written")
+        for wanted, actual in zip(expected, run(grey), strict=True):
+            difference = np.abs(wanted.numpy() - actual) / np.maximum(np.abs(wanted.numpy()), 1)
+            worst = float(np.maximum(worst, difference.max()))  # keeps NaN, unlike max
+    if not worst <= MAX_DIFFERENCE:
+        raise DivergedError(f"the file differs from torch by {worst:.1e}, above {MAX_DIFFERENCE:.0e}: not written")
     return worst
 
 
 def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
+    """Make the portable module of a scorer, and trace it."""
     portable = Portable(
         scorer.model.network,
         scorer.model.normals.rows,
@@ -192,10 +193,12 @@ def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
 
 
 def _outputs(scorer: Scorer) -> list[str]:
+    """List the names of the outputs."""
     return ["embedding", "score"] if scorer.model.normals.k else ["score"]
 
 
 def _signature(scorer: Scorer) -> str:
+    """Describe inputs and outputs, with their shapes."""
     config, (_, dim) = scorer.config, scorer.model.normals.rows.shape
     which = (
         f" {config.scoring.score} of {', '.join(config.scoring.parts)}"
@@ -205,11 +208,12 @@ def _signature(scorer: Scorer) -> str:
     score = "score (B,)" + (
         f" of the {scorer.model.normals.k} nearest rows" if config.scoring.parts == ("knn",) else which
     )
-    found = f"embedding (B, {dim}), {score}" if scorer.model.normals.k else score
-    return f"{INPUT} (B, 1, {config.images.decoded_size}, {config.images.decoded_size}) uint8 -> {found}"
+    outputs = f"embedding (B, {dim}), {score}" if scorer.model.normals.k else score
+    return f"{INPUT} (B, 1, {config.images.decoded_size}, {config.images.decoded_size}) uint8 -> {outputs}"
 
 
 def _need(what: str, *packages: str) -> None:
+    """Raise `InputError` if a package is not installed."""
     from importlib.util import find_spec
 
     missing = [name for name in packages if find_spec(name) is None]
@@ -219,7 +223,7 @@ def _need(what: str, *packages: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the exporters log and print off the screen."""
+    """Silence the log and stdout of the exporters."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     try:

@@ -1,4 +1,4 @@
-"""A checkpoint as one module that needs nothing of this program: from grey images to scores."""
+"""Portable module of a checkpoint, from grey images to scores, for export."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ PARTS = {name for name, spec in SCORES.items() if spec.exportable}
 
 
 class PatchDistances(nn.Module):
-    """What `PatchMemory.scores` gives, for all places at once: without a loop, or blocks of images.
+    """Same scores as `PatchMemory.scores`, for all grid cells at once, without loops.
 
     Args:
-        memory: of normal images.
+        memory: patch memory of normal images.
     """
 
     rows: Tensor
@@ -39,7 +39,7 @@ class PatchDistances(nn.Module):
             self.register_buffer(name, tensor)
 
     def forward(self, maps: PatchMaps) -> Tensor:
-        """Mean distance over all places, by how much of each is seen, (B,)."""
+        """Compute the mean distance over grid cells, weighted by the visible share of each cell, (B,)."""
         cells = pool_cells(maps, self.grid)
         queries = ((cells.features - self.mean) @ self.whitening).transpose(0, 1)
         rows = self.rows.float()
@@ -50,11 +50,11 @@ class PatchDistances(nn.Module):
 
 
 class Angles(nn.Module):
-    """The score ``knn``.
+    """Score ``knn``.
 
     Args:
         rows: memory rows of normal images, (N, D).
-        k: nearest rows behind a score, in 1..N.
+        k: number of nearest rows, in 1..N.
     """
 
     rows: Tensor
@@ -65,22 +65,22 @@ class Angles(nn.Module):
         self.k = k
 
     def forward(self, z: Tensor) -> Tensor:
-        """Mean angle to the nearest rows, (B,), of unit embeddings (B, D)."""
+        """Compute the mean angle of unit embeddings (B, D) to the nearest rows, (B,)."""
         return mean_angle(torch.mm(z, self.rows.T).topk(self.k, dim=1).values)
 
 
 class Portable(nn.Module):
-    """The steps of scoring after the resizing, without a loop or a branch.
+    """Scoring of resized images, without loops or branches on data.
 
     Args:
-        network: in eval mode.
+        network: network in eval mode.
         rows: memory rows of normal images, (N, D).
-        parts: the scores that are fused, or the only one; of `PARTS`.
-        k: nearest rows behind the part ``knn``, in 1..N.
-        preprocessing: of the images.
-        memories: of the local parts.
-        standards: of the parts where they are fused.
-        backbone: for the part ``backbone``.
+        parts: parts of the score, each of `PARTS`.
+        k: number of nearest rows for ``knn``, in 1..N.
+        preprocessing: preprocessing of the images.
+        memories: patch memories of the patch scores, by name.
+        standards: mean and standard deviation of each part of a fused score; None for other scores.
+        backbone: frozen network for ``backbone``.
     """
 
     def __init__(
@@ -105,17 +105,18 @@ class Portable(nn.Module):
         self.standards = standards
 
     def forward(self, grey: Tensor) -> tuple[Tensor, ...]:
-        """Scores (B,) of images (B, 1, S0, S0), uint8, as they are after resizing; before them, what ``knn`` is of.
+        """Compute the scores (B,) of resized images (B, 1, S0, S0), uint8.
 
-        That is the unit embeddings (B, D), where it is a part of the score.
+        Returns:
+            Scores (B,), after the unit embeddings (B, D) if ``knn`` is a part of the score.
         """
         inputs = Inputs(self.network, grey, self.preprocessing)
-        found = {
+        part_scores = {
             part: module(SCORES[part].load_features()(inputs, self.backbone) if SCORES[part].features else inputs.z)
             for part, module in self.parts.items()
         }
         if self.standards is not None:
-            scores = torch.stack([(found[part] - mean) / std for part, (mean, std) in self.standards.of.items()])
+            scores = torch.stack([(part_scores[part] - mean) / std for part, (mean, std) in self.standards.of.items()])
         else:
-            scores = torch.stack([*found.values()])
-        return (*((inputs.z,) if "knn" in found else ()), scores.mean(dim=0))
+            scores = torch.stack([*part_scores.values()])
+        return (*((inputs.z,) if "knn" in part_scores else ()), scores.mean(dim=0))

@@ -1,4 +1,4 @@
-"""The terms of the loss, by name. Importing this package does not import torch; computing a term does."""
+"""Terms of the loss, by name; importing this package does not import torch, computing a term does."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ EMBEDDINGS, RECONSTRUCTION, ANOMALY_HEAD = "embeddings", "reconstruction", "anom
 
 @dataclass(frozen=True, kw_only=True)
 class LossSpec:
-    """A term of the loss.
+    """Term of the loss.
 
     Attributes:
         term: ``module:function`` inside this package; the function takes `LossInputs` and returns a scalar, or None
             while the term cannot be computed yet.
-        weight: the option that weighs it.
-        default: its weight where none is given.
-        help: of that option.
-        title: on the report.
-        trains: what a step has to compute for it, and what it trains: `EMBEDDINGS`, `RECONSTRUCTION`, `ANOMALY_HEAD`.
-        in_pre_training: whether it takes part in the epochs before round 0.
+        weight: name of the option for the weight of the term.
+        default: weight if none is given.
+        help: help text of that option.
+        title: title of its curve in the report.
+        trains: output of the network that the term needs and trains: `EMBEDDINGS`, `RECONSTRUCTION`, `ANOMALY_HEAD`.
+        in_pre_training: True if the term takes part in the epochs before round 0.
     """
 
     term: str
@@ -57,8 +57,8 @@ class LossSpec:
     def load(self) -> Term:
         """Import the function of the term."""
         module, function = self.term.split(":")
-        found: Term = getattr(import_module(f"{__name__}.{module}"), function)
-        return found
+        term: Term = getattr(import_module(f"{__name__}.{module}"), function)
+        return term
 
 
 LOSSES = {
@@ -75,7 +75,7 @@ LOSSES = {
         term="aggregation:term",
         weight="w_contrast",
         default=1.0,
-        help="Weight of the aggregation loss; 0 leaves one round, without anchors.",
+        help="Weight of the aggregation loss; with 0, training has round 0 only and no anchors.",
         title="Aggregation loss",
         trains=EMBEDDINGS,
     ),
@@ -91,8 +91,8 @@ LOSSES = {
         term="synthetic:term",
         weight="w_syn",
         default=0.0,
-        help="Weight of the loss that tells images with synthetic anomalies from those without; it trains the encoder "
-        "up to its patch features, for --score local.",
+        help="Weight of the loss for detecting synthetic anomalies. It trains the encoder up to the patch features of "
+        "--score local.",
         title="Loss of synthetic anomalies",
         trains=ANOMALY_HEAD,
     ),

@@ -22,19 +22,19 @@ def aggregation_loss(
     anchors: Anchors | None = None,
     num_views: int = 1,
 ) -> Tensor:
-    """Instance discrimination with aggregated neighbourhoods (SALAD, eq. 1; Huang et al., ICML 2019).
+    """Compute the aggregation loss: instance discrimination with neighbourhoods of anchors.
 
-    The mean over the batch of -log of the probability that z falls on a row of its own image, or, where
-    its row is an anchor, on one of those or of the anchor's neighbours. The softmax runs over all rows.
-    The gradient flows through z only.
+    SALAD, eq. 1; Huang et al., ICML 2019. The loss is the mean over the batch of -log p. A softmax over all rows gives
+    the probability of each row; p is the sum over the rows of the same image and, if the row of z is an anchor, over
+    the anchor's neighbours. The gradient flows through z only.
 
     Args:
         z: unit embeddings, (B, D).
-        index: the row of each embedding, (B,): image * num_views + view.
-        rows: the memory bank, (N, D).
+        index: memory row of each embedding, (B,): image * num_views + view.
+        rows: rows of the memory bank, (N, D).
         temperature: tau > 0.
-        anchors: of this round; None in round 0 (plain instance discrimination).
-        num_views: V, how many consecutive rows belong to one image.
+        anchors: anchors of the round; None in round 0 (plain instance discrimination).
+        num_views: V, number of consecutive rows that belong to one image.
 
     Returns:
         A scalar, in nats; 0 or more up to rounding.
@@ -52,7 +52,7 @@ def aggregation_loss(
 
 
 def term(inputs: LossInputs) -> Tensor | None:
-    """Compute the term of a step; None without embeddings."""
+    """Compute the aggregation loss of a step; None without embeddings."""
     if inputs.z is None:
         return None
     return aggregation_loss(

@@ -1,4 +1,4 @@
-"""The tensors of one training step that the terms of the loss are computed from."""
+"""Tensors of one training step, from which the terms of the loss are computed."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LossInputs:
-    """Tensors of a step; each is None where no term needs it.
+    """Tensors of a step; a tensor that no term needs is None.
 
     Attributes:
         z: unit embeddings of the views, (B, D).
         recon: reconstructions of the views, (B, 3, S, S) in [-1, 1].
-        targets: the clean images, of the same shape and range.
-        index: the memory row of each view, (B,): image * num_views + view.
-        rows: the memory bank, (N, D).
-        temperature: of the softmax over the rows, above 0.
-        num_views: V, consecutive rows that belong to one image.
-        anchors: of this round; None in round 0.
-        centre: of Deep SVDD, (D,); None before round 0.
-        radius: of the soft boundary, a scalar; None with the one-class objective.
-        nu: share of images that the soft boundary leaves outside, in (0, 1].
+        targets: clean images, of the same shape and range.
+        index: memory row of each view, (B,): image * num_views + view.
+        rows: rows of the memory bank, (N, D).
+        temperature: temperature of the softmax over the rows, above 0.
+        num_views: V, number of consecutive rows that belong to one image.
+        anchors: anchors of the round; None in round 0.
+        centre: centre of Deep SVDD, (D,); None before round 0.
+        radius: radius of the soft boundary, a scalar; None with the one-class objective.
+        nu: share of images outside the soft boundary, in (0, 1].
         rec_loss: ``l1`` or ``mse``.
-        cell_logits: that an image with a synthetic anomaly has one in this grid cell, (B, 1, H, W).
-        image_logits: that it has one at all, (B,).
+        cell_logits: logits of a synthetic anomaly in each grid cell, (B, 1, H, W).
+        image_logits: logits of a synthetic anomaly in each image, (B,).
         anomaly_mask: strength of the synthetic anomaly at each pixel, (B, 1, S, S) in [0, 1].
     """
 

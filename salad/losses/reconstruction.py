@@ -1,4 +1,4 @@
-"""Reconstruction loss: the error of the decoded views."""
+"""Reconstruction loss: error of the reconstructed views."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from salad.losses.inputs import LossInputs
 
 
 def reconstruction_loss(recon: Tensor, target: Tensor, *, kind: str = "l1") -> Tensor:
-    """Mean error over all elements.
+    """Compute the mean error over all elements, a scalar.
 
     Args:
-        recon: (B, C, S, S), in [-1, 1].
-        target: the clean images, of the same shape and range.
+        recon: reconstructions, (B, C, S, S), in [-1, 1].
+        target: clean images, of the same shape and range.
         kind: ``l1``, mean absolute error (the released program), or ``mse`` (as the paper prints it).
     """
     return {"l1": F.l1_loss, "mse": F.mse_loss}[kind](recon, target)
 
 
 def term(inputs: LossInputs) -> Tensor | None:
-    """Compute the term of a step; None without reconstructions."""
+    """Compute the reconstruction loss of a step; None without reconstructions."""
     if inputs.recon is None:
         return None
     return reconstruction_loss(inputs.recon, inputs.targets, kind=inputs.rec_loss)

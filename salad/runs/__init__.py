@@ -1,1 +1,1 @@
-"""What a run needs around its mathematics: files, locks, signals, processes, devices, logs."""
+"""Run folder: its files, atomic writes, lock and followers."""

@@ -1,4 +1,4 @@
-"""A file that is written aside, and takes the place of an older one once it is whole."""
+"""Atomic write: a file is replaced only once its new content is complete."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from salad.errors import StorageError, printable
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` where all goes well and is removed where not.
+    """Yield a temporary path to write to; replace `path` by it on success, and remove it on an error.
 
     Raises:
-        StorageError: the disk is full or read-only; a file that was there before stands.
+        StorageError: the disk is full or read-only; an existing file is unchanged.
     """
     temporary = path.with_name(f".writing.{os.getpid()}")
     try:
@@ -27,8 +27,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     except OSError as error:
         raise StorageError(
-            f"{printable(path)}: cannot be written ({error.strerror or error}); what was there before stands; "
-            "make room, or choose another place"
+            f"{printable(path)}: cannot be written ({error.strerror or error}); an existing file is unchanged; "
+            "free disk space, or choose another path"
         ) from None
     finally:
         with contextlib.suppress(OSError):  # a read-only disk has nothing to clean
@@ -36,7 +36,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename last, where folders can be synced."""
+    """Flush a rename in a folder to disk, on systems that can sync folders."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""XP_PATH: everything that a run writes."""
+"""Run folder XP_PATH: its files, its metrics and its log."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
 
 
 class RunFolder:
-    """The folder of one run.
+    """Folder of one run.
 
     Args:
-        path: XP_PATH; made where it is missing.
-        writes: whether this process writes there; of several, one does.
+        path: XP_PATH; created if it is missing.
+        writes: True if this process writes to the folder; only one of several processes does.
 
     Raises:
         InputError: the folder cannot be made or written.
@@ -38,7 +38,7 @@ class RunFolder:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
-        self.listeners: list[Callable[[dict[str, Any]], object]] = []  # get every line of metrics.jsonl, too
+        self.listeners: list[Callable[[dict[str, Any]], object]] = []  # called with every new line of metrics.jsonl
         if not writes:
             return
         try:
@@ -49,33 +49,33 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """The checkpoint to score with."""
+        """Checkpoint to score with."""
         return self.path / MODEL_FILE
 
     @property
     def last(self) -> Path:
-        """The checkpoint to go on from: of the last finished epoch, or of the moment of an interruption."""
+        """Checkpoint to resume from, saved after every epoch and on an interruption."""
         return self.path / LAST_FILE
 
     @property
     def mlflow_run(self) -> Path:
-        """Where the id of the run of MLflow is kept."""
+        """File with the id of the MLflow run."""
         return self.path / MLFLOW_FILE
 
     def event_files(self) -> list[Path]:
-        """The files that TensorBoard reads."""
+        """List the event files of TensorBoard."""
         return [*(self.path / EVENT_FOLDER).glob("events.out.tfevents.*")]
 
     def round_model(self, number: int) -> Path:
-        """The checkpoint at the end of a round."""
+        """Make the path of the checkpoint of a round."""
         return self.path / f"model_round{number}.tar"
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other trainings out of the folder.
+        """Lock the folder against other trainings.
 
         Raises:
-            InputError: another training holds it.
+            InputError: another training has locked it.
         """
         if not self.writes:
             yield
@@ -86,40 +86,40 @@ class RunFolder:
             yield
 
     def round_models(self) -> list[Path]:
-        """The checkpoints at the ends of rounds that are there, in their order."""
+        """List the existing checkpoints of rounds, in the order of the rounds."""
         rounds = {path.stem.removeprefix("model_round"): path for path in self.path.glob("model_round*.tar")}
         return [rounds[number] for number in sorted(filter(str.isdecimal, rounds), key=int)]
 
     def checkpoints(self) -> list[Path]:
-        """The checkpoints that are there."""
+        """List the existing checkpoints."""
         return [file for file in [*self.path.glob("model*.tar"), self.last] if file.exists()]
 
     def held_files(self) -> list[Path]:
-        """The files of a training run that the folder holds already."""
+        """List the existing files of a training run."""
         texts = [self.path / CONFIG_FILE, self.path / METRICS_FILE]
         return [*self.checkpoints(), *filter(Path.exists, texts)]
 
     def check_free(self) -> None:
-        """Raise `InputError` where the folder holds a run."""
+        """Raise `InputError` if the folder holds a run."""
         if held := self.held_files():
             raise InputError(
                 f"{self.path}: holds a run ({held[0].name}); --resume goes on with it, --overwrite replaces it"
             )
 
     def clear(self) -> None:
-        """Remove the run that the folder holds, if any, and what was scored with it."""
+        """Remove the files of a run in the folder, its scores and its report included."""
         scored = [self.path / name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE)]
         figures = (self.path / FIGURES_FOLDER).glob("*.*")
         for file in [*self.held_files(), *scored, *figures, *self.event_files(), self.mlflow_run]:
             file.unlink(missing_ok=True)
 
     def keep_newest_rounds(self, count: int | None) -> None:
-        """Remove the checkpoints of all but the newest rounds; None keeps all."""
+        """Remove the checkpoints of all but the newest `count` rounds; None keeps all."""
         for file in self.round_models()[: -count if count else 0]:
             file.unlink()
 
     def write_config(self, options: dict[str, Any], **facts: Any) -> None:
-        """Write config.json: the options, as `--load_config` reads them, and under "run" what was found out."""
+        """Write config.json: options for `--load_config`, and under "run" the command, versions and facts."""
         import torch
 
         versions = {"salad": salad.__version__, "torch": torch.__version__, "python": platform.python_version()}
@@ -129,16 +129,16 @@ class RunFolder:
             path.write_text(text + "\n", encoding="utf-8")
 
     def append_metrics(self, values: dict[str, Any]) -> None:
-        """Add a line to metrics.jsonl."""
+        """Append a line to metrics.jsonl and call the listeners."""
         with _storage(self.path / METRICS_FILE) as path, path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
             file.flush()
-            os.fsync(file.fileno())  # before the checkpoint that says that the epoch is done
+            os.fsync(file.fileno())  # must reach the disk before the checkpoint of the epoch
         for listener in self.listeners:
             listener(values)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl.
+        """Read the lines of metrics.jsonl; none if the file is missing.
 
         Raises:
             InputError: a line is damaged.
@@ -146,7 +146,7 @@ class RunFolder:
         return read_metrics(self.path / METRICS_FILE) if (self.path / METRICS_FILE).exists() else []
 
     def cut_metrics(self, num_epochs: int) -> None:
-        """Leave the lines of the first epochs in metrics.jsonl; a later one comes from an epoch that was not saved."""
+        """Keep the lines of the first epochs in metrics.jsonl; later lines belong to epochs that were not saved."""
         path = self.path / METRICS_FILE
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         with atomic_file(path) as temporary:
@@ -154,34 +154,34 @@ class RunFolder:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, one an epoch; a last one that a killed run did not finish is left out.
+    """Read the lines of a metrics.jsonl, one for each epoch, without an unfinished last line of a killed run.
 
     Raises:
-        InputError: the file cannot be read, or is no metrics.jsonl.
+        InputError: the file cannot be read, or is not a metrics.jsonl.
     """
     try:
         *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        found = [json.loads(line) for line in lines]
+        epochs = [json.loads(line) for line in lines]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # JSON syntax, encoding
         raise InputError(f"{path}: damaged ({error})") from None
-    if not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in found):
-        raise InputError(f"{path}: no metrics.jsonl of a run: a line has no epoch")
-    return found
+    if not all(isinstance(line, dict) and isinstance(line.get("epoch"), int) for line in epochs):
+        raise InputError(f"{path}: not a metrics.jsonl of a run: a line has no epoch")
+    return epochs
 
 
 @contextlib.contextmanager
 def _storage(path: Path) -> Iterator[Path]:
-    """Turn a failure to write into a `StorageError`."""
+    """Turn an error of writing a file into a `StorageError`."""
     try:
         yield path
     except OSError as error:
-        raise StorageError(f"{path}: could not be written ({error.strerror}); make room, then --resume") from None
+        raise StorageError(f"{path}: could not be written ({error.strerror}); free disk space, then --resume") from None
 
 
 def log_to(folder: RunFolder) -> None:
-    """Send the program's messages to stderr and, with the time and with tracebacks, to log.txt."""
+    """Send log messages to stderr and, with times and tracebacks, to log.txt."""
     if not folder.writes:
         return
     logger = logging.getLogger("salad")
@@ -196,6 +196,6 @@ def log_to(folder: RunFolder) -> None:
     to_screen.setLevel(logging.INFO)
     to_screen.setFormatter(logging.Formatter("%(message)s"))
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk must not flood the screen
+    to_file.handleError = lambda record: None  # type: ignore[method-assign]  # else a full disk prints an error for every message
     logger.addHandler(to_screen)
     logger.addHandler(to_file)

@@ -1,6 +1,6 @@
-"""Following a run elsewhere than in metrics.jsonl: TensorBoard event files, and an MLflow server or folder.
+"""Followers of a run: TensorBoard event files, and an MLflow server or folder.
 
-Both get every line of metrics.jsonl once, also where a run is resumed or is followed only from then on.
+Each gets every line of metrics.jsonl once, even if the run is resumed or was started without followers.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from salad.runs.folder import RunFolder
 logger = logging.getLogger(__name__)
 
 EXPERIMENT = "salad"
-MAX_PARAM = 500  # characters of a value that every MLflow server takes
+MAX_PARAM = 500  # characters; the longest value that every MLflow server accepts
 MLFLOW_DEFAULTS = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # data are not to leave for anywhere but the address that was given
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a training does not wait for a server that is down
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # send data to the given address only
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # do not delay a training for a server that is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
@@ -32,23 +32,23 @@ Line = dict[str, Any]
 
 
 class Follower(Protocol):
-    """Where the lines of metrics.jsonl go, too.
+    """Receiver of the lines of metrics.jsonl.
 
     Attributes:
-        known: the epochs that are there from before.
+        known: epochs received in earlier runs.
     """
 
     known: set[int]
 
     def log(self, line: Line) -> None:
-        """Take in an epoch."""
+        """Send the line of an epoch."""
 
     def close(self, *, is_done: bool) -> None:
-        """Write all that is waiting; the run is done, or has stopped."""
+        """Write pending data and mark the run as done or stopped."""
 
 
 def check_packages(*, tensorboard: bool, mlflow: str | None) -> None:
-    """Raise `InputError` where a package that the options need is not installed, or an address must not be kept."""
+    """Raise `InputError` where a package for the options is not installed, or the MLflow address holds a password."""
     for package, is_needed in (("tensorboard", tensorboard), ("mlflow", mlflow is not None)):
         if is_needed and importlib.util.find_spec(package) is None:
             raise InputError(f'--{package} needs a package that is not installed: pip install "salad[{package}]"')
@@ -61,15 +61,16 @@ def check_packages(*, tensorboard: bool, mlflow: str | None) -> None:
 
 @contextlib.contextmanager
 def following(folder: RunFolder, *, tensorboard: bool, mlflow: str | None, options: dict[str, Any]) -> Iterator[None]:
-    """While a run goes on, hand over what metrics.jsonl holds and every line that comes.
+    """Send the existing and all new lines of metrics.jsonl to the followers of a run.
 
-    What fails later on is left out with a warning, for it must not stop a training; --resume makes up for it.
+    A follower that fails later is dropped with a warning, so that the training continues; --resume sends the missing
+    lines.
 
     Args:
-        folder: of the run; nothing is followed by a process that does not write there.
+        folder: folder of the run; only the process that writes to it has followers.
         tensorboard: whether event files are written.
         mlflow: URI of the server, or folder; None without one.
-        options: of the run, for MLflow.
+        options: options of the run, for MLflow.
 
     Raises:
         InputError: MLflow cannot be reached when the run starts.
@@ -78,36 +79,42 @@ def following(folder: RunFolder, *, tensorboard: bool, mlflow: str | None, optio
     if folder.writes and tensorboard:
         followers.append(TensorBoard(folder))
     if folder.writes and mlflow is not None:
-        followers.append(_reach(mlflow, options, folder))
+        followers.append(_connect(mlflow, options, folder))
     for line in folder.read_metrics() if followers else ():
-        _tell(followers, line)
-    folder.listeners.append(lambda line: _tell(followers, line))
+        _send(followers, line)
+    folder.listeners.append(lambda line: _send(followers, line))
     is_done = False
     try:
         yield
         is_done = True
     finally:
         for follower in followers:
-            with _outlived(follower):
+            with _tolerating(follower):
                 follower.close(is_done=is_done)
 
 
-def _reach(uri: str, options: dict[str, Any], folder: RunFolder) -> Follower:
+def _connect(uri: str, options: dict[str, Any], folder: RunFolder) -> Follower:
+    """Connect to MLflow.
+
+    Raises:
+        InputError: it cannot be reached.
+    """
     try:
         return MLflow(uri, options, folder)
-    except Exception as error:  # MLflow raises every kind
+    except Exception as error:  # MLflow raises errors of many types
         raise InputError(f"--mlflow {uri}: cannot be reached ({_reason(error)}); correct it or leave it out") from None
 
 
-def _tell(followers: list[Follower], line: Line) -> None:
-    """Hand a line to the followers that do not know its epoch; those that fail are no longer among them."""
-    for follower in [one for one in followers if line["epoch"] not in one.known]:
-        with _outlived(follower, among=followers):
+def _send(followers: list[Follower], line: Line) -> None:
+    """Send a line to the followers that do not know its epoch, and drop those that fail."""
+    for follower in [follower for follower in followers if line["epoch"] not in follower.known]:
+        with _tolerating(follower, among=followers):
             follower.log(line)
 
 
 @contextlib.contextmanager
-def _outlived(follower: Follower, *, among: list[Follower] | None = None) -> Iterator[None]:
+def _tolerating(follower: Follower, *, among: list[Follower] | None = None) -> Iterator[None]:
+    """Turn an error of a follower into a warning, and drop the follower from a list."""
     try:
         yield
     except Exception as error:
@@ -118,6 +125,7 @@ def _outlived(follower: Follower, *, among: list[Follower] | None = None) -> Ite
 
 
 def _reason(error: Exception) -> str:
+    """Shorten the message of an error to one line."""
     return printable(str(error).partition("\n")[0][:200]) or type(error).__name__
 
 
@@ -128,28 +136,28 @@ class TensorBoard:
         from torch.utils.tensorboard import SummaryWriter
 
         self.known = {line["epoch"] for line in folder.read_metrics()} if folder.event_files() else set()
-        # of an epoch that was written and not saved TensorBoard is to forget what earlier files say
+        # TensorBoard drops earlier points of an epoch that was logged but not saved
         first = max(self.known, default=0) + 1
         self.writer = SummaryWriter(str(folder.path / "tensorboard"), purge_step=first)
 
     def log(self, line: Line) -> None:
-        """One point for each number."""
+        """Write a point for each number."""
         for name, value in numbers(line).items():
             self.writer.add_scalar(name, value, global_step=line["epoch"])
         self.writer.flush()
 
     def close(self, *, is_done: bool) -> None:
-        """End the file."""
+        """Close the event file."""
         self.writer.close()
 
 
 class MLflow:
-    """A run of MLflow, named after the folder, with the options as its parameters; its id is kept in the folder.
+    """MLflow run, named after the run folder, with the options as parameters; the folder keeps its id.
 
     Args:
-        uri: a server, or a folder.
-        options: of the run.
-        folder: of the run.
+        uri: URI of a server, or a folder.
+        options: options of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, uri: str, options: dict[str, Any], folder: RunFolder) -> None:
@@ -160,13 +168,13 @@ class MLflow:
         from mlflow.entities import Metric, Param
 
         self.client, self.metric = MlflowClient(tracking_uri=uri), Metric
-        found = self.client.get_experiment_by_name(EXPERIMENT)
-        experiment = found.experiment_id if found else self.client.create_experiment(EXPERIMENT)
-        held = folder.mlflow_run.read_text(encoding="ascii").split() if folder.mlflow_run.exists() else []
-        if len(held) == 2 and held[1] == uri:
-            self.run: str = held[0]
+        existing = self.client.get_experiment_by_name(EXPERIMENT)
+        experiment = existing.experiment_id if existing else self.client.create_experiment(EXPERIMENT)
+        saved = folder.mlflow_run.read_text(encoding="ascii").split() if folder.mlflow_run.exists() else []
+        if len(saved) == 2 and saved[1] == uri:
+            self.run: str = saved[0]
             self.client.update_run(self.run, "RUNNING")
-            self.known = {one.step for one in self.client.get_metric_history(self.run, "loss")}
+            self.known = {metric.step for metric in self.client.get_metric_history(self.run, "loss")}
             return
         self.known = set()
         self.run = self.client.create_run(experiment, run_name=folder.path.resolve().name).info.run_id
@@ -175,18 +183,18 @@ class MLflow:
         folder.mlflow_run.write_text(f"{self.run} {uri}\n", encoding="ascii")
 
     def log(self, line: Line) -> None:
-        """All numbers in one request."""
+        """Send all numbers in one request."""
         now = int(time.time() * 1000)
         metrics = [self.metric(name, value, now, line["epoch"]) for name, value in numbers(line).items()]
         self.client.log_batch(self.run, metrics=metrics)
 
     def close(self, *, is_done: bool) -> None:
-        """Say how the run has ended."""
+        """Set the final status of the run."""
         self.client.set_terminated(self.run, "FINISHED" if is_done else "KILLED")
 
 
 def numbers(line: Line) -> dict[str, float]:
-    """The finite numbers of a line of metrics.jsonl but for the epoch itself."""
+    """Collect the finite numbers of a line of metrics.jsonl, except the epoch."""
     return {
         name: float(value)
         for name, value in line.items()

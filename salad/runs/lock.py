@@ -1,4 +1,4 @@
-"""One training in a folder at a time."""
+"""Lock of a run folder, for one training at a time."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from salad.errors import InputError, StorageError
 
 logger = logging.getLogger(__name__)
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # of a file system that has none
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # from file systems without locks
 
 
 @contextlib.contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock file, which names its holder, while a run writes to its folder.
+    """Hold a lock file, which names its holder, while a run writes to the folder.
 
     Args:
-        path: the lock file; a killed holder leaves it behind, but the system drops its lock.
+        path: lock file; if its holder is killed, the file stays, but the system releases the lock.
 
     Raises:
         InputError: another process, named with its host, holds the lock.
@@ -36,21 +36,26 @@ def only_one(path: Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
             stack.callback(lock.release)
-            stack.callback(path.unlink, missing_ok=True)  # still locked: whoever waits for this file opens a new one
+            stack.callback(
+                path.unlink, missing_ok=True
+            )  # before the release, so that the next process opens a new file
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         except Timeout:
             message = f"{path.parent}: {_holder(path)} is training here; wait for it, or choose another XP_PATH"
             raise InputError(message) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                message = f"{path}: could not be written ({error.strerror}); make room, or choose another XP_PATH"
+                message = f"{path}: could not be written ({error.strerror}); free disk space, or choose another XP_PATH"
                 raise StorageError(message) from None
-            logger.warning("%s: no locks on this file system: start no second training here", path.parent)
+            logger.warning(
+                "%s: this file system has no locks: do not start a second training in this folder", path.parent
+            )
         yield
 
 
 def _holder(path: Path) -> str:
-    with contextlib.suppress(OSError):  # a holder that has just ended
+    """Read the holder of the lock from its file."""
+    with contextlib.suppress(OSError):  # the holder may just have removed the file
         if re.fullmatch(r"process \d{1,9} on \S{1,99}", text := path.read_text(encoding="utf-8", errors="replace")):
             return text
     return "another process"

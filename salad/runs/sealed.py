@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written aside, sealed with a SHA-256, moved into place, checked when read."""
+"""Sealed files: written atomically with a SHA-256 at the end, which is checked on reading."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import torch
 from salad.errors import InputError, StorageError
 from salad.runs.atomic import sync_folder
 
-SEAL_MARK = b"salad-sha256-end"  # the file's last bytes; the digest of all before stands in front of it
+SEAL_MARK = b"salad-sha256-end"  # last bytes of a file, after the digest of its content
 SEAL_BYTES = 32 + len(SEAL_MARK)
 READ_BYTES = 2**22
 
 
 class _Hashing:
-    """A file to write to that keeps the digest, and the first error, which torch.save hides."""
+    """Writable file that computes the digest, and records the error that torch.save hides."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -27,6 +27,7 @@ class _Hashing:
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        """Write bytes and update the digest."""
         self.digest.update(data)
         try:
             return self.file.write(data)
@@ -35,17 +36,18 @@ class _Hashing:
             raise
 
     def flush(self) -> None:
+        """Flush the file."""
         self.file.flush()
 
 
 def write_sealed(paths: list[Path], content: dict[str, Any]) -> None:
-    """Write tensors and plain values under one or several names in one folder.
+    """Write tensors and plain values atomically, under one or several names in one folder.
 
-    A name shows its old file or the whole new one at every moment, also when the machine stops. The last
-    name is moved into place last.
+    Each name refers to its old file or to the complete new one at every moment, even if the machine crashes. The last
+    name is replaced last.
 
     Raises:
-        StorageError: the disk is full or read-only; files that were there before stand.
+        StorageError: the disk is full or read-only; existing files are unchanged.
     """
     folder = paths[0].parent
     temporary = folder / f".writing.{os.getpid()}"
@@ -68,7 +70,8 @@ def write_sealed(paths: list[Path], content: dict[str, Any]) -> None:
         if cause is None:
             raise
         raise StorageError(
-            f"{paths[-1]}: could not be written ({cause.strerror}); files written before stand; make room and --resume"
+            f"{paths[-1]}: could not be written ({cause.strerror}); existing files are unchanged; "
+            "free disk space and --resume"
         ) from None
     finally:
         with contextlib.suppress(OSError):  # a read-only disk has nothing to clean
@@ -77,7 +80,7 @@ def write_sealed(paths: list[Path], content: dict[str, Any]) -> None:
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """A second name for a file, or a copy where the file system knows no links."""
+    """Link a file under a second name, or copy it on a file system without links."""
     target.unlink(missing_ok=True)
     try:
         target.hardlink_to(source)
@@ -90,14 +93,14 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process left of a file that it was writing."""
+    """Remove temporary files of killed processes."""
     for pattern in (".writing.*", ".linking.*"):
         for file in folder.glob(pattern):
             file.unlink(missing_ok=True)
 
 
 def read_sealed(path: Path) -> Any:
-    """Read a file of `write_sealed`, or one of torch.save without a seal; nothing in it is ever run.
+    """Read a file of `write_sealed`, or of torch.save without a seal, without running any code in it.
 
     Raises:
         InputError: the file is missing, damaged, or holds more than tensors and plain values.
@@ -112,12 +115,12 @@ def read_sealed(path: Path) -> Any:
         raise InputError(f"{path}: there is no such file") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # damaged files make torch.load raise many kinds
+    except Exception as error:  # torch.load raises many types of errors on damaged files
         raise InputError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from None
 
 
 def _is_broken(path: Path) -> bool:
-    """Whether a sealed file does not match its seal; False for a file without one."""
+    """Check if a sealed file does not match its digest; False for a file without a seal."""
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END) - SEAL_BYTES
         if size < 0:

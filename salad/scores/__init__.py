@@ -1,4 +1,4 @@
-"""The scores of an image, by name. Importing this package does not import torch; computing a score does."""
+"""Anomaly scores of images, by name; importing this package does not import torch, computing a score does."""
 
 from __future__ import annotations
 
@@ -22,26 +22,25 @@ if TYPE_CHECKING:
     PatchFeatures = Callable[[Inputs, Backbone | None], PatchMaps]
 
 __all__ = ["FUSED", "PATCH_SCORES", "SCORES", "ScoreSpec", "knn_angle", "weighted_prototype"]
-FUSED = "fused"  # the mean of several scores, each standardised by validation normals
+FUSED = "fused"  # the mean of several scores, each standardised by normal validation images
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSpec:
-    """A score.
+    """Score of an image.
 
     Attributes:
         score: ``module:function`` inside this package; the function takes `Inputs` and `Normals` and returns one value
             for each image, (B,), larger for more anomalous ones.
-        help: a few words for --help.
-        features: ``module:function``, the patch features of a score that compares them with those of normal images;
-            None for other scores.
-        settings: the options that its patch memory depends on.
-        needs: what a loss must have trained for the score to mean anything; None where nothing need be.
-        uses_rows: whether it is made of the k nearest rows of the memory bank.
-        uses_centre: whether it needs the centre of Deep SVDD.
-        uses_backbone: whether it looks through the frozen network of --backbone.
-        sees_whole: whether it sees what --crop cuts off.
-        exportable: whether it can be exported.
+        help: short description for --help.
+        features: ``module:function`` that computes the patch features of a patch score; None for other scores.
+        settings: options that the patch memory of the score depends on.
+        needs: part of the network that a loss must have trained, `EMBEDDINGS` or `RECONSTRUCTION`; None if none.
+        uses_rows: True if the score is computed from the k nearest rows of the memory bank.
+        uses_centre: True if the score needs the centre of Deep SVDD.
+        uses_backbone: True if the score uses the frozen network of --backbone.
+        sees_whole: True if the score also sees the border that --crop cuts off.
+        exportable: True if the score can be exported.
     """
 
     score: str
@@ -57,27 +56,32 @@ class ScoreSpec:
 
     def load(self) -> Score:
         """Import the function of the score."""
-        found: Score = _load(self.score)
-        return found
+        score: Score = _load(self.score)
+        return score
 
     def load_features(self) -> PatchFeatures:
-        """Import the function of its patch features."""
-        assert self.features is not None, "the score has none"
-        found: PatchFeatures = _load(self.features)
-        return found
+        """Import the function that computes the patch features."""
+        assert self.features is not None, "only patch scores have features"
+        features: PatchFeatures = _load(self.features)
+        return features
 
 
 def _load(name: str) -> Any:
+    """Import ``module:function`` from this package."""
     module, function = name.split(":")
     return getattr(import_module(f"{__name__}.{module}"), function)
 
 
 SCORES = {
     "knn": ScoreSpec(
-        score="knn:score", help="mean angle to the nearest rows", needs=EMBEDDINGS, uses_rows=True, exportable=True
+        score="knn:score",
+        help="mean angle to the nearest memory rows",
+        needs=EMBEDDINGS,
+        uses_rows=True,
+        exportable=True,
     ),
     "weighted": ScoreSpec(
-        score="prototype:score", help="weighted prototype of these rows", needs=EMBEDDINGS, uses_rows=True
+        score="prototype:score", help="distance to a weighted prototype of these rows", needs=EMBEDDINGS, uses_rows=True
     ),
     "svdd": ScoreSpec(score="svdd:score", help="distance to the Deep SVDD centre", needs=EMBEDDINGS, uses_centre=True),
     "reconstruction": ScoreSpec(score="reconstruction:score", help="reconstruction error", needs=RECONSTRUCTION),

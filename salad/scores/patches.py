@@ -10,13 +10,13 @@ from salad.scores.inputs import Inputs, Normals
 
 
 def local_features(inputs: Inputs, backbone: Backbone | None) -> PatchMaps:
-    """Compute patch features of the encoder, of what the network sees."""
+    """Compute patch features of the encoder from the images that the network sees."""
     features = inputs.network.patch_features(inputs.images)
     return PatchMaps(features, inputs.preprocessing.find_seen(inputs.grey, inputs.params))
 
 
 def backbone_features(inputs: Inputs, backbone: Backbone | None) -> PatchMaps:
-    """Compute patch features of the frozen backbone, of the whole image."""
+    """Compute patch features of the frozen backbone from whole images."""
     assert backbone is not None, "loaded with the model"
     features = backbone.patch_features(inputs.for_backbone)
     return PatchMaps(features, inputs.preprocessing.find_seen(inputs.grey, inputs.params, is_whole=True))

@@ -1,1 +1,1 @@
-"""Scores of images: kNN, prototypes, patch memories, and their evaluation."""
+"""Scoring of images with a checkpoint: test images, new images and validation."""

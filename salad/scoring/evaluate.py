@@ -1,4 +1,4 @@
-"""Scores of a folder of images, and what they are worth."""
+"""Scores of a split of images, and the test of a checkpoint."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @torch.no_grad()
 def embed(network: Network, loader: Loader, context: RunContext) -> Tensor:
-    """Embed all images of a loader, or of a team's loaders together, in eval mode: (N, D) on the device."""
+    """Compute the embeddings of all images of a loader, over all processes, in eval mode: (N, D) on the device."""
     network.eval()
     team = context.team
     parts = [network.encode(to_images(batch.normalized(context.device))) for batch in loader.epoch(0)]
@@ -49,11 +49,12 @@ def score_split(
     """Score every image of a split.
 
     Args:
-        model: its network is put into eval mode; the processes of its team share the images, and each gets all scores.
-        split: the images, scanned.
-        measures_standards: whether the parts of a fused score are standardised by the normal images of this split: for
-            validation alone.
-        keeps_z: whether embeddings are kept, which a score need not be made of.
+        model: model to score with; its network is put into eval mode. Its processes share the images, and each process
+            gets all scores.
+        split: images to score, scanned.
+        measures_standards: True to standardise the parts of a fused score by the normal images of this split, for
+            validation only.
+        keeps_z: True to keep embeddings even if no score uses them.
 
     Raises:
         InputError: a file cannot be read, a score is not finite, or there are too few normal images.
@@ -62,7 +63,7 @@ def score_split(
     seen = _pass_over(model, model.context.loader(split), keeps_z=keeps_z)
     if measures_standards:
         normal = np.asarray(split.labels) == NORMAL
-        standards = Standards.measure({name: one[normal] for name, one in seen.scores.items()})
+        standards = Standards.measure({name: scores[normal] for name, scores in seen.scores.items()})
         model = dataclasses.replace(model, standards=standards)
     return Result(
         split=split,
@@ -78,17 +79,17 @@ def score_split(
 
 
 class _Seen(NamedTuple):
-    """Facts of N images from one pass over them, in their order."""
+    """Grey levels, scores and embeddings of N images, in their order, from one pass."""
 
     levels: GreyLevels
     scores: dict[str, np.ndarray]  # of each part, (N,)
-    z: np.ndarray  # (N, D); (N, 0) where they are not kept
+    z: np.ndarray  # (N, D); (N, 0) if they are not kept
     seconds: float
 
 
 @torch.no_grad()
 def _pass_over(model: ScoringModel, loader: Loader, *, keeps_z: bool) -> _Seen:
-    """Go through a split once, for `score_split`."""
+    """Score a split in one pass, for `score_split`."""
     team, start = model.context.team, time.perf_counter()
     values, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
@@ -96,8 +97,8 @@ def _pass_over(model: ScoringModel, loader: Loader, *, keeps_z: bool) -> _Seen:
         levels = measure_grey_levels(batch.grey[:, 0].numpy())
         values.append(torch.from_numpy(np.stack([*levels, *parts.values()])))
         embeddings.append(inputs.z.cpu() if keeps_z else torch.empty(len(batch.grey), 0))
-    mean, std, sharpness, *found = torch.cat(team.joined(values), dim=1).numpy()
-    scores = dict(zip(model.parts, found, strict=True))
+    mean, std, sharpness, *part_scores = torch.cat(team.joined(values), dim=1).numpy()
+    scores = dict(zip(model.parts, part_scores, strict=True))
     check_finite(scores)
     z = torch.cat(team.joined(embeddings)).numpy()
     return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
@@ -107,15 +108,15 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
     """Score the test folder with a checkpoint.
 
     Args:
-        config: agrees with what the checkpoint knows.
-        checkpoint: ours or a published one.
-        team: the processes that share the images.
+        config: options of the test, after `reconcile` with the checkpoint.
+        checkpoint: checkpoint of this program or a published one.
+        team: processes that share the images.
 
     Returns:
-        The scores, and the model that they are of.
+        Result of the test, and the model that computed it.
 
     Raises:
-        InputError: the data, the checkpoint or an option is at fault.
+        InputError: the data, the checkpoint or an option is wrong.
     """
     context = open_context(config, team=team, template=checkpoint.template)
     split = read_test(context, checkpoint)
@@ -132,13 +133,13 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
 
 
 def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:
-    """List the test images; what of them was trained on is warned of.
+    """List the test images, and warn of those that are also in train/ or val/.
 
     Raises:
-        InputError: they cannot be listed, or another class is normal than in the training.
+        InputError: the images cannot be listed, or the normal class is not that of the training.
     """
     data = context.config.data
-    with context.team.first_alone("folder"):  # a phantom is drawn
+    with context.team.first_alone("folder"):  # CXR_phantom draws its images
         split = read_split(data.dataset_name, data.data_path, "test", selection=data.selection)
     assert split is not None, "only val may be absent"
     if split.normal_class != checkpoint.normal_class and checkpoint.normal_class in split.classes:
@@ -151,15 +152,15 @@ def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:
 
 
 def score_val_normals(model: ScoringModel) -> Result | None:
-    """Score the normal images of val/; None without these.
+    """Score the normal images of val/; None if there are none.
 
     Raises:
-        InputError: an image cannot be read, or there are too few to fuse the parts.
+        InputError: an image cannot be read, or there are too few images to standardise the parts of a fused score.
     """
     context = model.context
     val = find_val(context.config)
     if val is None or val.num_normal == 0:
-        logger.info("no threshold and no percentiles: they need normal images in val/")
+        logger.info("no threshold and no percentiles: both need normal images in val/")
         return None
     with context.team.first_alone("val"):
         val = context.scan({"val": val.only_normal()})["val"]
@@ -167,31 +168,31 @@ def score_val_normals(model: ScoringModel) -> Result | None:
 
 
 def _warn_of_useless_scores(result: Result, checkpoint: Checkpoint, *, parts: tuple[str, ...]) -> None:
-    """Say what an AUC alone would hide; the sign of a score is never turned."""
+    """Warn of equal scores and of AUCs below 0.5; the sign of a score is never changed."""
     if len(result.scores) > 1 and np.ptp(result.scores) == 0:
-        logger.warning("all %d scores are the same: the model tells nothing apart", len(result.scores))
+        logger.warning("all %d scores are the same: the model does not separate any images", len(result.scores))
     on_val: float | None = checkpoint.training.get("val_auc") if checkpoint.has_parts(parts) else None
     on_test = result.auc.value if result.auc else None
     for name, value in (("validation", on_val), ("test", on_test)):
         if value is not None and value < 0.5:
             logger.warning(
-                "on the %s images the AUC is %.4f, below 0.5: abnormal images lie nearer the normal ones than "
-                "other normal images do; the sign is left as it is",
+                "on the %s images the AUC is %.4f, below 0.5: abnormal images score lower than normal ones; the sign "
+                "of the score is not changed",
                 name,
                 value,
             )
 
 
 def compare_with_training(config: Config, test: Split, *, train_on: str) -> None:
-    """Warn of images and patients of test/ that are in train/ or val/, where DATA_PATH holds these.
+    """Warn of leaks: images and patients of test/ that are also in train/ or val/ of DATA_PATH.
 
     Args:
-        config: of the scoring.
-        test: as it was listed.
-        train_on: ``normal`` or ``all``, what the model was trained with.
+        config: options of the scoring.
+        test: test split, as listed.
+        train_on: ``normal`` or ``all``, the option of the training.
 
     Raises:
-        InputError: there are such, and --strict forbids them.
+        InputError: there is a leak, and --strict is on.
     """
     splits = {}
     selection = dataclasses.replace(config.data.selection, normal_class=test.normal_class)
@@ -202,8 +203,8 @@ def compare_with_training(config: Config, test: Split, *, train_on: str) -> None
             logger.debug("test/ is not compared with %s/: %s", name, error)
         else:
             splits.update({name: split} if split else {})
-    found = compare_splits({**splits, "test": test}, train_on=train_on, num_threads=config.data.n_jobs_dataloader)
-    leaks = [leak for leak in found.leaks if leak.second == "test"]
+    comparison = compare_splits({**splits, "test": test}, train_on=train_on, num_threads=config.data.n_jobs_dataloader)
+    leaks = [leak for leak in comparison.leaks if leak.second == "test"]
     for line in [*(f"leak: {leak}" for leak in leaks), *(f"doubt: {doubt}" for doubt in test.doubts)]:
         logger.warning("%s", line)
     if config.data.strict:

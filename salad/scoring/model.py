@@ -1,4 +1,4 @@
-"""The scoring core: one model that test.py, validation, predict, `Detector`, heatmaps and export score with."""
+"""Scoring model, shared by test.py, validation, predict, `Detector`, heatmaps and export."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class BatchScores(NamedTuple):
     """Scores of a batch of B images.
 
     Attributes:
-        parts: of each score that the model's score is made of, (B,) float64, by name.
-        inputs: the batch as the network saw it, and what it made of it.
+        parts: scores (B,) float64 of each part, by name.
+        inputs: preprocessed images and network outputs of the batch.
     """
 
     parts: dict[str, np.ndarray]
@@ -47,15 +47,15 @@ class BatchScores(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringModel:
-    """A network and what it knows of normal images, as a scorer.
+    """Network with its reference to normal images; computes scores.
 
     Attributes:
         context: options, device and processes of the scoring.
-        network: with its weights, on the device.
+        network: trained network, on the device.
         normals: rows, patch memories and centre of normal images.
-        normal_index: places of the normal rows among all rows of the bank, (M,).
-        standards: of the parts of a fused score; None of another score, and where they are not known.
-        calibration: scores of validation normals; None where there are none.
+        normal_index: index of the normal rows in the memory bank, (M,).
+        standards: mean and standard deviation of each part of a fused score; None for other scores, or if unknown.
+        calibration: scores of normal validation images; None if unknown.
 
     Raises:
         InputError: a score needs the centre of Deep SVDD, or --align the template, and there is none.
@@ -75,18 +75,18 @@ class ScoringModel:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, context: RunContext) -> ScoringModel:
-        """Make the model of a checkpoint that the options ask for.
+        """Make the scoring model of a checkpoint.
 
         Args:
-            checkpoint: ours or a published one.
-            context: of the scoring; its options agree with the checkpoint (see `reconcile`).
+            checkpoint: checkpoint of this program or a published one.
+            context: context of the scoring; its options agree with the checkpoint (see `reconcile`).
 
         Raises:
-            InputError: the checkpoint lacks what the score is made of, and it cannot be made.
+            InputError: a part of the score is neither in the checkpoint nor can be computed.
         """
         config, device = context.config, context.device
         warn_of_untrained(config.scoring.parts, checkpoint)
-        with torch.random.fork_rng(devices=[]):  # the first weights, drawn in vain
+        with torch.random.fork_rng(devices=[]):  # keep the random state: the initial weights are replaced
             network = context.start_network(checkpoint).eval()
         index = (find_row_labels(config, checkpoint) == NORMAL).nonzero().flatten()
         k = choose_rows_k(config, num_normal_rows=len(index))
@@ -117,12 +117,12 @@ class ScoringModel:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the scores that the score is made of."""
+        """Names of the parts of the score."""
         return self.config.scoring.parts
 
     @property
     def memories(self) -> Mapping[str, PatchMemory]:
-        """Patch memories, by the name of the score."""
+        """Patch memories, by name of the score."""
         return self.normals.memories
 
     @torch.no_grad()
@@ -130,10 +130,10 @@ class ScoringModel:
         """Score decoded images (B, 1, S0, S0), uint8, on any device."""
         inputs = Inputs(self.network, grey.to(self.context.device, non_blocking=True), self.context.preprocessing)
         scores = {part: SCORES[part].load()(inputs, self.normals) for part in self.parts}
-        return BatchScores({part: one.cpu().double().numpy() for part, one in scores.items()}, inputs)
+        return BatchScores({part: values.cpu().double().numpy() for part, values in scores.items()}, inputs)
 
     def combine(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Fuse the parts of a score, or take the only one, (N,) each.
+        """Fuse the parts of a score, (N,) each, or return the only part.
 
         Raises:
             InputError: a score is not finite.
@@ -142,13 +142,13 @@ class ScoringModel:
         return combine(parts, self.standards)
 
     def calibrated(self, normals: Result | None) -> ScoringModel:
-        """Take over what validation normals tell of the score; standards that it has stand.
+        """Copy the model with the calibration and, if it has none, the standards of normal validation images.
 
         Args:
-            normals: scores of normal images of val/; None without any.
+            normals: scores of normal images of val/; None if there are none.
 
         Raises:
-            InputError: the score is fused, and nothing standardises its parts.
+            InputError: the score is fused, and its parts have no standards.
         """
         standards = self.standards or (normals.standards if normals else None)
         if self.config.scoring.is_fused and standards is None:
@@ -158,13 +158,13 @@ class ScoringModel:
 
 
 def check_finite(parts: Mapping[str, np.ndarray]) -> None:
-    """Raise `InputError` where a score is not finite."""
-    if not all(np.isfinite(one).all() for one in parts.values()):
+    """Raise `InputError` if a score is not finite."""
+    if not all(np.isfinite(scores).all() for scores in parts.values()):
         raise InputError("a score is not a finite number: the weights of the model are damaged")
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:
-    """Read what the checkpoint holds of validation normals, as far as it does."""
+    """Read standards and calibration from a checkpoint; None for each that is missing."""
     scores, standards = (checkpoint.training.get(name) for name in ("val_normal_scores", "standards"))
     scoring = config.scoring
     return (
@@ -174,17 +174,17 @@ def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Cal
 
 
 def warn_of_untrained(parts: Iterable[str], checkpoint: Checkpoint) -> None:
-    """Say where a score is made of what no loss has trained."""
+    """Warn of scores that depend on a part of the network that no loss has trained."""
     for part in parts:
         needs = SCORES[part].needs
         if needs == RECONSTRUCTION and not checkpoint.reconstructs:
-            logger.warning("the score %s tells nothing: %s was trained with --w_rec 0", part, checkpoint.path)
+            logger.warning("the score %s is meaningless: %s was trained with --w_rec 0", part, checkpoint.path)
         elif needs == EMBEDDINGS and not checkpoint.embeds:
-            logger.warning("the score %s tells nothing: no loss trained the embeddings of %s", part, checkpoint.path)
+            logger.warning("the score %s is meaningless: no loss trained the embeddings of %s", part, checkpoint.path)
 
 
 def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
-    """Tell if what the checkpoint holds of validation normals is of this score, with this k and these settings."""
+    """Check if standards and calibration in a checkpoint belong to this score, with this k and these settings."""
     parts = config.scoring.parts
     return (
         checkpoint.has_parts(parts)
@@ -194,16 +194,16 @@ def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
 
 
 def choose_rows_k(config: Config, *, num_normal_rows: int) -> int:
-    """Choose the k of the scores that are made of nearest rows; 0 where there are none. A default that shrinks is said.
+    """Choose k, or 0 if no score uses memory rows; warn if the default is reduced.
 
     Raises:
-        InputError: --k exceeds the number of memory rows of normal images, or there is none.
+        InputError: --k exceeds the number of memory rows of normal images, or there are no such rows.
     """
     if not any(SCORES[part].uses_rows for part in config.scoring.parts):
         return 0
     if num_normal_rows == 0:
-        raise InputError("the memory holds no row of a normal image to score against")
+        raise InputError("the memory holds no row of a normal image to compare with")
     k = choose_k(config.scoring.k, num_rows=num_normal_rows)
     if config.scoring.k is None and k < DEFAULT_K:
-        logger.warning("k is %d rather than %d: the memory has no more rows of normal images", k, DEFAULT_K)
+        logger.warning("k is %d instead of %d: the memory has no more rows of normal images", k, DEFAULT_K)
     return k

@@ -1,4 +1,4 @@
-"""Options of a scoring: what was given, and what the checkpoint knows."""
+"""Options of scoring: given options combined with those of the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from salad.config import OPTIONS, Config
 from salad.config.declare import without_removed
 from salad.errors import InputError
 
-SCORED_BY = [one.name for one in OPTIONS.values() if one.section == "scoring" and one.facts.of_model]
-NO_DATA = Path(os.devnull)  # DATA_PATH where none is known: no data set can be there
+SCORED_BY = [option.name for option in OPTIONS.values() if option.section == "scoring" and option.facts.of_model]
+NO_DATA = Path(os.devnull)  # DATA_PATH if none is known; it holds no data set
 
 
 def reconcile(given: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any]:
-    """Join the values that were given with those that the checkpoint knows.
+    """Combine the given values with those of the checkpoint.
 
     Raises:
-        InputError: the two contradict each other.
+        InputError: a given value contradicts the checkpoint.
     """
     known = checkpoint.known()
     for name, value in known.items():
@@ -30,21 +30,21 @@ def reconcile(given: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any
     trained_with = without_removed({**(checkpoint.config or {}), "normal_class": checkpoint.normal_class})
     same_data = trained_with.get("dataset_name") == given["dataset_name"]
     inherited = {
-        one.name: one.from_json(trained_with[one.name])
-        for one in OPTIONS.values()
-        if one.facts.of_model
-        and (one.section != "data" or same_data)  # what to take of another data set is its own matter
-        and trained_with.get(one.name) is not None
+        option.name: option.from_json(trained_with[option.name])
+        for option in OPTIONS.values()
+        if option.facts.of_model
+        and (option.section != "data" or same_data)  # another data set needs a selection of its own
+        and trained_with.get(option.name) is not None
     }
     return {**inherited, **given, **known}
 
 
 def scoring_config(checkpoint: Checkpoint, given: Mapping[str, Any]) -> Config:
-    """Make the options to score new images with, wherever they lie.
+    """Make the config to score new images with, outside of any data set.
 
     Args:
-        checkpoint: ours or a published one.
-        given: values by option name; data_path is the data set of the training, which a published file does not name.
+        checkpoint: checkpoint of this program or a published one.
+        given: values by option name; data_path is the data set of the training, which a published file does not record.
 
     Raises:
         InputError: an option contradicts the checkpoint, or a value is not allowed.

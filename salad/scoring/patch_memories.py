@@ -1,4 +1,4 @@
-"""The patch memories that scores need: built from training normals, or found in a checkpoint."""
+"""Patch memories of scores: built from normal training images, or read from a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 
 
 def needed_backbone(context: RunContext) -> Backbone | None:
-    """Load the frozen network that the score needs, if it needs one.
+    """Load the frozen backbone if the score uses one, else return None.
 
     Raises:
-        InputError: its weights are not there.
+        InputError: the weights are missing.
     """
     scoring = context.config.scoring
     if not any(SCORES[part].uses_backbone for part in scoring.parts):
         return None
-    assert scoring.backbone is not None, "parts has looked"
-    with context.team.first_alone("backbone"):  # its weights may have to be fetched
+    assert scoring.backbone is not None, "ScoringOptions.parts checks it"
+    with context.team.first_alone("backbone"):  # the weights may have to be downloaded
         return load_backbone(scoring.backbone, context.device)
 
 
@@ -51,15 +51,15 @@ def build_memory(
     train: Split,
     is_announced: bool = False,
 ) -> PatchMemory:
-    """Build a patch memory in one pass over the training normals, without augmentation.
+    """Build a patch memory in one pass over the normal training images, without augmentation.
 
     Args:
         part: one of `PATCH_SCORES`.
-        context: of the run or of the scoring; each of its processes gets the same memory.
-        network: put into eval mode.
-        backbone: for ``backbone``.
-        train: the training images; abnormal ones are left out.
-        is_announced: whether the log tells its size already.
+        context: context of the run or of the scoring; each of its processes gets the same memory.
+        network: network, which is put into eval mode.
+        backbone: frozen network for ``backbone``.
+        train: training images; abnormal ones are left out.
+        is_announced: True if the size of the memory has already been logged.
     """
     network.eval()
     scoring, features_of = context.config.scoring, SCORES[part].load_features()
@@ -80,55 +80,57 @@ def build_memory(
 
 
 def _announce(part: str, config: Config, *, num_images: int, num_channels: int) -> None:
-    """Log how large a memory will be."""
+    """Log the size of a memory before it is built."""
     grid, max_rows = config.scoring.local_grid, config.scoring.local_rows
     num_bytes = PatchMemory.bytes_for(num_images, grid=grid, num_channels=num_channels, max_rows=max_rows)
-    text = "memory of the score %s: %d x %d grid cells, %d rows each, %s bytes"
+    text = "patch memory of the score %s: %d x %d grid cells, %d rows each, %s bytes"
     logger.info(text, part, grid, grid, min(num_images, max_rows), f"{num_bytes:,}")
 
 
 def find_memories(
     context: RunContext, checkpoint: Checkpoint, *, network: Network, backbone: Backbone | None
 ) -> dict[str, PatchMemory]:
-    """Find the patch memories that a score needs: in the checkpoint, else build them from the training images.
+    """Take the patch memories of a score from the checkpoint, or build them from the training images.
 
     Args:
-        context: of the scoring.
-        checkpoint: what it scores with.
-        network: with its weights, on the device.
-        backbone: of `needed_backbone`.
+        context: context of the scoring.
+        checkpoint: checkpoint to score with.
+        network: trained network, on the device.
+        backbone: backbone of `needed_backbone`.
 
     Returns:
-        By name of the score, on the device.
+        Patch memories by name of the score, on the device.
 
     Raises:
-        InputError: the checkpoint holds no such memory, and DATA_PATH not the images that it was trained on.
+        InputError: the checkpoint lacks a memory, and DATA_PATH does not hold its training images.
     """
     config = context.config
-    wanted = [part for part in config.scoring.parts if part in PATCH_SCORES]
-    found = {part: checkpoint.memories[part].to(context.device) for part in wanted if is_held(part, config, checkpoint)}
-    missing = [part for part in wanted if part not in found]
+    needed = [part for part in config.scoring.parts if part in PATCH_SCORES]
+    memories = {
+        part: checkpoint.memories[part].to(context.device) for part in needed if is_held(part, config, checkpoint)
+    }
+    missing = [part for part in needed if part not in memories]
     if not missing:
-        return found
+        return memories
     try:
         train = find_training_images(context, checkpoint)
     except InputError as error:
         asked = f"--score {config.scoring.score}"
         raise InputError(
-            f"{asked} needs a memory of patch features, which {checkpoint.path} does not hold as it is asked for, and "
-            f"it cannot be made: {error}; train with {asked}, or give DATA_PATH the training images"
+            f"{asked} needs a patch memory, but {checkpoint.path} holds none with these options, and it cannot be "
+            f"built: {error}; train with {asked}, or set DATA_PATH to the training images"
         ) from None
     for part in missing:
-        found[part] = build_memory(part, context, network=network, backbone=backbone, train=train)
-    return found
+        memories[part] = build_memory(part, context, network=network, backbone=backbone, train=train)
+    return memories
 
 
 def is_held(part: str, config: Config, checkpoint: Checkpoint) -> bool:
-    """Tell if a checkpoint holds the patch memory of a score as the options want it."""
+    """Check if a checkpoint holds the patch memory of a score with the settings of the config."""
     return part in checkpoint.memories and has_settings(part, config, checkpoint)
 
 
 def has_settings(part: str, config: Config, checkpoint: Checkpoint) -> bool:
-    """Tell if the options that a score depends on are those of the checkpoint."""
-    had, values = checkpoint.config or {}, config.values()
-    return all(name in had and OPTIONS[name].from_json(had[name]) == values[name] for name in SCORES[part].settings)
+    """Check if the checkpoint has the same settings of a score as the config."""
+    saved, values = checkpoint.config or {}, config.values()
+    return all(name in saved and OPTIONS[name].from_json(saved[name]) == values[name] for name in SCORES[part].settings)

@@ -1,4 +1,4 @@
-"""Scores of new images, written line by line."""
+"""Scores of new images, written line by line as CSV or JSON."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A line of the output; None where there is nothing to say.
+    """Line of the output; unknown values are None.
 
     Attributes:
-        path: as it was given or found, `printable`.
-        score: larger is more anomalous.
-        percentile: share of normal validation images below the score, in percent.
-        abnormal: whether it is above the threshold that --specificity of them do not exceed.
-        seconds: of work on the image.
-        error: why it could not be read.
+        path: path as given or listed, made `printable`.
+        score: anomaly score; larger is more anomalous.
+        percentile: share of normal validation images with a lower score, in percent.
+        abnormal: True if the score is above the threshold of --specificity.
+        seconds: processing time of the image.
+        error: reason why the image cannot be read.
     """
 
     path: str
@@ -59,24 +59,24 @@ def run_predict(
     out: Path | None,
     separator: bytes,
 ) -> None:
-    """Score what the words stand for, then what arrives in a folder.
+    """Score the images of the given paths, then those that arrive in a watched folder.
 
     Args:
-        given: options of `Config` that were given, by name.
-        paths: see `list_images`.
-        watched: a folder to `watch` until a signal ends the program.
-        interval: between two looks into it, in seconds.
-        normals: a folder of normal images to calibrate with.
+        given: given options of `Config`, by name.
+        paths: files, folders, patterns or "-", see `list_images`.
+        watched: folder to `watch` until a signal ends the program; None for none.
+        interval: time between two checks of that folder, in seconds.
+        normals: folder of normal images to calibrate with; None for the calibration of the checkpoint.
         form: one of `FORMATS`.
-        out: file to write; None for stdout.
-        separator: of the paths on stdin.
+        out: output file; None for stdout.
+        separator: separator of the paths on stdin.
 
     Raises:
-        InputError: there is nothing to score or with, or no image could be read.
-        StorageError: the file cannot be written.
+        InputError: paths or checkpoint are missing, or no image can be read.
+        StorageError: the output cannot be written.
     """
     if not paths and watched is None:
-        raise InputError("no PATH is given: name files or folders, - for a list of them on stdin, or --watch a folder")
+        raise InputError("no PATH is given: give files or folders, - for a list of paths on stdin, or --watch FOLDER")
     if given.get("load_model") is None:
         raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
     scorer = load_scorer(given["load_model"], given)
@@ -86,7 +86,7 @@ def run_predict(
         scorer.calibrate(images_below(normals))
     if scorer.calibration is None:
         logger.warning(
-            "no percentiles and no flags: %s; --calibrate FOLDER of normal images gives both", NOT_CALIBRATED
+            "no percentiles and no threshold: %s; --calibrate FOLDER of normal images sets both", NOT_CALIBRATED
         )
     arriving = watch(watched, interval=interval) if watched else iter(())
     sources = itertools.chain(list_images(paths, separator=separator), arriving)
@@ -100,36 +100,36 @@ def run_predict(
 
 
 def rows(scorer: Scorer, sources: Iterable[Path | None], *, specificity: float) -> Iterator[Row]:
-    """Score images; see `Scorer.stream`."""
+    """Score images and make a line of each, see `Scorer.stream`."""
     calibration = scorer.calibration
     threshold = calibration.threshold(specificity) if calibration else 0.0
-    for one in scorer.stream(sources):
+    for scored in scorer.stream(sources):
         percentile = abnormal = None
-        if one.score is not None and calibration is not None:
-            percentile = round(float(calibration.percentile(one.score)), 3)
-            abnormal = one.score > threshold
+        if scored.score is not None and calibration is not None:
+            percentile = round(float(calibration.percentile(scored.score)), 3)
+            abnormal = scored.score > threshold
         yield Row(
-            path=printable(one.source),
-            score=one.score,
+            path=printable(scored.source),
+            score=scored.score,
             percentile=percentile,
             abnormal=abnormal,
-            seconds=round(one.seconds, 4),
-            error=one.error,
+            seconds=round(scored.seconds, 4),
+            error=scored.error,
         )
 
 
 def write(lines: Iterable[Row], *, form: str, out: Path | None) -> tuple[int, int]:
-    """Write lines, each at once.
+    """Write lines as they come, each flushed at once.
 
-    A reader that has closed the pipe, as head does, ends the program without a word, with the status of SIGPIPE.
+    If the reader of stdout, such as head, closes the pipe, the program exits silently with the status of SIGPIPE.
 
     Args:
-        lines: what to write.
+        lines: lines to write.
         form: one of `FORMATS`.
-        out: the file; None for stdout.
+        out: output file; None for stdout.
 
     Returns:
-        How many lines there were, and how many of them say that an image cannot be read.
+        Number of lines, and number of images that cannot be read.
 
     Raises:
         StorageError: the file cannot be written.
@@ -147,7 +147,7 @@ def write(lines: Iterable[Row], *, form: str, out: Path | None) -> tuple[int, in
 
 @contextmanager
 def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
-    """A function that writes a line to a file, or to stdout."""
+    """Open a file or stdout, and yield a function that writes a line to it."""
     file: BinaryIO
 
     def send(line: str) -> None:
@@ -155,7 +155,7 @@ def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
             file.write(line.encode())
             file.flush()
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # else Python complains when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # else Python prints an error at exit
             sys.exit(128 + signal.SIGPIPE)
         except OSError as error:
             raise _failure(out, error) from None
@@ -173,21 +173,25 @@ def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
 
 
 def _failure(out: Path | None, error: OSError) -> StorageError:
+    """Make the error of a failed write."""
     return StorageError(f"{printable(out or 'stdout')}: cannot be written ({error.strerror})")
 
 
 def _csv_line(values: Iterable[object]) -> str:
+    """Format values as a line of CSV."""
     line = io.StringIO(newline="")
     csv.writer(line, lineterminator="\n").writerow(values)
     return line.getvalue()
 
 
 def _as_csv(row: Row) -> str:
+    """Format a row as CSV; `abnormal` is 0 or 1."""
     values = {**asdict(row), "abnormal": None if row.abnormal is None else int(row.abnormal)}
     return _csv_line(values.values())
 
 
 def _as_json(row: Row) -> str:
+    """Format a row as a JSON object."""
     return json.dumps(asdict(row), ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""A checkpoint as a scorer of single images, wherever they come from, by the steps of test.py."""
+"""Scorer of single images with a checkpoint; its scores equal those of test.py."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from salad.scoring.options import scoring_config
 
 logger = logging.getLogger(__name__)
 
-BATCHES_HELD = 2  # one that the network works on, and one that is decoded meanwhile
+BATCHES_HELD = 2  # one in the network, and one being decoded
 NOT_CALIBRATED = "the checkpoint holds no scores of normal validation images for this score and k"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """What became of one image.
+    """Score of one image, or the reason why it cannot be read.
 
     Attributes:
-        source: the file or the pixels.
-        score: larger is more anomalous; None where it could not be read.
-        error: why not, in one line.
-        seconds: of work on it: its decoding, and its share of its batch.
+        source: file or pixels.
+        score: anomaly score, larger is more anomalous; None if the image cannot be read.
+        error: reason why the image cannot be read, in one line; else None.
+        seconds: processing time: decoding, plus its share of the time of the batch.
     """
 
     source: Source
@@ -50,37 +50,39 @@ class Scored:
 
 
 class _Read(NamedTuple):
+    """Decoded image, or the error message in its place, with the decoding time in seconds."""
+
     source: Source
     content: GreyImage | str
     seconds: float
 
 
 def load_scorer(path: Path, given: dict[str, Any]) -> Scorer:
-    """A scorer from a file, of which nothing else stays in memory.
+    """Load a scorer from a checkpoint file.
 
     Args:
-        path: of the checkpoint.
-        given: options of `Config` that were given, by name.
+        path: path of the checkpoint.
+        given: given options of `Config`, by name.
 
     Raises:
-        InputError: the file is no checkpoint, or an option does not fit.
+        InputError: the file is not a checkpoint, or an option does not fit.
     """
     checkpoint = load_checkpoint(path)
     return Scorer(scoring_config(checkpoint, given), checkpoint)
 
 
 class Scorer:
-    """Gives images the score that test.py would give them.
+    """Scorer of images, with the same scores as test.py.
 
     Args:
-        config: of `scoring_config`.
-        checkpoint: ours or a published one.
-        calibration: scores of normal images that the model has not been trained on; by default the checkpoint's own.
+        config: config of `scoring_config`.
+        checkpoint: checkpoint of this program or a published one.
+        calibration: scores of normal images that the model was not trained on  [default: those of the checkpoint]
 
     Attributes:
-        model: the scoring core.
-        checkpoint: without what only resuming needs.
-        calibration: None where there are no such scores.
+        model: scoring model.
+        checkpoint: checkpoint without the entries that only resuming needs.
+        calibration: scores of normal images; None if there are none.
 
     Raises:
         InputError: the checkpoint or an option does not fit.
@@ -92,10 +94,10 @@ class Scorer:
         self.model = ScoringModel.load(checkpoint, context)
         if config.scoring.is_fused and self.model.standards is None:
             raise InputError(
-                f"{checkpoint.path}: does not say how to standardise the parts of --score fused: train with it, or let "
-                "test.py score, which looks at the normal images of val/"
+                f"{checkpoint.path}: holds no standards for the parts of --score fused: train with it, or use test.py, "
+                "which computes them from the normal images of val/"
             )
-        # the same tensors, not a second copy; and what only resuming needs is let go
+        # shares the tensors of the model, and drops what only resuming needs, to save memory
         self.checkpoint = dataclasses.replace(
             checkpoint,
             model_state=self.model.network.state_dict(),
@@ -108,17 +110,17 @@ class Scorer:
         return type(self), (self.config, self.checkpoint, self.calibration)
 
     def stream(self, sources: Iterable[Source | None]) -> Iterator[Scored]:
-        """Score images one batch after the other; the next one is read by threads meanwhile.
+        """Score images batch by batch, while threads read the next batch.
 
         Args:
-            sources: taken one by one, so there may be any number of them; None says that no more is to be expected
-                for a while, and has all before it scored.
+            sources: images, possibly endless. None means that no image will come for a while; all images before it are
+                scored at once.
 
         Yields:
-            One for each image, in their order.
+            Scores of the images, in their order.
 
         Raises:
-            InputError: a score is not finite. An image that cannot be read is no error.
+            InputError: a score is not finite. An image that cannot be read raises no error.
         """
         size = self.config.data.batch_size
         pool = ThreadPoolExecutor(max(1, self.config.data.n_jobs_dataloader), thread_name_prefix="decode")
@@ -139,23 +141,24 @@ class Scorer:
             pool.shutdown(cancel_futures=True)
 
     def calibrate(self, sources: Iterable[Source]) -> None:
-        """Let percentiles and the threshold follow from these normal images, which it must not have been trained on.
+        """Compute percentiles and the threshold from normal images that are not training images.
 
         Raises:
-            InputError: none of them can be read.
+            InputError: no image can be read.
         """
         scores, num_bad = [], 0
-        for one in self.stream(sources):
-            if one.score is None:
+        for scored in self.stream(sources):
+            if scored.score is None:
                 num_bad += 1
-                logger.warning("not calibrated with %s: %s", shown_name(one.source), one.error)
+                logger.warning("not calibrated with %s: %s", shown_name(scored.source), scored.error)
             else:
-                scores.append(one.score)
+                scores.append(scored.score)
         if not scores:
             raise InputError(f"there are no normal images to calibrate with ({num_bad} cannot be read)")
         self.calibration = Calibration.of(scores)
 
     def _read(self, source: Source) -> _Read:
+        """Decode an image, or take the error message."""
         start = time.perf_counter()
         try:
             content: GreyImage | str = read_source(source, self.model.context.decoder)
@@ -164,17 +167,18 @@ class Scorer:
         return _Read(source, content, time.perf_counter() - start)
 
     def _score_batch(self, batch: list[_Read]) -> list[Scored]:
+        """Score the readable images of a batch."""
         start = time.perf_counter()
-        pixels = [one.content for one in batch if not isinstance(one.content, str)]
+        pixels = [read.content for read in batch if not isinstance(read.content, str)]
         scores = iter(self._score_pixels(np.stack(pixels)) if pixels else [])
         share = (time.perf_counter() - start) / max(1, len(pixels))
-        found = []
+        results = []
         for source, content, seconds in batch:
             if isinstance(content, str):
-                found.append(Scored(source=source, score=None, error=content, seconds=seconds))
+                results.append(Scored(source=source, score=None, error=content, seconds=seconds))
             else:
-                found.append(Scored(source=source, score=next(scores), error=None, seconds=seconds + share))
-        return found
+                results.append(Scored(source=source, score=next(scores), error=None, seconds=seconds + share))
+        return results
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:
         """Score decoded images (B, S0, S0), uint8."""

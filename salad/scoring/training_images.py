@@ -1,4 +1,4 @@
-"""The images that a checkpoint was trained on, and those to validate with, where DATA_PATH holds them."""
+"""Training and validation images of a checkpoint, found in DATA_PATH."""
 
 from __future__ import annotations
 
@@ -23,31 +23,33 @@ def find_training_images(context: RunContext, checkpoint: Checkpoint) -> Split:
     """Find the training split of a checkpoint, with its pixels.
 
     Args:
-        context: of the scoring.
-        checkpoint: ours or a published one, of which only the number of its images is known.
+        context: context of the scoring.
+        checkpoint: checkpoint of this program, or a published one, which records only the number of images.
 
     Raises:
         InputError: DATA_PATH does not hold the same images.
     """
-    had = checkpoint.config or {}
+    options = checkpoint.config or {}
     try:
         train = _read(context.config, "train")
         assert train is not None, "only val may be absent"
-        train = train if had.get("train_on", "all") == "all" else train.only_normal()
-        if had.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
+        train = train if options.get("train_on", "all") == "all" else train.only_normal()
+        if options.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
             skipping = dataclasses.replace(context, config=context.config.changed(on_bad_image="skip"))
             train = skipping.scan({"train": train})["train"]
     except InputError as error:
-        raise InputError(f"the training images are not at hand ({error})") from None
-    known = checkpoint.training.get("images", f"{len(checkpoint.bank.rows)} images")  # a published file tells no more
-    found = train.fingerprint if "images" in checkpoint.training else f"{len(train.samples)} images"
-    if found != known:
-        raise InputError(f"the model was trained on {known}, but train/ holds {found}")
+        raise InputError(f"the training images are not available ({error})") from None
+    known = checkpoint.training.get(
+        "images", f"{len(checkpoint.bank.rows)} images"
+    )  # all that a published file records
+    current = train.fingerprint if "images" in checkpoint.training else f"{len(train.samples)} images"
+    if current != known:
+        raise InputError(f"the model was trained on {known}, but train/ holds {current}")
     return dataclasses.replace(train, images=context.find_images(train, name="train"))
 
 
 def find_val(config: Config) -> Split | None:
-    """List the images of val/; None where there are none, or they cannot be listed."""
+    """List the images of val/; None if there are none, or if they cannot be listed."""
     try:
         return _read(config, "val")
     except InputError as error:
@@ -58,12 +60,12 @@ def find_val(config: Config) -> Split | None:
 def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
     """Find the label of every memory row, 0 normal and 1 abnormal, (N,).
 
-    They stand in our checkpoints. A published file does not hold them: they are those of train/ where it holds as many
-    images as there are rows, else all rows count as normal, which is said.
+    Checkpoints of this program hold the labels. For a published file they are the labels of train/ if it holds as many
+    images as the memory has rows; else all rows count as normal, with a warning.
 
     Args:
-        config: of the scoring.
-        checkpoint: ours or a published one.
+        config: options of the scoring.
+        checkpoint: checkpoint of this program or a published one.
     """
     if checkpoint.row_labels is not None:
         return checkpoint.row_labels
@@ -73,12 +75,12 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
         train = _read(config, "train")
         labels = train.labels if train else []
     except InputError as error:
-        logger.log(level, "the file holds no row labels, and train/ does not give them: %s", error)
+        logger.log(level, "the checkpoint holds no row labels, and train/ cannot be read: %s", error)
     if len(labels) == num_rows:
         return torch.tensor(labels)
     logger.log(
         level,
-        "%s: has %d memory rows, but train/ of DATA_PATH %d images: which rows are normal is unknown, so all count as "
+        "%s: has %d memory rows, but train/ of DATA_PATH has %d images: the row labels are unknown, so all count as "
         "normal",
         checkpoint.path,
         num_rows,
@@ -88,5 +90,6 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
 
 
 def _read(config: Config, split: str) -> Split | None:
+    """List the images of a split of DATA_PATH."""
     data = config.data
     return read_split(data.dataset_name, data.data_path, split, selection=data.selection)

@@ -1,1 +1,1 @@
-"""Training: from options to checkpoints."""
+"""Training: data, trainer, state, validation and guards."""

@@ -1,4 +1,4 @@
-"""Training and validation images: read, checked and described."""
+"""Training and validation images: list, check, decode and describe them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ logger = logging.getLogger(__name__)
 
 
 def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
-    """Read the images to train on, and those of val/ where it holds normal ones; test/ is never looked at.
+    """Read the images to train on and, if val/ holds normal images, those of val/; never read test/.
 
-    Facts about them are logged. Every file is decoded once. Files of either split that were left out stand in
-    `skipped` of the first.
+    Facts about the images are logged, and every file is decoded once.
+
+    Args:
+        context: context of the run.
+
+    Returns:
+        The training split, with the unreadable files of both splits in `skipped`, and the validation split or None.
 
     Raises:
-        InputError: train/ is not there or holds no normal image, a file cannot be read, an option asks for
-            more than train/ holds, or with --strict, train/ and val/ share images or patients.
+        InputError: train/ is missing or holds no normal image, a file cannot be read, --ans_size is too large for
+            train/, or, with --strict, train/ and val/ share images or patients.
     """
     config, data = context.config, context.config.data
     listed = read_split(data.dataset_name, data.data_path, "train", selection=data.selection)
@@ -39,7 +44,7 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     val = read_split(data.dataset_name, data.data_path, "val", selection=selection)
     _log_facts(config, {"train": listed, **({"val": val} if val else {})})
     checked = context.scan({"train": train, **({"val": val} if val and val.num_normal else {})})
-    train = replace(checked["train"], skipped=tuple(one for split in checked.values() for one in split.skipped))
+    train = replace(checked["train"], skipped=tuple(sample for split in checked.values() for sample in split.skipped))
     if train.num_normal == 0:
         raise InputError(f"{data.data_path}: train/ holds no normal image that can be read; log.txt says why")
     check_sizes(config, train)
@@ -47,9 +52,11 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     logger.info("train: %s; %d abnormal images left out", train, num_left_out)
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
-        logger.info("val: %s, so model.tar will be the last round", "absent" if val is None else "only one class")
+        logger.info(
+            "val: %s, so model.tar will be the model of the last round", "absent" if val is None else "only one class"
+        )
         return train, val if val and val.num_normal else None
-    logger.info("val: %s; the best AUC picks model.tar", val)
+    logger.info("val: %s; model.tar will be the model with the best AUC", val)
     baselines = measure_baselines(val, decoder=context.decoder, num_threads=data.n_jobs_dataloader)
     for line in baseline_lines(baselines) if baselines else ():
         logger.info("%s", line)
@@ -57,22 +64,22 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
 
 
 def _log_facts(config: Config, splits: dict[str, Split]) -> None:
-    """Log one screen about the splits.
+    """Log facts and warnings about the splits.
 
     Raises:
-        InputError: they share images or patients, which --strict forbids.
+        InputError: with --strict, the splits share images or patients.
     """
-    found = inspect_splits(splits, train_on=config.data.train_on, num_threads=config.data.n_jobs_dataloader)
-    for line in fact_lines(found):
+    inspection = inspect_splits(splits, train_on=config.data.train_on, num_threads=config.data.n_jobs_dataloader)
+    for line in fact_lines(inspection):
         logger.info("%s", line)
-    for line in warning_lines(found):
+    for line in warning_lines(inspection):
         logger.warning("%s", line)
     if config.data.strict:
-        refuse_leaks(found.leaks)
+        refuse_leaks(inspection.leaks)
 
 
 def check_sizes(config: Config, train: Split) -> None:
-    """Raise `InputError` now for what would otherwise stop the run at its first round."""
+    """Raise `InputError` if there are too few memory rows for --ans_size, which would stop the run in round 1."""
     num_rows = len(train.samples) * config.images.n_views
     if config.num_rounds and config.memory.ans_size >= num_rows:
         raise InputError(
@@ -81,7 +88,13 @@ def check_sizes(config: Config, train: Split) -> None:
 
 
 def check_enough(num_images: int, what: str, team: Team) -> None:
-    """Raise `InputError` where there are fewer images than processes."""
+    """Raise `InputError` if there are fewer images than processes.
+
+    Args:
+        num_images: number of images.
+        what: subject of the message, for example "--batch_size is".
+        team: processes of the run.
+    """
     if num_images < team.size:
         raise InputError(
             f"{what} {num_images}, but torchrun started {team.size} processes, each of which needs an image of every "

@@ -1,4 +1,4 @@
-"""A training on images that are at hand as pixels, rather than in the folders of a data set."""
+"""Training on images in memory, for `Detector.fit`."""
 
 from __future__ import annotations
 
@@ -30,40 +30,40 @@ logger = logging.getLogger(__name__)
 
 
 class HeldImages:
-    """Images in memory.
+    """Images of a split, in an array of all images.
 
     Args:
-        pixels: of more images, (N, S, S).
-        places: which of them these are.
+        pixels: pixels of all images, (N, S, S).
+        rows: index in `pixels` of each image of the split.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], places: list[int]) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], rows: list[int]) -> None:
         self.pixels = pixels
-        self.places = places
+        self.rows = rows
         self.isize = pixels.shape[1]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.rows)
 
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
-        """Copy some images into `out`, (len(index), S, S)."""
-        out[:] = self.pixels[[self.places[i] for i in index]]
+        """Copy the images with these indices into `out`, (len(index), S, S)."""
+        out[:] = self.pixels[[self.rows[i] for i in index]]
 
 
 def fit_images(images: object, *, config: Config, val_share: float, folder: RunFolder) -> Checkpoint:
-    """Train on normal images in a run folder, which main.py could have written but for its log.txt.
+    """Train on normal images and write the same run folder as main.py, except for log.txt.
 
-    The random generators of the process are left as they were.
+    The state of the random generators of the process is restored.
 
     Args:
-        images: as `images_of` takes them.
-        config: its data set is not looked at.
-        val_share: share of the images, at least one of them, that is held out to calibrate the score; 0 for none.
-        folder: where to write; a run that it holds is replaced.
+        images: images of `images_of`.
+        config: options of the run; its data set is not used.
+        val_share: share of the images to hold out for calibrating the score, at least one image; 0 for none.
+        folder: folder of the run; a run in it is replaced.
 
     Raises:
-        InputError: an image cannot be read, there are too few, or another training writes into the folder.
-        DivergedError: a loss was not finite.
+        InputError: an image cannot be read, there are too few images, or another training uses the folder.
+        DivergedError: a loss is not finite.
     """
     if config.run.recipe:
         logger.info(describe_recipe(config.run.recipe, config.values()))
@@ -86,18 +86,22 @@ def fit_images(images: object, *, config: Config, val_share: float, folder: RunF
 
 
 def _decode(images: object, config: Config) -> tuple[NDArray[np.uint8], list[Sample]]:
-    """Pixels (N, S, S) and names; files are read by threads."""
+    """Decode images to pixels (N, S, S) and list them; threads read the files.
+
+    Raises:
+        InputError: an image cannot be read, or there is none.
+    """
     decoder = make_decoder(config)
     samples: list[Sample] = []
 
-    def taken() -> Iterator[Source]:
+    def listed() -> Iterator[Source]:
         for source in images_of(images):
             path = source if isinstance(source, Path) else Path(f"image {len(samples)}")
             samples.append(Sample(path, printable(path), NORMAL))
             yield source
 
     read = partial(read_source, decoder=decoder)
-    pixels = list(map_in_order(read, taken(), num_threads=config.data.n_jobs_dataloader))
+    pixels = list(map_in_order(read, listed(), num_threads=config.data.n_jobs_dataloader))
     if not pixels:
         raise InputError("there are no images to train on")
     return np.stack(pixels), samples
@@ -106,19 +110,25 @@ def _decode(images: object, config: Config) -> tuple[NDArray[np.uint8], list[Sam
 def _hold_out(
     pixels: NDArray[np.uint8], samples: list[Sample], *, share: float, seed: int
 ) -> tuple[Split, Split | None]:
-    """The images to train on, and those held out."""
+    """Split images at random into those to train on and those to hold out.
+
+    Raises:
+        InputError: no image is left to train on.
+    """
     num_val = max(1, round(share * len(samples))) if share else 0
     if len(samples) <= num_val:
-        raise InputError(f"{len(samples)} images, of which {num_val} are held out (val_share {share}): give more")
+        raise InputError(
+            f"there are {len(samples)} images, and {num_val} are held out (val_share {share}): give more images"
+        )
     order = np.random.default_rng(seed).permutation(len(samples)).tolist()
     parts = [sorted(order[num_val:]), sorted(order[:num_val])]
     train, val = (
         Split(
-            samples=[samples[i] for i in places],
+            samples=[samples[i] for i in rows],
             normal_class="",
             classes=(),
-            images=HeldImages(pixels, places),
+            images=HeldImages(pixels, rows),
         )
-        for places in parts
+        for rows in parts
     )
     return train, val if num_val else None

@@ -1,4 +1,4 @@
-"""What is added up over the batches of one epoch; it can be saved in the middle and taken up again."""
+"""Meters of an epoch: sums over its batches, which a checkpoint can save and restore."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Meters:
     """Sums over the batches of an epoch.
 
     Attributes:
-        num_batches: how many batches are in.
+        num_batches: number of batches added.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -33,9 +33,9 @@ class Meters:
 
         Args:
             terms: mean losses of the batch by name.
-            num_views: B, views of images in the batch.
-            z: their embeddings, (B, D), if there are any.
-            distances: squared distances to the SVDD centre, (B,), if there is one.
+            num_views: B, number of views in the batch.
+            z: embeddings of the views, (B, D); None without embeddings.
+            distances: squared distances to the SVDD centre, (B,); None without a centre.
         """
         self.num_batches += 1
         self._num_views += num_views
@@ -48,24 +48,24 @@ class Meters:
 
     @property
     def distances(self) -> Tensor | None:
-        """All squared distances to the SVDD centre, (N,)."""
+        """Squared distances of all views to the SVDD centre, (N,); None without a centre."""
         return torch.cat(self._distances) if self._distances else None
 
     def means(self) -> dict[str, float]:
-        """The mean of every term and, where there are embeddings, `spread`: their total variance, 0 of one point."""
+        """Compute the mean of every term and, with embeddings, `spread`: their total variance, 0 for a single point."""
         means = {name: total.item() / self._num_views for name, total in self._sums.items()}
         if self._z.dim() == 0:
             return means
         centroid = self._z / self._num_views
-        return {**means, "spread": max(0.0, 1 - centroid.square().sum().item())}  # of unit vectors
+        return {**means, "spread": max(0.0, 1 - centroid.square().sum().item())}  # for unit vectors
 
     @property
     def seconds(self) -> float:
-        """Time since the epoch began, without the time between an interruption and the resumption."""
+        """Duration of the epoch so far, without the time between an interruption and its resumption."""
         return self._seconds + time.perf_counter() - self._since
 
     def state_dict(self) -> dict[str, Any]:
-        """For a checkpoint in the middle of an epoch."""
+        """Collect the sums for a checkpoint in the middle of an epoch."""
         return {
             "num_batches": self.num_batches,
             "num_views": self._num_views,
@@ -77,11 +77,11 @@ class Meters:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Meters:
-        """Take up an epoch where it was left."""
-        tally = cls(device)
-        tally.num_batches, tally._num_views = state["num_batches"], state["num_views"]
-        tally._sums = {name: total.to(device) for name, total in state["sums"].items()}
-        tally._z = state["z"].to(device)
-        tally._distances = [distances.to(device) for distances in state["distances"]]
-        tally._seconds = state["seconds"]
-        return tally
+        """Restore the meters of an interrupted epoch from `state_dict`."""
+        meters = cls(device)
+        meters.num_batches, meters._num_views = state["num_batches"], state["num_views"]
+        meters._sums = {name: total.to(device) for name, total in state["sums"].items()}
+        meters._z = state["z"].to(device)
+        meters._distances = [distances.to(device) for distances in state["distances"]]
+        meters._seconds = state["seconds"]
+        return meters

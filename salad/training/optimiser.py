@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def make_trained(network: Network, config: Config, device: torch.device) -> TrainedModule:
-    """Make the module that a run trains: the network, with an anomaly head where a loss asks for one."""
+    """Make the module to train: the network and, if a loss needs it, the anomaly head."""
     loss, has_pre_training = config.loss, config.optimisation.pre_training_epochs > 0
     head = AnomalyHead(network.num_patch_channels).to(device) if loss.trains(ANOMALY_HEAD) else None
     embeds, decodes = loss.trains(EMBEDDINGS), loss.trains(RECONSTRUCTION)
@@ -28,7 +28,7 @@ def make_trained(network: Network, config: Config, device: torch.device) -> Trai
 def make_optimizer(
     config: Config, network: torch.nn.Module, device: torch.device
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Make Adam or AMSGrad, and the schedule that is stepped once an epoch."""
+    """Make the optimiser (Adam or AMSGrad) and the learning-rate schedule, to be stepped once an epoch."""
     optimizer = torch.optim.Adam(
         network.parameters(),
         lr=config.optimisation.lr,

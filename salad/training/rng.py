@@ -1,4 +1,4 @@
-"""The state of every random generator, as a checkpoint keeps it."""
+"""State of the random generators, for checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 def rng_state() -> Mapping[str, Any]:
-    """The state of every random generator, in types that a weights-only load accepts."""
+    """Collect the state of every random generator, in types that a weights-only load accepts."""
     return {
         "python": random.getstate(),
         "numpy": _numpy_state(),
@@ -21,22 +21,23 @@ def rng_state() -> Mapping[str, Any]:
 
 
 def set_rng_state(state: Mapping[str, Any]) -> None:
-    """Put every random generator back to a state of `rng_state`."""
+    """Restore every random generator to a state of `rng_state`."""
     random.setstate(_tuples(state["python"]))
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        number = torch.cuda.current_device() if len(state["cuda"]) > 1 else 0  # older files hold one for every GPU
+        number = torch.cuda.current_device() if len(state["cuda"]) > 1 else 0  # older files hold a state for every GPU
         torch.cuda.set_rng_state(state["cuda"][min(number, len(state["cuda"]) - 1)])
 
 
 def _tuples(value: Any) -> Any:
-    """Lists as tuples, at every depth, as `random.setstate` wants them."""
+    """Convert lists to tuples at every depth, as `random.setstate` requires."""
     return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _numpy_state() -> list[Any]:
+    """Collect the state of NumPy's global generator."""
     state = np.random.get_state(legacy=False)
     keys = torch.from_numpy(state["state"]["key"].astype(np.int64))
     return ["MT19937", keys, state["state"]["pos"], state["has_gauss"], state["gauss"]]

@@ -1,4 +1,4 @@
-"""A training run from its options to its last checkpoint: started, or resumed."""
+"""Training run, new or resumed, from its options to its last checkpoint."""
 
 from __future__ import annotations
 
@@ -34,20 +34,18 @@ logger = logging.getLogger(__name__)
 
 
 def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO) -> None:
-    """Train on the images of train/ and write everything into the run folder; test/ is never looked at.
+    """Train on the images of train/ and write the run folder; never read test/.
 
     Args:
-        given: the options that were given, by name; the others have their defaults or, in a resumed run, the
-            values that the run has.
-        folder: where to write, locked; a run that it holds is replaced, if that was asked for, once everything
-            has been checked.
-        team: the processes that train together.
+        given: given options, by name; the others have their defaults or, in a resumed run, the values of that run.
+        folder: folder of the run, locked; with --overwrite, a run in it is replaced once all checks have passed.
+        team: processes that train together.
 
     Raises:
-        InputError: the data or an option is at fault, or contradicts the run to go on with.
-        DivergedError: a loss was not finite; the checkpoints so far stay.
+        InputError: the data or an option is wrong, or contradicts the run to resume.
+        DivergedError: a loss is not finite; the checkpoints so far are kept.
         RunInterruptedError: a signal asked for an end; the state is saved.
-        StorageError: a file could not be written.
+        StorageError: a file cannot be written.
     """
     config, stopped = settle(given, folder)
     check_enough(config.data.batch_size, "--batch_size is", team)
@@ -60,7 +58,7 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     start = stopped or (load_checkpoint(config.network.load_model) if config.network.load_model else None)
     context, interrupts = dataclasses.replace(context, template=template), Interrupts()
     trainer = Trainer(context, folder, train=train, val=val, start=start, interrupts=interrupts)
-    with interrupts:  # not before: until now there is nothing to save
+    with interrupts:  # only now is there a state to save
         start_run(trainer, stopped)
         output = config.output
         following_run = following(
@@ -71,10 +69,10 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
 
 
 def settle(given: dict[str, Any], folder: RunFolder) -> tuple[Config, Checkpoint | None]:
-    """The options of a run, and the state that it goes on from, if any; before anything is read or written.
+    """Settle the options of a run and load the run to resume, if any, before reading images or writing files.
 
     Raises:
-        InputError: an option is at fault or contradicts the run to go on with, or a package is missing.
+        InputError: an option is wrong or contradicts the run to resume, or a package is missing.
     """
     config = Config.of(given)
     stopped = find_stopped_run(config, folder)
@@ -87,10 +85,10 @@ def settle(given: dict[str, Any], folder: RunFolder) -> tuple[Config, Checkpoint
 
 
 def read_images(context: RunContext, stopped: Checkpoint | None) -> tuple[Split, Split | None]:
-    """Read train and val, and check that they are enough, the same in all processes, and those of a stopped run.
+    """Read train and val, and check them.
 
     Raises:
-        InputError: they are not.
+        InputError: there are too few images, or they differ between processes or from those of the run to resume.
     """
     with context.team.first_alone("images"):
         train, val = read_training_data(context)
@@ -103,9 +101,9 @@ def read_images(context: RunContext, stopped: Checkpoint | None) -> tuple[Split,
 
 
 def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
-    """Before the first step, take over the state of a stopped run and write what a folder holds from its start."""
+    """Load the state of the run to resume, if any, and write the files of the folder that precede the first step."""
     run, team = trainer.config.run, trainer.context.team
-    if not team.is_first:  # the weights and the memory are those of all, what is drawn from here on is its own
+    if not team.is_first:  # weights and memory are shared, but each process draws its own random numbers
         seed_everything(run.seed + team.rank, deterministic=run.deterministic)
     if stopped is not None:
         trainer.state.load_state_dict(stopped)
@@ -117,7 +115,7 @@ def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
 
 
 def write_start(trainer: Trainer, *, resumed: bool) -> None:
-    """Make the folder ready for a new run, or for a resumed one, and write what is known before its first epoch."""
+    """Prepare the folder for a new or resumed run, and write config.json and skipped.csv."""
     folder, train, val = trainer.folder, trainer.train_split, trainer.val_split
     remove_leftovers(folder.path)
     if resumed:
@@ -138,10 +136,10 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
 
 
 def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
-    """The state to go on from, or None for a new run.
+    """Load the checkpoint to resume from; None for a new run.
 
     Raises:
-        InputError: there is a run but --resume is not given, or the other way round.
+        InputError: the folder holds a run but neither --resume nor --overwrite is given, or there is no run to resume.
     """
     if config.run.resume is None:
         if not config.run.overwrite:
@@ -158,7 +156,7 @@ def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
 
 
 def way_out(folder: RunFolder) -> str:
-    """What to do where the state to go on from is lost: the end of a round is such a state, too."""
+    """Suggest a way out if last.tar is lost, such as resuming from the checkpoint of a round."""
     for path in reversed(folder.round_models()):
         with contextlib.suppress(InputError):
             load_checkpoint(path)
@@ -167,15 +165,15 @@ def way_out(folder: RunFolder) -> str:
 
 
 def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
-    """The options of the stopped run, with those that may change as given now.
+    """Combine the options of the run to resume with the given ones that may change.
 
     Raises:
-        InputError: an option that was given contradicts the run.
+        InputError: a given option contradicts the run.
     """
     if stopped.config is None:
-        raise InputError(f"{stopped.path}: holds no options; it is no run of this program")
-    had = Config.from_json(stopped.config)
-    values, run = had.values(), stopped.path.parent
+        raise InputError(f"{stopped.path}: holds no options, so it is not a run of this program")
+    config = Config.from_json(stopped.config)
+    values, run = config.values(), stopped.path.parent
     for name, now in given.items():
         before = values[name]
         if now == before or (name == "seed" and now == -1):
@@ -184,15 +182,15 @@ def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
             raise InputError(f"--n_epochs is {now}, but the run in {run} has {before}: it may only grow")
         if not OPTIONS[name].facts.may_change:
             raise InputError(f"{OPTIONS[name].flag} is {now}, but the run in {run} has {before}: leave it as it was")
-    return had.changed(**{name: value for name, value in given.items() if name != "seed"})
+    return config.changed(**{name: value for name, value in given.items() if name != "seed"})
 
 
 def check_same_images(train: Split, val: Split | None, stopped: Checkpoint) -> None:
-    """Raise `InputError` where DATA_PATH holds other images than the run had; older files do not tell those of val/."""
-    had, now = stopped.training, fingerprints(train, val)
+    """Raise `InputError` if DATA_PATH holds other images than the run; older files do not record those of val/."""
+    saved, now = stopped.training, fingerprints(train, val)
     for name, verb in (("images", "trains on"), ("val_images", "validates on")):
-        if name in had and had[name] != now[name]:
+        if name in saved and saved[name] != now[name]:
             raise InputError(
-                f"the run in {stopped.path.parent} {verb} {had[name]}, but DATA_PATH holds {now[name]}: "
+                f"the run in {stopped.path.parent} {verb} {saved[name]}, but DATA_PATH holds {now[name]}: "
                 "resume with the same images, or start a new run"
             )

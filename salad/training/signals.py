@@ -1,4 +1,4 @@
-"""Ending a run between two steps when a signal asks for it."""
+"""Signals that end a run between two steps."""
 
 import os
 import signal
@@ -6,15 +6,15 @@ import threading
 from types import FrameType
 from typing import Any
 
-# Ctrl-C; kill and schedulers; Slurm's pre-emption
+# from Ctrl-C, from kill and schedulers, and from Slurm's pre-emption
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
 class Interrupts:
-    """While entered, remembers the first signal instead of dying of it; a second Ctrl-C ends the process at once.
+    """Context that records the first signal instead of ending the process; a second Ctrl-C ends it at once.
 
     Attributes:
-        received: the signal that asked for an end, or None.
+        received: first signal, or None.
     """
 
     def __init__(self) -> None:
@@ -22,15 +22,16 @@ class Interrupts:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Interrupts":
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no handlers
-            self._before = {one: signal.signal(one, self._remember) for one in SIGNALS}
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers in the main thread only
+            self._before = {number: signal.signal(number, self._record) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for one, handler in self._before.items():
-            signal.signal(one, handler)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-    def _remember(self, number: int, _: FrameType | None) -> None:
+    def _record(self, number: int, _: FrameType | None) -> None:
+        """Record the first signal; end the process on a further Ctrl-C."""
         if self.received is not None and number == signal.SIGINT:
             os._exit(128 + number)
         self.received = self.received or signal.Signals(number)

@@ -1,4 +1,4 @@
-"""State of a training: all that a checkpoint holds of it, and that comes back when it is resumed."""
+"""State of a training, which a checkpoint saves and a resumed run restores."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from salad.training.rng import rng_state, set_rng_state
 
 logger = logging.getLogger(__name__)
 
-PRE_TRAINING = -1  # its place among the rounds
+PRE_TRAINING = -1  # its number as a round
 
 
 class TrainingState:
-    """Network, memory bank, anchors, SVDD centre and radius, optimiser, and where the run stands.
+    """Network, memory bank, anchors, SVDD centre and radius, optimiser and progress of a run.
 
     Args:
-        context: of the run, whose processes all hold the same state.
-        train: the images to train on.
-        start: a checkpoint whose weights to start from.
+        context: context of the run; all its processes hold the same state.
+        train: images to train on.
+        start: checkpoint with the initial weights; None for the weights of `RunContext.start_network`.
     """
 
     def __init__(self, context: RunContext, train: Split, *, start: Checkpoint | None = None) -> None:
         config, device = context.config, context.device
         self.context = context
         self.train = train
-        with context.team.first_alone("weights"):  # they may have to be fetched
+        with context.team.first_alone("weights"):  # they may have to be downloaded
             self.network = context.start_network(start)
         self.trained = make_trained(self.network, config, device)
         num_views, memory = config.images.n_views, config.memory
@@ -58,36 +58,36 @@ class TrainingState:
         self.radius = torch.zeros((), device=device)
         self.optimizer, self.schedule = make_optimizer(config, self.trained, device)
         self.amp = amp_dtype(config.optimisation.amp, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)  # disabled, it does nothing
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)  # does nothing if disabled
         self.round = PRE_TRAINING if config.optimisation.pre_training_epochs else 0
         self.epoch_in_round = 0
         self.epochs_done = 0
         self.best_auc = -math.inf
-        self.meters: Meters | None = None  # of the epoch under way
+        self.meters: Meters | None = None  # of the current epoch
 
     @property
     def is_pre_training(self) -> bool:
-        """True before round 0."""
+        """True in the epochs before round 0."""
         return self.round == PRE_TRAINING
 
     @property
     def epochs_of_round(self) -> int:
-        """Epochs of the round under way."""
+        """Number of epochs of the current round."""
         optimisation = self.context.config.optimisation
         return optimisation.pre_training_epochs if self.is_pre_training else optimisation.n_epochs
 
     @property
     def ends_round(self) -> bool:
-        """True where the epoch that was finished is the last of its round."""
+        """True after the last epoch of a round."""
         return self.epoch_in_round >= self.epochs_of_round
 
     def check_finite(self) -> None:
-        """Raise `DivergedError` where a weight is not finite, or fp16 has stalled."""
+        """Raise `DivergedError` if a weight is not finite or fp16 skips every step."""
         check_weights(self.network)
         check_loss_scale(self.scaler)
 
     def state_dict(self) -> dict[str, Any]:
-        """Give what a checkpoint holds beside network, bank, anchors and centre."""
+        """Collect the state other than network, memory bank, anchors and centre."""
         return {
             "round": self.round,
             "epoch_in_round": self.epoch_in_round,
@@ -103,12 +103,12 @@ class TrainingState:
         }
 
     def save(self, paths: list[Path], *, facts: dict[str, Any], memories: dict[str, Any]) -> None:
-        """Write a checkpoint of the run as it stands. Of several processes the first does, and the others wait for it.
+        """Write a checkpoint; the first process writes, and the others wait.
 
         Args:
             paths: names of the file.
-            facts: what else to keep: of the validation, and which images the run has.
-            memories: patch memories, by the name of the score.
+            facts: further entries: validation results and fingerprints of the images.
+            memories: patch memories, by name of the score.
 
         Raises:
             DivergedError: a weight is not finite.
@@ -134,22 +134,23 @@ class TrainingState:
         team.agree(None)
 
     def load_state_dict(self, checkpoint: Checkpoint) -> None:
-        """Take over the state of a checkpoint of `save`, so that the run goes on bit by bit as if never interrupted.
+        """Restore the state from a checkpoint of `save`; the run continues bit by bit as if never interrupted.
 
         Raises:
-            InputError: the file does not hold all of it.
+            InputError: an entry is missing or has a wrong type.
         """
         try:
             self._load(checkpoint)
         except (InputError, torch.OutOfMemoryError):
             raise
-        except Exception as error:  # whatever a value that is missing or of another type leads to
+        except Exception as error:  # a missing value or one of a wrong type can raise anything
             reason = printable(error)[:120]
             raise InputError(
                 f"{checkpoint.path}: holds no state that a run can go on from ({reason} is missing or unfit)"
             ) from None
 
     def _load(self, checkpoint: Checkpoint) -> None:
+        """Restore the state; a bad file can raise any error."""
         training, device = checkpoint.training, self.context.device
         checkpoint.load_into(self.network)
         self.network.weights_loaded = training["weights_loaded"]
@@ -167,17 +168,18 @@ class TrainingState:
         self.epochs_done, self.best_auc = int(training["epoch"]), float(training["best_auc"])
         self.meters = Meters.from_state_dict(training["tally"], device) if training["tally"] else None
         self._load_rng(training)
-        # where no step of an epoch was left, the schedule rightly moves first
+        # after an interruption at the end of an epoch, the schedule rightly steps before the optimiser
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
 
     def _load_rng(self, training: dict[str, Any]) -> None:
+        """Restore the random generators; warn if the number of processes has changed."""
         team = self.context.team
         rngs = training.get("rng_of_ranks", [training["rng"]])
         if len(rngs) == team.size:
             set_rng_state(rngs[team.rank])
             return
         logger.warning(
-            "the run was saved by %d processes and goes on with %d: it will not end bit by bit as it would have",
+            "the run was saved by %d processes and goes on with %d: it will not repeat an uninterrupted run bit by bit",
             len(rngs),
             team.size,
         )
@@ -186,5 +188,5 @@ class TrainingState:
 
 
 def fingerprints(train: Split, val: Split | None) -> dict[str, str]:
-    """Tell the images of a run from others, by the names of a checkpoint."""
+    """Compute the fingerprints of the images, by the keys of a checkpoint."""
     return {"images": train.fingerprint, "val_images": val.fingerprint if val else "no images"}

@@ -15,18 +15,18 @@ from salad.samples import NORMAL, Split
 
 logger = logging.getLogger(__name__)
 
-MOST = 1000  # images that it is made of
+MAX_IMAGES = 1000  # of which the mean is taken
 
 
 def make_template(context: RunContext, train: Split) -> Tensor | None:
-    """Make the template from normal training images, the same for a seed and for all processes; None without --align.
+    """Make the template from normal training images, the same in all processes; None without --align.
 
     Args:
-        context: of the run, with a drawn seed.
-        train: the images to train on.
+        context: context of the run, with a drawn seed, which chooses the images.
+        train: images to train on.
 
     Returns:
-        (1, 1, SIDE, SIDE), on the CPU.
+        Template, (1, 1, SIDE, SIDE), on the CPU.
 
     Raises:
         InputError: a file cannot be read.
@@ -35,14 +35,15 @@ def make_template(context: RunContext, train: Split) -> Tensor | None:
 
 
 def _make(context: RunContext, train: Split) -> Tensor:
+    """Make the template in one process."""
     labels, parts, num_images = torch.tensor(train.labels), [], 0
     alone = dataclasses.replace(context, config=context.config.changed(align=False), team=SOLO)
     for batch in alone.loader(train, seed=context.config.run.seed).epoch(0):
-        if num_images >= MOST:
+        if num_images >= MAX_IMAGES:
             break
         normal = batch.grey[labels[batch.index] == NORMAL]
         num_images += len(normal)
         parts += [shrink(normal.to(context.device))] if len(normal) else []
-    images = torch.cat(parts)[:MOST]
-    logger.info("images are registered to the mean of %d normal ones", len(images))
+    images = torch.cat(parts)[:MAX_IMAGES]
+    logger.info("images are registered to a template, the mean of %d normal training images", len(images))
     return build_template(images).cpu()

@@ -1,4 +1,4 @@
-"""Training loop: rounds of epochs of steps."""
+"""Training loop: rounds, epochs and steps."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ from salad.training.validation import Validation
 
 logger = logging.getLogger(__name__)
 
-RADIUS_WARM_UP_EPOCHS = 10  # of soft-boundary SVDD, before the radius leaves 0 (Ruff et al., 2018)
-STEPS_TO_AGREE = 10  # on GPUs, between looks at each other's signals: they cost the head start that the CPU has
+RADIUS_WARM_UP_EPOCHS = 10  # of soft-boundary SVDD, with radius 0 (Ruff et al., 2018)
+STEPS_TO_AGREE = 10  # on GPUs, between exchanges of signals, each of which makes the CPU wait for the GPU
 
 
 class Trainer:
-    """The loop of a run: it moves a `TrainingState` on, epoch by epoch, and writes what comes of it.
+    """Training loop of a run: trains a `TrainingState` epoch by epoch, and writes metrics and checkpoints.
 
     Args:
-        context: options, with a drawn seed, device, processes and template.
-        folder: where to write.
-        train: the images to train on.
-        val: images whose normal ones calibrate the score and, where it holds both classes, pick model.tar; or None.
-        start: a checkpoint whose weights to start from.
+        context: options with a drawn seed, device, processes and template.
+        folder: folder of the run.
+        train: images to train on.
+        val: images to validate on, or None. Normal ones calibrate the score; with both classes, the AUC selects
+            model.tar.
+        start: checkpoint with the initial weights.
         interrupts: signals that ask for an early end.
     """
 
@@ -82,11 +83,11 @@ class Trainer:
         self.guard = FiniteGuard(context.device, name_of=lambda i: train.samples[i].name)
 
     def run(self) -> None:
-        """Train from where the run stands: pre-training, round 0, then a round for each further share of anchors.
+        """Train from the current state to the end: pre-training, round 0, then rounds with more and more anchors.
 
         Raises:
-            DivergedError: a loss was not finite, or the embeddings collapsed; the checkpoints so far stay.
-            RunInterruptedError: a signal came; the state is saved.
+            DivergedError: a loss is not finite, or the embeddings collapse; the checkpoints so far are kept.
+            RunInterruptedError: a signal asked for an end; the state is saved.
         """
         state = self.state
         for round_number in tqdm(range(state.round, self.config.num_rounds + 1), desc="rounds", disable=None):
@@ -100,17 +101,17 @@ class Trainer:
                 self.end_if_asked()
 
     def start_round(self) -> None:
-        """Find the SVDD centre before round 0; before a later round find its anchors, from the memory alone."""
+        """Compute the SVDD centre before round 0; before a later round, find its anchors in the memory bank."""
         state, memory = self.state, self.config.memory
         if state.round == 0:
             self.start_memory_and_centre()
         num_anchors = int(len(state.bank.rows) * memory.ans_select_rate * max(0, state.round))
         if num_anchors > 0:
-            found = self.context.team.from_first(lambda: self.find_anchors(num_anchors))
-            state.anchors = found.to(self.context.device)
+            anchors = self.context.team.from_first(lambda: self.find_anchors(num_anchors))
+            state.anchors = anchors.to(self.context.device)
 
     def find_anchors(self, num_anchors: int) -> Anchors:
-        """Find this many anchors of the memory as it stands; they lie on the CPU."""
+        """Find anchors among the rows of the memory bank; the result is on the CPU."""
         memory = self.config.memory
         return discover_anchors(
             self.state.bank.rows,
@@ -120,7 +121,7 @@ class Trainer:
         ).to(torch.device("cpu"))
 
     def start_memory_and_centre(self) -> None:
-        """Set, from one pass in eval mode, the SVDD centre and, after --load_model, the memory rows."""
+        """Set the SVDD centre and, with --load_model, the memory rows, from one pass in eval mode."""
         config, state = self.config, self.state
         needs_centre = self.loss_weights["svdd"] > 0
         if not needs_centre and config.network.load_model is None:
@@ -132,10 +133,10 @@ class Trainer:
             state.bank.rows = z.repeat_interleave(config.images.n_views, dim=0)
 
     def train_epoch(self) -> dict[str, float]:
-        """Pass over the training images once, or over the rest of an epoch that was interrupted.
+        """Train for one epoch, or for the rest of an interrupted epoch.
 
         Returns:
-            The means of the epoch's `Meters`, `lr`, `seconds` and `images_per_second`.
+            Means of the `Meters`, `lr`, `seconds` and `images_per_second`.
         """
         state, team = self.state, self.context.team
         state.network.train()
@@ -160,16 +161,19 @@ class Trainer:
         return {**meters.means(), "lr": lr, "seconds": round(meters.seconds, 3), "images_per_second": round(speed, 2)}
 
     def update_radius(self, distances: Tensor | None) -> None:
-        """Set the radius of the soft boundary from the squared distances of an epoch, once it has warmed up."""
+        """Set the radius of the soft boundary from the squared distances (N,) of an epoch, after the warm-up."""
         epochs_with_svdd = self.state.epochs_done - self.config.optimisation.pre_training_epochs
         if distances is not None and epochs_with_svdd >= RADIUS_WARM_UP_EPOCHS:
             self.state.radius = svdd_radius(distances, nu=self.config.loss.nu)
 
     def step(self, batch: Batch) -> Tensor:
-        """Make a step: views, losses, backward, optimiser, memory, meters. Nothing in it waits for a GPU.
+        """Train one step: views, losses, backward, optimiser, memory, meters; without waiting for the GPU.
+
+        Args:
+            batch: grey images and their indices.
 
         Returns:
-            The weighted loss, a scalar.
+            Weighted loss, a scalar.
         """
         state, device, num_views = self.state, self.context.device, self.config.images.n_views
         grey, image = batch.normalized(device), batch.index.to(device, non_blocking=True)
@@ -178,7 +182,7 @@ class Trainer:
         corrupts = "syn" in self.terms and not state.is_pre_training
         corrupted, mask = corrupt_views(targets) if corrupts else (None, None)
 
-        with torch.autocast(device.type, dtype=state.amp, enabled=state.amp is not None):  # what it gives is float32
+        with torch.autocast(device.type, dtype=state.amp, enabled=state.amp is not None):  # its outputs are float32
             z, recon, logits = self.replica(inputs.contiguous(memory_format=torch.channels_last), corrupted)
         terms = self.loss_terms(
             LossInputs(
@@ -204,7 +208,7 @@ class Trainer:
         return self.learn(loss, terms, z=z, index=index)
 
     def loss_terms(self, inputs: LossInputs) -> dict[str, Tensor]:
-        """Compute the terms that have a weight, unweighted, by name; in pre-training only some take part."""
+        """Compute the unweighted terms with a positive weight, by name; in pre-training, only those that take part."""
         terms = {}
         for name, compute in self.terms.items():
             if LOSSES[name].in_pre_training or not self.state.is_pre_training:
@@ -214,14 +218,18 @@ class Trainer:
         return terms
 
     def learn(self, loss: Tensor, terms: dict[str, Tensor], *, z: Tensor | None, index: Tensor) -> Tensor:
-        """Go back through the network, step the optimiser, and move the memory rows of the batch."""
+        """Run the backward pass, step the optimiser, and update memory rows and meters.
+
+        Returns:
+            Weighted loss over all processes, a scalar.
+        """
         state, team = self.state, self.context.team
         assert state.meters is not None
         num_views = self.config.images.n_views
         sizes = [num_images * num_views for num_images in self.loader.batches.sizes(state.meters.num_batches)]
         state.optimizer.zero_grad(set_to_none=True)
         state.scaler.scale(loss * team.weight(sizes)).backward()  # type: ignore[no-untyped-call]
-        state.scaler.step(state.optimizer)  # in fp16 left out where a gradient overflowed
+        state.scaler.step(state.optimizer)  # in fp16 skipped if a gradient overflows
         state.scaler.update()
         if z is not None:
             index, z = team.gather(index, sizes), team.gather(z, sizes)
@@ -233,12 +241,12 @@ class Trainer:
         return means["loss"]
 
     def check_finite(self) -> None:
-        """Raise `DivergedError` where a loss, an embedding or a weight is not finite, or fp16 has stalled."""
+        """Raise `DivergedError` if a loss, an embedding or a weight is not finite, or fp16 skips every step."""
         self.guard.check()
         self.state.check_finite()
 
     def finish_epoch(self, metrics: dict[str, float]) -> None:
-        """Validate, log, and save; then the run can be resumed from here."""
+        """Validate, log and save a finished epoch, so that the run can be resumed from it."""
         state = self.state
         result = self.validation.result = None if state.is_pre_training else self.validate()
         auc = result.auc if result else None
@@ -263,7 +271,7 @@ class Trainer:
             check_spread(metrics["spread"], stop=self.config.optimisation.on_collapse == "stop")
 
     def save_epoch(self, auc: Auc | None) -> None:
-        """Save the state of a finished epoch under every name that it deserves."""
+        """Save a finished epoch as last.tar and, if it is the best or ends a round, under those names too."""
         state, paths = self.state, []
         if auc and auc.value > state.best_auc:
             state.best_auc = auc.value
@@ -277,25 +285,25 @@ class Trainer:
             self.folder.keep_newest_rounds(self.config.output.keep)
 
     def save(self, paths: list[Path]) -> None:
-        """Write a checkpoint of the run as it stands, if all in it is finite.
+        """Write a checkpoint if all its values are finite.
 
         Raises:
-            DivergedError: something is not finite; no file is written.
+            DivergedError: a value is not finite; no file is written.
         """
         self.guard.check()
         facts = {**self.validation.facts(), **fingerprints(self.train_split, self.val_split)}
         self.state.save(paths, facts=facts, memories=self.validation.memories)
 
     def validate(self) -> Result | None:
-        """Score the images of val/; None without one."""
+        """Score the images of val/; None without val/."""
         state = self.state
         rows = state.bank.rows[state.row_labels == NORMAL]
         return self.validation.run(state.network, rows=rows, centre=state.centre, ends_round=state.ends_round)
 
     def end_if_asked(self) -> None:
-        """Save and raise `RunInterruptedError` if a signal has come, to this process or to another of its team."""
+        """Save and raise `RunInterruptedError` if this process, or another of its team, has received a signal."""
         received = self.context.team.agree(self.interrupts.received)
         if received is not None:
-            if self.state.meters is not None:  # in the middle of an epoch; a finished one is saved already
+            if self.state.meters is not None:  # in the middle of an epoch; a finished epoch is already saved
                 self.save([self.folder.last])
             raise RunInterruptedError(received)

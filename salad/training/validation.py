@@ -1,4 +1,4 @@
-"""Validation during training: the score of the run, of the images of val/."""
+"""Validation during training: scores of the images of val/."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """Scores validation images as the run stands, and holds what a checkpoint needs to score by itself.
+    """Scorer of validation images; holds the results and patch memories that a checkpoint saves.
 
     Args:
-        context: of the run.
-        train: the images to train on; patch memories are made of the normal ones.
-        val: the images to score; or None.
+        context: context of the run.
+        train: images to train on; the normal ones make the patch memories.
+        val: images to score, or None.
 
     Attributes:
-        k: nearest rows behind a score, 0 where it has none.
-        result: of the last epoch, until the next one starts.
-        memories: of patch features as they were then, by the name of the score.
+        k: number of nearest rows; 0 if no score uses rows.
+        result: result of the last epoch; None from the start of the next one.
+        memories: patch memories of that epoch, by name of the score.
 
     Raises:
-        InputError: the score is fused and there are no normal images to standardise it with, or a backbone is missing.
+        InputError: there are fewer than two normal images to standardise a fused score, or a backbone is missing.
     """
 
     def __init__(self, context: RunContext, *, train: Split, val: Split | None) -> None:
@@ -51,23 +51,23 @@ class Validation:
         num_rows = train.num_normal * context.config.images.n_views
         self.k = choose_rows_k(context.config, num_normal_rows=num_rows)
         self.backbone = needed_backbone(context)
-        self.frozen: dict[str, PatchMemory] = {}  # memories of the backbone, which does not change: made once
+        self.frozen: dict[str, PatchMemory] = {}  # patch memories of the frozen backbone, made once
         self.announced = False
         self.result: Result | None = None
         self.memories: dict[str, PatchMemory] = {}
 
     def forget(self) -> None:
-        """Drop what was made with the network, which moves on."""
+        """Drop the result and memories before the network changes."""
         self.result, self.memories = None, {}
 
     def run(self, network: Network, *, rows: Tensor, centre: Tensor | None, ends_round: bool) -> Result | None:
-        """Make the patch memories and score the images of val/; None without these.
+        """Make the patch memories and score the images of val/; None without val/.
 
         Args:
-            network: put into eval mode.
+            network: network, which is put into eval mode.
             rows: memory rows of normal images, (N, D).
-            centre: of Deep SVDD.
-            ends_round: whether a checkpoint to score with follows, which holds the memories also without val/.
+            centre: centre of Deep SVDD, (D,), or None.
+            ends_round: True at the end of a round; its checkpoint holds the patch memories even without val/.
         """
         config = self.context.config
         if self.val is not None or ends_round:
@@ -87,7 +87,7 @@ class Validation:
         return score_split(model, self.val, measures_standards=config.scoring.is_fused)
 
     def facts(self) -> dict[str, Any]:
-        """Give what a checkpoint holds of the validation, by its names there."""
+        """Collect the validation results by the keys of a checkpoint."""
         result = self.result
         return {
             "val_auc": result and result.auc and result.auc.value,
@@ -98,7 +98,7 @@ class Validation:
         }
 
     def build_memories(self, network: Network) -> dict[str, PatchMemory]:
-        """Build the patch memories that the score needs, by name."""
+        """Build the patch memories of the score, by name."""
         memories = dict(self.frozen)
         for part in self.parts:
             if part in PATCH_SCORES and part not in memories:

@@ -217,7 +217,7 @@ def test_a_killed_process_ends_the_others(data, tmp_path):
     ended = fork_train(tmp_path / "xp", data, *LONG, patch="killed")
     assert ended.statuses == [1, -signal.SIGKILL]
     [line] = ended.errors
-    assert "without a word" in line
+    assert "without a message" in line
 
 
 def test_a_failure_under_torchrun(data, tmp_path):
@@ -234,7 +234,7 @@ def test_a_failure_under_torchrun(data, tmp_path):
     [
         (["--device", "cuda:1"], "each with a device of its own"),
         (["--batch_size", 1], "--batch_size is 1, but torchrun started 2 processes"),
-        (["--sync_bn"], "--sync_bn works on GPUs alone, but 2 processes share the CPU"),
+        (["--sync_bn"], "--sync_bn works on GPUs only, but 2 processes share the CPU"),
         (["--rep_dim", 0], "--rep_dim is 0"),
         (["--load_model", "nowhere.tar"], "nowhere.tar"),
         (["--mistyped"], "--mistyped"),

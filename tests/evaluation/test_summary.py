@@ -89,7 +89,7 @@ def test_without_val_there_is_no_threshold(data_without_val, tmp_path):
     score(tmp_path, data_without_val)
     assert read_json(tmp_path / "metrics.json")["at_threshold"] is None
     assert {row["percentile"] for row in read_csv(tmp_path / "scores.csv")} == {""}
-    assert "no threshold and no percentiles: they need normal images in val/" in (tmp_path / "log.txt").read_text()
+    assert "no threshold and no percentiles: both need normal images in val/" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_test_set_of_one_class_still_has_percentiles(run, data, tmp_path):

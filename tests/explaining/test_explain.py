@@ -131,7 +131,7 @@ def test_without_training_images(run, tmp_path, caplog):
     shutil.copytree(run.data, tmp_path / "data", ignore=shutil.ignore_patterns(".salad_cache", "train"))
     with caplog.at_level(logging.INFO, logger="salad"):
         _, found, _ = explained(run, data_path=tmp_path / "data")
-    assert "no memory maps: the training images are not at hand" in caplog.text
+    assert "no memory maps: the training images are not available" in caplog.text
     assert found[0].memory_map is None and found[0].is_standardized
 
 

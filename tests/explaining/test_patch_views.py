@@ -158,8 +158,8 @@ def test_a_score_of_what_is_not_trained_is_warned_of_and_has_no_neighbours(run, 
         with caplog.at_level(logging.WARNING, logger="salad"):
             found = Detector.load(run / "model.tar", score=name, device="cpu").explain(next(data.glob("test/1*/*.png")))
         assert found.score_map is None and found.memory_map is None and found.neighbours == ()
-    assert "the score knn tells nothing: no loss trained the embeddings of" in caplog.text
-    assert "the score reconstruction tells nothing: " in caplog.text and "--w_rec 0" in caplog.text
+    assert "the score knn is meaningless: no loss trained the embeddings of" in caplog.text
+    assert "the score reconstruction is meaningless: " in caplog.text and "--w_rec 0" in caplog.text
 
 
 def test_of_more_images_than_rows_there_are_maps_but_no_neighbours(run, data):

@@ -331,7 +331,7 @@ def test_without_onnxruntime_the_file_is_written_and_that_is_said(run, tmp_path,
 
 def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch):
     (tmp_path / "model.pt2").write_text("as before")
-    monkeypatch.setattr(exporting, "MOST_DIFFERENCE", -1)
+    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", -1)
 
     result = invoke(main, "export", run / "model.tar", "--format", "torch", "--out", tmp_path / "model.pt2")
 

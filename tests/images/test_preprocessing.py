@@ -130,7 +130,7 @@ def test_the_mean_is_of_normals_and_the_same_for_a_seed(data, monkeypatch):
     normal = scanned(config, "val").only_normal()
     normal = context_of(config).scan({"val": normal})["val"]
     assert torch.allclose(make_template(context_of(config), normal), found, atol=1e-4)
-    monkeypatch.setattr(template, "MOST", 2)
+    monkeypatch.setattr(template, "MAX_IMAGES", 2)
     fewer = make_template(context_of(config), split)
     assert torch.equal(make_template(context_of(other_batches), split), fewer)
     assert not torch.allclose(fewer, found, atol=1e-2)
@@ -184,7 +184,7 @@ def test_a_checkpoint_without_a_mean_image_cannot_align(run, data, tmp_path):
 
 def test_a_mean_image_of_another_size_is_refused(run, tmp_path):
     torch.save({**read_tar(run / "model.tar"), "mean_image": torch.zeros(1, 1, 8, 8)}, tmp_path / "odd.tar")
-    with pytest.raises(InputError, match=r"mean image has shape \(1, 1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"template has shape \(1, 1, 8, 8\)"):
         load_checkpoint(tmp_path / "odd.tar")
 
 

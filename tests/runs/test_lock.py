@@ -65,7 +65,7 @@ def test_without_locks_a_training_goes_on_and_says_so(lock, monkeypatch, caplog,
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with only_one(lock), only_one(lock):
-        assert [message.count("no locks on this file system") for message in caplog.messages] == [1, 1]
+        assert [message.count("this file system has no locks") for message in caplog.messages] == [1, 1]
 
 
 def test_a_full_disk_is_said_and_leaves_no_lock(small_disk, fill):

@@ -110,7 +110,7 @@ def test_parts_change_nothing(monkeypatch, num_queries):
     rows, z = unit(30, 4), unit(11, 4, seed=1)
     whole = knn_angle(z, rows, k=5), weighted_prototype(z, rows, k=5, temperature=0.1)
     for module in (salad.scores.knn, salad.scores.prototype):
-        monkeypatch.setattr(module, "FOUND", num_queries * 5)
+        monkeypatch.setattr(module, "MAX_NEIGHBOURS_HELD", num_queries * 5)
     assert_close((knn_angle(z, rows, k=5), weighted_prototype(z, rows, k=5, temperature=0.1)), whole)
 
 

@@ -171,7 +171,7 @@ def test_without_the_training_images_it_is_refused(runs, only_test, name, tmp_pa
     words = ["CXR_author", "unet", tmp_path, only_test, *TINY, "--load_model", runs["knn"] / "model.tar"]
     line = stopped(invoke(cli.test, *words, *SCORES[name]))
 
-    assert f"--score {name} needs a memory of local features" in line and "the training images are not at hand" in line
+    assert f"--score {name} needs a patch memory" in line and "the training images are not available" in line
 
 
 def test_another_grid_is_another_memory(runs, data, tmp_path):
@@ -217,7 +217,7 @@ CHECK_BACKBONE = backbones.check_backbone
 def test_the_size_of_a_memory_is_said_once_and_kept(runs):
     log, held = (runs["fused"] / "log.txt").read_text(), read_tar(runs["fused"] / "model.tar")["local_memories"]
 
-    assert log.count("memory of the score local: 3 x 3 places, 9 rows each, 1,840 bytes") == 1
+    assert log.count("memory of the score local: 3 x 3 grid cells, 9 rows each, 1,840 bytes") == 1
     assert log.count("memory of the score backbone") == 1
     assert held["local"]["rows"].shape == (9, 9, 8) and held["local"]["rows"].dtype == torch.float16
     assert read_tar(runs["knn"] / "model.tar")["local_memories"] == {}

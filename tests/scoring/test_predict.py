@@ -174,7 +174,7 @@ def test_without_validation_scores_one_line_says_why_flags_are_missing(predict, 
     result = predict(film, film, "--k", 3)
 
     assert [(row["percentile"], row["abnormal"]) for row in read(result)] == [("", "")] * 2
-    assert caplog.text.count("no percentiles and no flags: the checkpoint holds no scores") == 1
+    assert caplog.text.count("no percentiles and no threshold: the checkpoint holds no scores") == 1
 
 
 @pytest.mark.parametrize(

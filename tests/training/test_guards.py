@@ -269,7 +269,7 @@ def test_an_internal_error_is_one_line_and_debug_shows_the_traceback(data, tmp_p
 def test_a_lack_of_memory_is_no_fault_of_the_program(data, tmp_path, monkeypatch, too_large):
     monkeypatch.setattr(Trainer, "run", lambda _: too_large())
     line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT), status=1)
-    assert line.startswith("Error: out of memory: choose a smaller --batch_size") and "llocate" in line
+    assert line.startswith("Error: out of memory: use a smaller --batch_size") and "llocate" in line
 
 
 def test_a_lack_of_memory_on_a_gpu_is_told_by_its_type():
