@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from salad.config.data import DataOptions
-from salad.config.declare import Option, options_of, without_removed
+from salad.config.declare import Option, options_of, suggestion, without_removed
 from salad.config.images import ImageOptions
 from salad.config.run import OutputOptions, RunOptions
 from salad.config.scoring import ScoringOptions
@@ -57,7 +57,7 @@ class Config:
         """
         for name, value in values.items():
             if name not in OPTIONS:
-                raise InputError(f"no option is called '{name}'")
+                raise InputError(f"no option is called '{name}'{suggestion(name, OPTIONS)}")
             OPTIONS[name].check(value)
         missing = [option.flag for option in OPTIONS.values() if option.facts.is_argument and option.name not in values]
         if missing:

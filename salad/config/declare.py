@@ -9,7 +9,7 @@ import math
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -178,10 +178,14 @@ def read_values(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
     values = without_removed(values)
     for name in values:
         if name not in options:
-            close = difflib.get_close_matches(name, options, n=1)
-            hint = f"; did you mean '{close[0]}'?" if close else ""
-            raise InputError(f"--load_config {path}: no option is called '{_short(name)}'{hint}")
+            raise InputError(f"--load_config {path}: no option is called '{_short(name)}'{suggestion(name, options)}")
     return {name: _from_file(options[name], value, path) for name, value in values.items()}
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """Word the hint that another name was meant; empty where none is close."""
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def without_removed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,6 +72,7 @@ LossOptions: type[LossSettings] = make_dataclass(
     frozen=True,
     kw_only=True,
 )
+LossOptions.__module__ = __name__  # so that it can be pickled
 
 
 @dataclass(frozen=True, kw_only=True)

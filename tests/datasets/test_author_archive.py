@@ -188,7 +188,7 @@ def makefile(self, member, target):
         os._exit(9)
     real(self, member, target)
 tarfile.TarFile.makefile = makefile
-archive.fetch(Path(sys.argv[1]), archive=Path(sys.argv[2]))
+author_archive.fetch(Path(sys.argv[1]), archive=Path(sys.argv[2]))
 """
 
 

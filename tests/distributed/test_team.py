@@ -89,7 +89,7 @@ def test_files_are_those_of_one_process(one, two):
         assert ours["model_state_dict"].keys() == theirs["model_state_dict"].keys()  # no "module."
         assert len(ours["rng_of_ranks"]) == 2 and same(ours["rng"], ours["rng_of_ranks"][0])
     log = (two / "log.txt").read_text()
-    assert log.count("epoch 3 (round 0)") == 1 and log.count("k is 26 rather than 100") == 1
+    assert log.count("epoch 3 (round 0)") == 1 and log.count("k is 26 instead of 100") == 1
     assert read_json(two / "config.json")["run"]["num_processes"] == 2
 
 

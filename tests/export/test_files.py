@@ -159,7 +159,7 @@ def test_every_normalisation_is_in_the_graph(published, tmp_path, normalize):
 @pytest.mark.trains
 def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     monkeypatch.setattr(align, "NUM_STEPS", 2)  # all twelve take a minute to write
-    monkeypatch.setattr(exporting, "MOST_DIFFERENCE", GREY_LEVEL)
+    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", GREY_LEVEL)
     xp = tmp_path / "xp"
     train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 2, "--k", 5)
     said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
@@ -239,7 +239,7 @@ def test_a_local_score_is_exported_where_the_model_is_kept_with_it(data, tmp_pat
 
 def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
     monkeypatch.setattr(align, "NUM_STEPS", 1)
-    monkeypatch.setattr(exporting, "MOST_DIFFERENCE", GREY_LEVEL)
+    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", GREY_LEVEL)
     xp = tmp_path / "xp"
     options = ["--score", "fused", *LONGER, "--align", "--crop", 0.7]
     with tiny_networks():

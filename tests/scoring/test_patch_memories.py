@@ -226,9 +226,9 @@ def test_the_size_of_a_memory_is_said_once_and_kept(runs):
 def test_the_memory_of_the_backbone_is_built_once(data, tmp_path, monkeypatch):
     built = []
 
-    def spy(part, **options):
+    def spy(part, context, **options):
         built.append(part)
-        return build_memory(part, **options)
+        return build_memory(part, context, **options)
 
     from salad.scoring.patch_memories import build_memory
 
@@ -327,11 +327,11 @@ def test_a_missing_memory_is_built_once_for_scores_report_and_heatmaps(runs, dat
 
 def test_the_backbone_sees_aligned_images_with_nothing_cut_off(data, tmp_path, monkeypatch):
     seen = set()
-    local_features = TinyBackbone.patch_features
+    patch_features = TinyBackbone.patch_features
     monkeypatch.setattr(
         TinyBackbone,
-        "local_features",
-        lambda self, images: seen.add(images.shape[2:]) or local_features(self, images),
+        "patch_features",
+        lambda self, images: seen.add(images.shape[2:]) or patch_features(self, images),
     )
     train(tmp_path / "run", data, *SCORES["fused"], "--crop", 0.8, "--align")
     found = score(tmp_path / "run", data)
