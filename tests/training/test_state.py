@@ -108,10 +108,10 @@ def test_a_signal_in_any_step_loses_nothing(data, whole, tmp_path, num_steps):
 
 @pytest.mark.slow
 def test_in_fp16_the_loss_scale_goes_on_too(data, tmp_path):
-    options = ["--deterministic", "--amp", "fp16"]
+    options = [*OPTIONS, "--amp", "fp16"]
     train(tmp_path / "whole", data, *options)
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, 3)
+        interrupt_after(patch, 5)
         words = ["CXR_author", "unet", tmp_path / "xp", data, *SHORT, *options]
         stopped(invoke(cli.train, *words), status=143)
     scaler = read_tar(tmp_path / "xp/last.tar")["scaler"]
