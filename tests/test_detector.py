@@ -24,6 +24,7 @@ from salad.checkpoint import load_checkpoint
 from salad.config import OPTIONS
 from salad.datasets import phantom
 from salad.errors import InputError
+from salad.losses import LOSSES
 
 pytestmark = pytest.mark.trains
 
@@ -362,7 +363,7 @@ def test_parameters_are_known_copied_and_changed():
 def test_arguments_are_options_and_options_are_arguments_but_for_those_of_folders():
     names = {*Detector().get_params()}
     assert names - {"options"} <= {*OPTIONS}
-    assert {*OPTIONS} - names == {
+    assert {*OPTIONS} - names - {spec.weight for spec in LOSSES.values()} == {
         *("dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "strict"),
         *("on_bad_image", "cache", "sync_bn", "heatmaps", "report", "tensorboard", "mlflow", "resume"),
     }

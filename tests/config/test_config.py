@@ -8,6 +8,7 @@ import pytest
 from salad.config import OPTIONS, Config
 from salad.config.declare import read_values
 from salad.errors import InputError
+from salad.losses import LOSSES
 
 NAN, INF = math.nan, math.inf
 
@@ -25,10 +26,7 @@ LIMITS = {
     "on_bad_image": (["error", "skip"], ["ignore", ""]),
     "recipe": (["paper", "released", "strong", None], ["best", ""]),
     "rep_dim": ([1, 200], [0]),
-    "w_rec": ([0.0, 3.0], [-0.1, NAN, INF]),
-    "w_svdd": ([0.0, 3.0], [-0.1, NAN, INF]),
-    "w_syn": ([0.0, 1.0], [-0.1, NAN, INF]),
-    "w_contrast": ([0.0, 3.0], [-0.1, NAN, INF]),
+    **{spec.weight: ([0.0, 3.0], [-0.1, NAN, INF]) for spec in LOSSES.values()},
     "rec_loss": (["l1", "mse"], ["l2"]),
     "objective": (["one-class", "soft-boundary"], ["soft"]),
     "nu": ([0.001, 1.0], [0.0, 1.001, -0.1, NAN, INF]),
