@@ -94,7 +94,7 @@ def golden_images(size):
     return torch.sin(6 * u * (1 + b) + 4 * v + c) * torch.cos(9 * v * (1 + b / 2))
 
 
-@pytest.fixture(scope="module", params=list(NETWORKS))
+@pytest.fixture(scope="module", params=list(CHECKPOINT_KEYS))
 def network_run(request):
     """(golden numbers, images, z, reconstruction) of a network filled by name as from a published file."""
     name, size = request.param, NETWORKS[request.param].default_isize

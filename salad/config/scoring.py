@@ -8,6 +8,7 @@ from salad.config.declare import EXPORT, KNOWN_TO_FILES, PREDICT, SCORES_TOO, TE
 from salad.errors import InputError
 from salad.scores import FUSED, SCORES
 
+OF_ROWS = " and ".join(name for name, spec in SCORES.items() if spec.uses_rows)
 SCORE_HELP = ", ".join(f"{name} ({spec.help})" for name, spec in SCORES.items())
 
 
@@ -25,7 +26,7 @@ class ScoringOptions:
     )
     k: int | None = option(
         None,
-        "Number of nearest normal memory rows for the scores knn and weighted  [default: 100, or all if fewer]",
+        f"Number of nearest normal memory rows for the scores {OF_ROWS}  [default: 100, or all if fewer]",
         low=1,
         commands=KNOWN_TO_FILES,
         of_model=True,

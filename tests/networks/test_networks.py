@@ -29,7 +29,7 @@ def images(num, size):
     return torch.rand(num, 3, size, size, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-@pytest.fixture(params=list(NETWORKS))
+@pytest.fixture(params=list(CHECKPOINT_KEYS))
 def name(request):
     return request.param
 
@@ -129,8 +129,8 @@ def is_used(name):
 
 
 def test_number_of_parameters():
-    counts = {name: 0 for name in NETWORKS}
-    for name in NETWORKS:
+    counts = {name: 0 for name in CHECKPOINT_KEYS}
+    for name in CHECKPOINT_KEYS:
         network = build(name, isize=NETWORKS[name].default_isize, rep_dim=200)
         counts[name] = sum(one.numel() for one in network.parameters())
     unused = {one: shape for one, shape in CHECKPOINT_KEYS["CXR_resnet18"].items() if not is_used(one)}
