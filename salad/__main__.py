@@ -149,10 +149,9 @@ def predict(given: dict[str, Any], _: Team) -> None:
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
     score is above the threshold of --specificity, else 0), seconds, error.
     """
-    from salad.scoring.predict import run_predict
+    from salad.scoring.predict import Job, run_predict
 
-    run_predict(
-        given,
+    job = Job(
         paths=given.pop("paths", ()),
         watched=given.pop("watch", None),
         interval=given.pop("interval"),
@@ -161,6 +160,7 @@ def predict(given: dict[str, Any], _: Team) -> None:
         out=given.pop("out", None),
         separator=b"\0" if given.pop("null") else b"\n",
     )
+    run_predict(given, job)
 
 
 EXPORT_OPTIONS = (

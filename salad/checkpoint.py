@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,39 +119,27 @@ class Checkpoint:
         network.load_state_dict({name: self.model_state[name] for name in own})
 
 
-def save_checkpoint(
-    paths: list[Path],
-    *,
-    network: Network,
-    bank: MemoryBank,
-    anchors: Anchors | None,
-    config: dict[str, Any],
-    normal_class: str | None,
-    row_labels: Tensor,
-    svdd: dict[str, Tensor] | None,
-    training: dict[str, Any],
-    memories: dict[str, PatchMemory],
-) -> None:
-    """Write one checkpoint under one or several names.
+def save_checkpoint(paths: list[Path], checkpoint: Checkpoint) -> None:
+    """Write a checkpoint under one or several names.
 
     The first three entries have the names and content of the published format.
 
     Raises:
         StorageError: the disk is full or read-only; existing files are unchanged.
     """
+    anchors = _anchors_state(checkpoint.anchors, num_rows=len(checkpoint.bank.rows))
     content = {
-        "model_state_dict": network.state_dict(),
-        "memory_state_dict": bank.state_dict(),
-        "ans_discovery_state_dict": _anchors_state(anchors, num_rows=len(bank.rows)),
+        "model_state_dict": checkpoint.model_state,
+        "memory_state_dict": checkpoint.bank.state_dict(),
+        "ans_discovery_state_dict": anchors,
         "schema_version": SCHEMA_VERSION,
-        "config": config,
-        "normal_class": normal_class,
-        "row_labels": row_labels,
-        "svdd": svdd,
-        "local_memories": _states_of(memories),
-        **training,
+        "config": checkpoint.config,
+        "normal_class": checkpoint.normal_class,
+        "row_labels": checkpoint.row_labels,
+        "svdd": checkpoint.svdd,
+        "local_memories": {name: memory.state_dict() for name, memory in checkpoint.memories.items()},
     }
-    write_sealed(paths, content)
+    write_sealed(paths, {**{name: one for name, one in checkpoint.training.items() if name not in content}, **content})
 
 
 def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, Any], **training: Any) -> None:
@@ -166,18 +154,8 @@ def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, An
     Raises:
         StorageError: the file cannot be written.
     """
-    content = {
-        **checkpoint.without_run_state(),
-        "model_state_dict": checkpoint.model_state,
-        "memory_state_dict": checkpoint.bank.state_dict(),
-        "ans_discovery_state_dict": _anchors_state(checkpoint.anchors, num_rows=len(checkpoint.bank.rows)),
-        "schema_version": SCHEMA_VERSION,
-        "config": config,
-        "row_labels": checkpoint.row_labels,
-        "local_memories": _states_of(checkpoint.memories),
-        **training,
-    }
-    write_sealed([path], content)
+    kept = {**checkpoint.without_run_state(), **training}
+    save_checkpoint([path], replace(checkpoint, config=config, training=kept))
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -250,11 +228,6 @@ def _check_facts(checkpoint: Checkpoint, rep_dim: int) -> None:
     for name, is_valid in checks.items():
         if not is_valid:
             raise ValueError(name)
-
-
-def _states_of(memories: dict[str, PatchMemory]) -> dict[str, dict[str, Tensor]]:
-    """Collect the state dict of each patch memory."""
-    return {name: memory.state_dict() for name, memory in memories.items()}
 
 
 def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tensor]:

@@ -93,15 +93,18 @@ def save_again(path: Path, run: Path, monkeypatch, failing) -> None:
     monkeypatch.setattr(sealed.torch, "save", failing)
     checkpoints.save_checkpoint(
         [path],
-        network=torch.nn.Linear(1, 1),
-        bank=found.bank,
-        anchors=None,
-        config={},
-        normal_class="0.normal",
-        row_labels=found.row_labels,
-        svdd=None,
-        training={},
-        memories={},
+        checkpoints.Checkpoint(
+            path=path,
+            model_state=torch.nn.Linear(1, 1).state_dict(),
+            bank=found.bank,
+            anchors=None,
+            config={},
+            normal_class="0.normal",
+            row_labels=found.row_labels,
+            svdd=None,
+            training={},
+            memories={},
+        ),
     )
 
 

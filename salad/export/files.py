@@ -175,17 +175,7 @@ def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *
 
 def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
     """Make the portable module of a scorer, and trace it."""
-    portable = Portable(
-        scorer.model.network,
-        scorer.model.normals.rows,
-        parts=scorer.config.scoring.parts,
-        k=scorer.model.normals.k,
-        preprocessing=scorer.model.context.preprocessing,
-        memories=scorer.checkpoint.memories,
-        standards=scorer.model.standards,
-        backbone=scorer.model.normals.backbone,
-    )
-    portable = portable.eval().to(memory_format=torch.contiguous_format)
+    portable = Portable(scorer.model).eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 1, scorer.config.images.decoded_size, scorer.config.images.decoded_size, dtype=torch.uint8)
     with torch.no_grad():
         shapes = {INPUT: {0: torch.export.Dim("batch")}}

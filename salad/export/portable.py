@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from salad.images.preprocessing import Preprocessing
 from salad.patch_memory import PatchMaps, PatchMemory, pool_cells, weigh
 from salad.scores import SCORES
 from salad.scores.inputs import Inputs
 from salad.scores.knn import mean_angle
 
 if TYPE_CHECKING:
-    from salad.evaluation.calibration import Standards
-    from salad.networks import Network
-    from salad.networks.backbones import Backbone
+    from salad.scoring.model import ScoringModel
 
 PARTS = {name for name, spec in SCORES.items() if spec.exportable}
 
@@ -73,36 +70,24 @@ class Portable(nn.Module):
     """Scoring of resized images, without loops or branches on data.
 
     Args:
-        network: network in eval mode.
-        rows: memory rows of normal images, (N, D).
-        parts: parts of the score, each of `PARTS`.
-        k: number of nearest rows for ``knn``, in 1..N.
-        preprocessing: preprocessing of the images.
-        memories: patch memories of the patch scores, by name.
-        standards: mean and standard deviation of each part of a fused score; None for other scores.
-        backbone: frozen network for ``backbone``.
+        model: scoring model; each part of its score is one of `PARTS`.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        rows: Tensor,
-        *,
-        parts: tuple[str, ...],
-        k: int,
-        preprocessing: Preprocessing,
-        memories: dict[str, PatchMemory],
-        standards: Standards | None = None,
-        backbone: Backbone | None = None,
-    ) -> None:
+    def __init__(self, model: ScoringModel) -> None:
         super().__init__()
-        self.network = network
-        self.backbone = backbone
-        self.preprocessing = preprocessing
+        normals = model.normals
+        self.network = model.network
+        self.backbone = normals.backbone
+        self.preprocessing = model.context.preprocessing
         self.parts = nn.ModuleDict(
-            {part: PatchDistances(memories[part]) if SCORES[part].features else Angles(rows, k=k) for part in parts}
+            {
+                part: PatchDistances(normals.memories[part])
+                if SCORES[part].features
+                else Angles(normals.rows, k=normals.k)
+                for part in model.parts
+            }
         )
-        self.standards = standards
+        self.standards = model.standards
 
     def forward(self, grey: Tensor) -> tuple[Tensor, ...]:
         """Compute the scores (B,) of resized images (B, 1, S0, S0), uint8.

@@ -48,21 +48,11 @@ class Row:
     error: str | None
 
 
-def run_predict(
-    given: dict[str, Any],
-    *,
-    paths: tuple[str, ...],
-    watched: Path | None,
-    interval: float,
-    normals: Path | None,
-    form: str,
-    out: Path | None,
-    separator: bytes,
-) -> None:
-    """Score the images of the given paths, then those that arrive in a watched folder.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Images to score, and the output for their lines.
 
-    Args:
-        given: given options of `Config`, by name.
+    Attributes:
         paths: files, folders, patterns or "-", see `list_images`.
         watched: folder to `watch` until a signal ends the program; None for none.
         interval: time between two checks of that folder, in seconds.
@@ -70,28 +60,47 @@ def run_predict(
         form: one of `FORMATS`.
         out: output file; None for stdout.
         separator: separator of the paths on stdin.
+    """
+
+    paths: tuple[str, ...]
+    watched: Path | None
+    interval: float
+    normals: Path | None
+    form: str
+    out: Path | None
+    separator: bytes
+
+
+def run_predict(given: dict[str, Any], job: Job) -> None:
+    """Score the images of the given paths, then those that arrive in a watched folder.
+
+    Args:
+        given: given options of `Config`, by name.
+        job: images to score, and the output.
 
     Raises:
         InputError: paths or checkpoint are missing, or no image can be read.
         StorageError: the output cannot be written.
     """
-    if not paths and watched is None:
+    if not job.paths and job.watched is None:
         raise InputError("no PATH is given: give files or folders, - for a list of paths on stdin, or --watch FOLDER")
     if given.get("load_model") is None:
         raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
     scorer = load_scorer(given["load_model"], given)
     if scorer.model.context.device.type == "cpu":
         keep_freed_memory()
-    if normals is not None:
-        scorer.calibrate(images_below(normals))
+    if job.normals is not None:
+        scorer.calibrate(images_below(job.normals))
     if scorer.calibration is None:
         logger.warning(
             "no percentiles and no threshold: %s; --calibrate FOLDER of normal images sets both", NOT_CALIBRATED
         )
-    arriving = watch(watched, interval=interval) if watched else iter(())
-    sources = itertools.chain(list_images(paths, separator=separator), arriving)
+    arriving = watch(job.watched, interval=job.interval) if job.watched else iter(())
+    sources = itertools.chain(list_images(job.paths, separator=job.separator), arriving)
     start = time.perf_counter()
-    num_rows, num_bad = write(rows(scorer, sources, specificity=scorer.config.scoring.specificity), form=form, out=out)
+    num_rows, num_bad = write(
+        rows(scorer, sources, specificity=scorer.config.scoring.specificity), form=job.form, out=job.out
+    )
     seconds = time.perf_counter() - start
     speed = f"{num_rows} images in {seconds:.1f} s ({num_rows / seconds:.1f} images/s)"
     click.echo(f"{speed}, {num_bad} of them cannot be read", err=True)

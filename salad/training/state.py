@@ -119,9 +119,9 @@ class TrainingState:
         rngs = team.joined([rng_state()])
         if team.is_first:
             of_ranks = {"rng_of_ranks": rngs} if len(rngs) > 1 else {}
-            save_checkpoint(
-                paths,
-                network=self.network,
+            checkpoint = Checkpoint(
+                path=paths[0],
+                model_state=self.network.state_dict(),
                 bank=self.bank,
                 anchors=self.anchors,
                 config=self.context.config.as_json(),
@@ -131,6 +131,7 @@ class TrainingState:
                 training={"rng": rngs[0], **of_ranks, **self.state_dict(), **facts},
                 memories=memories,
             )
+            save_checkpoint(paths, checkpoint)
         team.agree(None)
 
     def load_state_dict(self, checkpoint: Checkpoint) -> None:

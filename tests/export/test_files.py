@@ -17,7 +17,7 @@ from tiny_backbone import tiny_networks
 
 from salad import Detector
 from salad.__main__ import main
-from salad.checkpoint import save_checkpoint
+from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.config import Config
 from salad.datasets import phantom
 from salad.errors import DivergedError
@@ -79,15 +79,18 @@ def resnet(tmp_path_factory) -> Path:
     )
     save_checkpoint(
         [path],
-        network=build_network("CXR_resnet18", rep_dim=200, isize=32),
-        bank=MemoryBank(150, 200, temperature=0.1, momentum=0.5),
-        anchors=None,
-        config=config.as_json(),
-        normal_class="0.normal",
-        row_labels=(torch.arange(150) % 5 == 0).long(),
-        svdd=None,
-        training={},
-        memories={},
+        Checkpoint(
+            path=path,
+            model_state=build_network("CXR_resnet18", rep_dim=200, isize=32).state_dict(),
+            bank=MemoryBank(150, 200, temperature=0.1, momentum=0.5),
+            anchors=None,
+            config=config.as_json(),
+            normal_class="0.normal",
+            row_labels=(torch.arange(150) % 5 == 0).long(),
+            svdd=None,
+            training={},
+            memories={},
+        ),
     )
     return path
 
