@@ -40,6 +40,7 @@ def with_val(data):
     return data
 
 
+@pytest.mark.slow
 def test_a_training_imports_nothing_that_is_heavy_or_optional(with_val, tmp_path):
     found = modules_of("train", "CXR_author", "unet", tmp_path, with_val, *SHORT, "--augment", "ssl")
 

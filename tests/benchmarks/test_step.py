@@ -35,6 +35,7 @@ def double():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_losses_stay_together(task, double):
     losses = []
     for make in (our_step, plain_step):

@@ -160,6 +160,7 @@ def test_few_batches_are_read_ahead_and_none_after_the_end():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
 
 
+@pytest.mark.slow
 def test_an_epoch_that_is_held_after_an_error_does_not_keep_the_process_alive(samples):
     script = (
         "import sys\n"
@@ -183,6 +184,7 @@ def test_an_epoch_that_is_held_after_an_error_does_not_keep_the_process_alive(sa
     assert done.returncode == 1 and "a fault" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_reads_in_processes_of_every_start_method(samples, method):
     """As a hyper-parameter search has them."""

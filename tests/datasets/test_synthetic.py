@@ -110,6 +110,7 @@ def test_it_can_be_all_that_trains(data, tmp_path):
     assert read_json(tmp_path / "xp/metrics.json")["score"] == "local"
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_head_that_it_had(data, tmp_path):
     whole = train(tmp_path / "whole", data, *ALONE, "--n_epochs", 3)
     train(tmp_path / "parts", data, *ALONE, "--n_epochs", 1)

@@ -123,6 +123,7 @@ def naive_bootstrap(normal, abnormal, num_resamples):
     return np.quantile(areas, [0.025, 0.975])
 
 
+@pytest.mark.slow
 def test_bootstrap_draws_within_classes():
     rng = np.random.default_rng(0)
     normal, abnormal = rng.normal(size=30).round(1), rng.normal(0.8, size=20).round(1)

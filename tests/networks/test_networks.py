@@ -99,6 +99,7 @@ def plainly(network):
     return network
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_the_same_network(name):
     network, inputs = build(name, isize=64).eval(), images(2, 64)
     names = list(network.state_dict())

@@ -342,6 +342,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
     return compose.make_page(scoring, compose.Gallery(cases=cases, details=details, threshold=0.5, threshold_note=""))
 
 
+@pytest.mark.slow
 def test_a_page_of_a_hundred_thousand_images_of_noise_is_bounded(tmp_path):
     labels, scores = draw(60_000, 40_000)
     result = result_of(labels, scores, images=Noise())
@@ -376,6 +377,7 @@ def scored(run: Path, data: Path, xp: Path, *options: object):
     return result
 
 
+@pytest.mark.slow
 def test_figures_for_papers_have_text_and_can_be_made_again(run, data, tmp_path):
     for name in ("first", "second"):
         result = scored(run, data, tmp_path / name, "--report")
@@ -412,6 +414,7 @@ def test_a_new_training_removes_the_report_of_the_old(run, tmp_path):
     assert not (tmp_path / "report.html").exists() and not (tmp_path / "figures/roc.svg").exists()
 
 
+@pytest.mark.slow
 def test_training_and_scoring_load_nothing_of_the_report():
     loaded = "print({'jinja2', 'matplotlib'} & set(sys.modules))"
     code = f"import sys, salad.training.run, salad.scoring.evaluate, salad.evaluation.summary; {loaded}"

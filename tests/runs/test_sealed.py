@@ -122,6 +122,7 @@ def die_at(step: int, folder: Path) -> None:
     write_sealed([folder / "model.tar", folder / "last.tar"], {**CONTENT, "name": "new"})
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_of_a_write_every_name_shows_an_old_or_a_new_file(tmp_path):
     model, last = tmp_path / "model.tar", tmp_path / "last.tar"
     context, step, seen = multiprocessing.get_context("fork"), 0, []
