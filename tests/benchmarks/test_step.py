@@ -11,7 +11,7 @@ from salad.networks import unet
 pytestmark = pytest.mark.trains
 
 SMALL = {"unet": (64, 6), "CXR_resnet18": (32, 6)}
-NUM_STEPS = 8  # rounding grows tenfold within two steps: what is 1e-12 here would be 1e-3 after 20
+NUM_STEPS = 5  # rounding grows tenfold within two steps: what is 1e-12 here would be 1e-3 after 20
 
 
 @pytest.fixture(params=list(SMALL))

@@ -465,17 +465,17 @@ def test_nothing_of_a_patient_comes_out(tmp_path):
         "from running import shrink_unet\n"
         "from salad import cli\n"
         "shrink_unet()\n"
-        "getattr(cli, sys.argv[1])(sys.argv[2:])\n"
+        "at = sys.argv.index('then')\n"
+        "cli.train(sys.argv[1:at], standalone_mode=False)\n"
+        "cli.test(sys.argv[at + 1 :])\n"
     )
     words = ["CXR_author", "unet", xp, root]
-    trained = in_new_process(script, "train", *words, *SHORT, "--on_bad_image", "skip")
-    assert trained.returncode == 0 and "left out" in trained.stderr, trained.stderr
-    tested = in_new_process(script, "test", *words, *TINY)
-    assert "AUC score" in tested.stdout, tested.stderr
+    done = in_new_process(script, *words, *SHORT, "--on_bad_image", "skip", "then", *words, *TINY)
+    assert done.returncode == 0 and "left out" in done.stderr, done.stderr
+    assert "AUC score" in done.stdout, done.stderr
     files = [path for folder in (xp, root / ".salad_cache") for path in folder.rglob("*") if path.is_file()]
     assert {"skipped.csv", "log.txt", "scores.csv", "metrics.json"} < {path.name for path in files}
-    outputs = [done.stdout.encode() + done.stderr.encode() for done in (trained, tested)]
-    for text in outputs + [path.read_bytes() for path in files]:
+    for text in [done.stdout.encode() + done.stderr.encode(), *(path.read_bytes() for path in files)]:
         assert not [part for part in (b"Quaddlebuck", b"Jemimah", b"19010203") if part in text]
 
 
