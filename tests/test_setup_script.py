@@ -123,7 +123,7 @@ def test_help_names_every_mode(checkout):
         (["--archive"], "--archive takes one file"),
         (["--archive", "nowhere.tar.xz"], "nowhere.tar.xz: no such file"),
         (["--env-only", "test", "data"], "--env-only takes one word"),
-        (["--env-only", "data,tests"], "has no extra 'tests'; it has data, dicom, faiss, "),
+        (["--env-only", "data,tests"], "has no extra 'tests'; it has data, dicom, export, "),
         (["--env-only", "data,"], "has no extra ''"),
         (["--env-only", "-v"], "has no extra '-v'"),
     ],

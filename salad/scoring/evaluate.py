@@ -35,12 +35,11 @@ logger = logging.getLogger(__name__)
 
 
 @torch.no_grad()
-def embed(network: Network, loader: Loader, context: RunContext) -> Tensor:
+def embed(network: Network, loader: Loader, device: torch.device, *, team: Team = SOLO) -> Tensor:
     """Compute the embeddings of all images of a loader, over all processes, in eval mode: (N, D) on the device."""
     network.eval()
-    team = context.team
-    parts = [network.encode(to_images(batch.normalized(context.device))) for batch in loader.epoch(0)]
-    return torch.cat(parts if team.size == 1 else team.joined([z.cpu() for z in parts])).to(context.device)
+    parts = [network.encode(to_images(batch.normalized(device))) for batch in loader.epoch(0)]
+    return torch.cat(parts if team.size == 1 else team.joined([z.cpu() for z in parts])).to(device)
 
 
 def score_split(

@@ -126,7 +126,8 @@ class Trainer:
         needs_centre = self.loss_weights["svdd"] > 0
         if not needs_centre and config.network.load_model is None:
             return
-        z = embed(state.network, self.context.loader(self.train_split), self.context)
+        loader = self.context.loader(self.train_split)
+        z = embed(state.network, loader, self.context.device, team=self.context.team)
         if needs_centre:
             state.centre = F.normalize(z.mean(dim=0), dim=0)
         if config.network.load_model is not None:

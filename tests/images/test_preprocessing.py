@@ -176,9 +176,9 @@ def test_a_checkpoint_without_a_mean_image_cannot_align(run, data, tmp_path):
     state = {name: value for name, value in read_tar(run / "model.tar").items() if name.endswith("_state_dict")}
     torch.save(state, tmp_path / "published.tar")
     words = ["--load_model", tmp_path / "published.tar", "--align"]
-    assert "--align needs the mean normal image" in refuse_test(tmp_path / "xp", data, *words)
+    assert "--align needs the template of the training" in refuse_test(tmp_path / "xp", data, *words)
     image = next((data / "test").rglob("*.png"))
-    assert "--align needs the mean" in stopped(invoke(main, "predict", *words, image))
+    assert "--align needs the template" in stopped(invoke(main, "predict", *words, image))
     assert len(score(tmp_path / "xp", data, *words[:2], "--crop", 0.7)) == 6
 
 

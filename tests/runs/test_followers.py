@@ -164,7 +164,11 @@ def test_reading_metrics(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text(json.dumps({"epoch": 1}) + "\n" + '{"epoch": 2, "lo')  # the run was killed
     assert read_metrics(path) == [{"epoch": 1}]
-    for text, message in (("{\n", "damaged"), ("[]\n", "no metrics.jsonl"), ('{"loss": 1}\n', "no metrics.jsonl")):
+    for text, message in (
+        ("{\n", "damaged"),
+        ("[]\n", "not a metrics.jsonl of a run"),
+        ('{"loss": 1}\n', "not a metrics.jsonl of a run"),
+    ):
         path.write_text(text)
         with pytest.raises(InputError, match=message):
             read_metrics(path)

@@ -345,7 +345,7 @@ def test_train_on_all_keeps_abnormal_rows_but_scores_against_normal_ones(mixed_d
         context = RunContext(config=config, device=CPU)
         network = context.start_network(checkpoint)
     test = context.scan({"test": read_split("CXR_author", mixed_data, "test")})["test"]
-    z = embed(network, context.loader(test), context)
+    z = embed(network, context.loader(test), CPU)
     rows = checkpoint.bank.rows
     against_normal = knn.knn_angle(z, rows[:12], k=12).tolist()
     assert score(tmp_path, mixed_data, "--k", 12) == pytest.approx(against_normal, abs=1e-6)
@@ -443,7 +443,7 @@ def test_load_model_starts_from_the_weights_and_fills_the_memory_by_a_pass(run, 
         context = RunContext(config=config, device=CPU)
         network = context.start_network(start)
     split = context.scan({"train": read_split("CXR_author", data, "train")})["train"]
-    z = embed(network, context.loader(split), context)
+    z = embed(network, context.loader(split), CPU)
     assert (found.bank.rows * z).sum(dim=1).min() > 0.999
 
 
@@ -479,7 +479,7 @@ def test_unfetched_imagenet_weights_warn_and_are_recorded(data_without_val, tmp_
         raise urllib.error.URLError("no route to host")
 
     monkeypatch.setattr(ResNet18_Weights, "get_state_dict", no_network)
-    monkeypatch.setattr(salad.training.state, "save_checkpoint", lambda path, **_: None)
+    monkeypatch.setattr(salad.training.state, "save_checkpoint", lambda paths, checkpoint: None)
     options = [*SHORT, "--isize", 16, "--w_contrast", 0]
     result = invoke(cli.train, "CXR_author", "CXR_resnet18", tmp_path / "xp", data_without_val, *options)
     assert result.exit_code == 0, result.stderr
@@ -493,7 +493,7 @@ def test_unfetched_imagenet_weights_warn_and_are_recorded(data_without_val, tmp_
 @pytest.mark.slow
 @pytest.mark.parametrize(("net_name", "isize"), [("unet", 64), ("CXR_resnet18", 16)])
 def test_batches_of_one_train_at_the_smallest_size(data_without_val, tmp_path, monkeypatch, net_name, isize):
-    monkeypatch.setattr(salad.training.state, "save_checkpoint", lambda path, **_: None)
+    monkeypatch.setattr(salad.training.state, "save_checkpoint", lambda paths, checkpoint: None)
     for path in sorted(data_without_val.glob("train/*/*.png"))[3:]:
         path.unlink()
     options = [*SHORT, "--isize", isize, "--batch_size", 1, "--ans_size", 2, "--weights", "none"]
