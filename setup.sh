@@ -139,7 +139,7 @@ case "$mode" in
     --test)
         make_env test
         if [ $# -eq 0 ]; then # the whole suite, in several processes
-            set -- --numprocesses auto --maxprocesses 8 --dist loadfile
+            set -- --numprocesses auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
             export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
         fi
         "$PY" -m pytest "$@"

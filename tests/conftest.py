@@ -2,6 +2,7 @@ import contextlib
 import multiprocessing
 import shutil
 import subprocess
+from collections import Counter
 
 import hypothesis
 import numpy as np
@@ -12,6 +13,12 @@ from salad.datasets import phantom
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow, not wrong
 hypothesis.settings.load_profile("any machine")
+
+
+def pytest_collection_modifyitems(items):
+    """Files with many slow tests come first, so that no process is left alone with one of them at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session", autouse=True)
