@@ -496,7 +496,7 @@ def test_a_page_of_torch_becomes_one_line(path, monkeypatch):
     def refuse(*_):
         raise RuntimeError("no such operator\n" * 1000)
 
-    monkeypatch.setattr(checkpoint, "_parse", refuse)
+    monkeypatch.setattr(checkpoint.MemoryBank, "from_state_dict", refuse)
     path.write_bytes(ZIPPED)
     with pytest.raises(InputError) as caught:
         load_checkpoint(path)

@@ -2,8 +2,10 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from running import ONE_THREAD, REPOSITORY
@@ -73,11 +75,35 @@ def modules() -> list[str]:
     return sorted(path.with_suffix("").as_posix() for path in paths)
 
 
-def test_rooms_import_downwards_and_nothing_lies_outside_their_list():
+def lint(checkout: Path) -> tuple[int, str]:
+    """Run the import contract of a checkout; returns its status and what it said."""
     script = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
-    env = {**ONE_THREAD, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
+    env = {**ONE_THREAD, "PYTHONPATH": str(checkout)}
+    done = subprocess.run([sys.executable, "-c", script], cwd=checkout, env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_rooms_import_downwards_and_nothing_lies_outside_their_list():
+    status, said = lint(REPOSITORY)
+    assert status == 0, said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "line", "said"),
+    [
+        ("stray.py", "", "salad.stray"),  # a flat file that is not in the list
+        ("nearest.py", "from salad import anchors", "salad.nearest is not allowed to import salad.anchors"),
+        ("datasets/tables.py", "from salad.datasets import lists", "circle BROKEN"),
+    ],
+)
+def test_what_does_not_belong_there_is_found(tmp_path, file, line, said):
+    shutil.copytree(SALAD, tmp_path / "salad", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
+    with (tmp_path / "salad" / file).open("a", encoding="utf-8") as module:
+        module.write(f"{line}\n")
+    status, shown = lint(tmp_path)
+    assert status == 1 and said in " ".join(shown.split()), shown
 
 
 def test_the_list_of_rooms_is_that_of_the_files_and_folders():

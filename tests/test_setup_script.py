@@ -246,7 +246,9 @@ def test_test_mode_hands_arguments_and_status_to_pytest(checkout):
     assert checkout.run("--test", "-k", "one or two", FAKE_PYTEST="5").returncode == 5
     calls = checkout.calls()
     assert pip_line("test") in calls and calls[-1] == "python [-m] [pytest] [-k] [one or two]"
-    whole = "python [-m] [pytest] [--numprocesses] [auto] [--maxprocesses] [8] [--dist] [loadfile] [--no-loadscope-reorder]"
+    whole = (
+        "python [-m] [pytest] [--numprocesses] [auto] [--maxprocesses] [8] [--dist] [loadfile] [--no-loadscope-reorder]"
+    )
     assert checkout.succeed("--test")[0] == [whole]
 
 
