@@ -20,7 +20,7 @@ from salad.distributed.ddp import replicate
 from salad.errors import RunInterruptedError
 from salad.evaluation.metrics import Auc
 from salad.evaluation.result import Result
-from salad.losses import LOSSES
+from salad.losses import ANOMALY_HEAD, LOSSES
 from salad.losses.inputs import LossInputs
 from salad.losses.svdd import svdd_distances, svdd_radius
 from salad.runs.folder import RunFolder
@@ -180,7 +180,7 @@ class Trainer:
         grey, image = batch.normalized(device), batch.index.to(device, non_blocking=True)
         inputs, targets = self.augmentation.views(grey, num_views=num_views)
         index = (image[:, None] * num_views + torch.arange(num_views, device=device)).flatten()
-        corrupts = "syn" in self.terms and not state.is_pre_training
+        corrupts = self.config.loss.trains(ANOMALY_HEAD) and not state.is_pre_training
         corrupted, mask = corrupt_views(targets) if corrupts else (None, None)
 
         with torch.autocast(device.type, dtype=state.amp, enabled=state.amp is not None):  # its outputs are float32
