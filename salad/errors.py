@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 

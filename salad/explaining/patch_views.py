@@ -45,7 +45,7 @@ class PatchViews:
     @property
     def is_whole(self) -> bool:
         """True where images are shown uncropped, because only the backbone scores them."""
-        return "local" not in self.memories
+        return all(SCORES[part].sees_whole for part in self.memories)
 
     def features(self, inputs: Inputs) -> dict[str, PatchMaps]:
         """Compute the patch features of a batch, by name of the part."""
@@ -69,8 +69,9 @@ class PatchViews:
         """
         maps = []
         for part, grid in distances.items():
-            side = (inputs.framed if part == "local" else inputs.whole).shape[-1]
-            margin = 0 if part == "local" or self.is_whole else inputs.preprocessing.margin
+            is_framed = not SCORES[part].sees_whole
+            side = (inputs.framed if is_framed else inputs.whole).shape[-1]
+            margin = 0 if is_framed or self.is_whole else inputs.preprocessing.margin
             heat = self.levels[part].deviations(grid)[:, None]
             heat = F.interpolate(heat, size=(side, side), mode="bilinear")[:, 0]
             maps.append(heat[:, margin : side - margin, margin : side - margin])

@@ -25,7 +25,7 @@ from salad.evaluation.result import Result
 from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
 from salad.scores.inputs import to_images
-from salad.scoring.model import ScoringModel, check_finite
+from salad.scoring.model import ScoringModel
 from salad.scoring.training_images import find_val
 
 if TYPE_CHECKING:
@@ -98,7 +98,6 @@ def _pass_over(model: ScoringModel, loader: Loader, *, keeps_z: bool) -> _Seen:
         embeddings.append(inputs.z.cpu() if keeps_z else torch.empty(len(batch.grey), 0))
     mean, std, sharpness, *part_scores = torch.cat(team.joined(values), dim=1).numpy()
     scores = dict(zip(model.parts, part_scores, strict=True))
-    check_finite(scores)
     z = torch.cat(team.joined(embeddings)).numpy()
     return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
 

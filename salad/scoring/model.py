@@ -138,7 +138,8 @@ class ScoringModel:
         Raises:
             InputError: a score is not finite.
         """
-        check_finite(parts)
+        if not all(np.isfinite(scores).all() for scores in parts.values()):
+            raise InputError("a score is not a finite number: the weights of the model are damaged")
         return combine(parts, self.standards)
 
     def calibrated(self, normals: Result | None) -> ScoringModel:
@@ -155,12 +156,6 @@ class ScoringModel:
             raise no_standards(0)
         calibration = Calibration.of(normals.scores) if normals else None
         return dataclasses.replace(self, calibration=calibration, standards=standards)
-
-
-def check_finite(parts: Mapping[str, np.ndarray]) -> None:
-    """Raise `InputError` if a score is not finite."""
-    if not all(np.isfinite(scores).all() for scores in parts.values()):
-        raise InputError("a score is not a finite number: the weights of the model are damaged")
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:

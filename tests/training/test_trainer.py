@@ -308,6 +308,12 @@ def test_every_score_is_finite_and_named(run, data, tmp_path, name):
 # Normal and abnormal images -------------------------------------------------------------------------------------
 
 
+def tiny_context(xp: Path, data: Path) -> RunContext:
+    """The context of a run of the tiny network."""
+    values = {"net_name": "unet", "xp_path": xp, "data_path": data, "isize": 64, "rep_dim": 8}
+    return RunContext(config=Config.of({"dataset_name": "CXR_author", **values}), device=CPU)
+
+
 def test_abnormal_training_images_are_left_out_and_counted(mixed_data, data, tmp_path):
     lines = train(tmp_path / "xp", mixed_data)
     assert read_tar(tmp_path / "xp/model.tar")["memory_state_dict"]["memory"].shape[0] == 12
@@ -331,18 +337,8 @@ def test_train_on_all_keeps_abnormal_rows_but_scores_against_normal_ones(mixed_d
     train(tmp_path, mixed_data, "--train_on", "all", "--lr", 0.01)
     checkpoint = load_checkpoint(tmp_path / "model.tar")
     assert checkpoint.row_labels.tolist() == [0] * 12 + [1] * 4
-    config = Config.of(
-        {
-            "dataset_name": "CXR_author",
-            "net_name": "unet",
-            "xp_path": tmp_path,
-            "data_path": mixed_data,
-            "isize": 64,
-            "rep_dim": 8,
-        }
-    )
+    context = tiny_context(tmp_path, mixed_data)
     with tiny_unet():
-        context = RunContext(config=config, device=CPU)
         network = context.start_network(checkpoint)
     test = context.scan({"test": read_split("CXR_author", mixed_data, "test")})["test"]
     z = embed(network, context.loader(test), CPU)
@@ -429,18 +425,8 @@ def test_load_model_starts_from_the_weights_and_fills_the_memory_by_a_pass(run, 
     for name, tensor in start.model_state.items():
         if "running_" not in name and "num_batches" not in name:
             torch.testing.assert_close(found.model_state[name], tensor, rtol=0, atol=1e-6)
-    config = Config.of(
-        {
-            "dataset_name": "CXR_author",
-            "net_name": "unet",
-            "xp_path": tmp_path,
-            "data_path": data,
-            "isize": 64,
-            "rep_dim": 8,
-        }
-    )
+    context = tiny_context(tmp_path, data)
     with tiny_unet():
-        context = RunContext(config=config, device=CPU)
         network = context.start_network(start)
     split = context.scan({"train": read_split("CXR_author", data, "train")})["train"]
     z = embed(network, context.loader(split), CPU)
