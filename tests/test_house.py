@@ -45,6 +45,7 @@ TESTED_IN = {
     "images/headers": "checks/test_inspection",
     "images/masks": "explaining/test_overlays",
     "images/npz": "datasets/test_readers",
+    "images/stamp": "images/test_cache",
     "images/threads": "datasets/test_loader",
     **{f"losses/{name}": "losses/test_losses" for name in ("aggregation", "inputs", "reconstruction", "svdd")},
     "losses/synthetic": "datasets/test_synthetic",

@@ -17,8 +17,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from salad.errors import printable
-from salad.images.cache_file import Cache, Row, Stamp, append, index_of, load_cache, pixel_path, to_disk
+from salad.images.cache_file import Cache, Key, Row, append, index_of, load_cache, pixel_path, to_disk
 from salad.images.decoder import Decoder
+from salad.images.stamp import UNKNOWN, read_stamp
 from salad.samples import Sample
 
 logger = logging.getLogger(__name__)
@@ -93,18 +94,18 @@ def cached_images(
         OSError: the folder cannot be written, or the disk is full.
     """
     index_path = folder / f"{split}-{decoder.key}.json"
-    stamps = {sample: _stamp(sample, data_path) for sample in samples}
+    keys = {sample: _key(sample, data_path) for sample in samples}
     cache = load_cache(index_path, decoder.isize)
-    missing, reasons = _missing(cache, stamps, decode)
+    missing, reasons = _missing(cache, keys, decode)
     if cache is None or missing:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder / LOCK_FILE):
             cache = load_cache(index_path, decoder.isize)  # another process may have built it meanwhile
-            missing, reasons = _missing(cache, stamps, decode)
+            missing, reasons = _missing(cache, keys, decode)
             if cache is None or missing:
-                cache, new = _build(index_path, cache, stamps, missing=missing, isize=decoder.isize, decode=decode)
+                cache, new = _build(index_path, cache, keys, missing=missing, isize=decoder.isize, decode=decode)
                 reasons.update(new)
-    good = [(sample, cache.rows[stamps[sample]]) for sample in samples if sample not in reasons]
+    good = [(sample, cache.rows[keys[sample]]) for sample in samples if sample not in reasons]
     return CachedImages(cache, good, decoder=decoder), reasons
 
 
@@ -118,31 +119,28 @@ def find_cached(
     cache = load_cache(folder / f"{split}-{decoder.key}.json", decoder.isize)
     with contextlib.suppress(KeyError):
         if cache:
-            items = [(sample, cache.rows[_stamp(sample, data_path)]) for sample in samples]
+            items = [(sample, cache.rows[_key(sample, data_path)]) for sample in samples]
             return CachedImages(cache, items, decoder=decoder)
     return None
 
 
-def _stamp(sample: Sample, data_path: Path) -> Stamp:
-    """Build the stamp of an image from its path in the data set and the size and time of its file."""
+def _key(sample: Sample, data_path: Path) -> Key:
+    """Build the key of an image from its path in the data set and the stamp of its file."""
     name = os.fspath(sample.path).removeprefix(os.path.join(data_path, ""))  # noqa: PTH118  # strings are 10 times faster
     name += "" if sample.row is None else f"#{sample.array}/{sample.row}"
     try:
-        status = sample.path.stat()
+        return Key(name, read_stamp(sample.path))
     except OSError:  # the decoder reports the reason
-        return Stamp(name, -1, -1)
-    return Stamp(name, status.st_size, status.st_mtime_ns)
+        return Key(name, UNKNOWN)
 
 
-def _missing(
-    cache: Cache | None, stamps: dict[Sample, Stamp], decode: Decode
-) -> tuple[list[Sample], dict[Sample, str]]:
+def _missing(cache: Cache | None, keys: dict[Sample, Key], decode: Decode) -> tuple[list[Sample], dict[Sample, str]]:
     """List the samples to decode into the cache, and those that still cannot be read, with the reasons.
 
     Known bad files are tried again: a file may have become readable without a change of its size and time.
     """
-    unknown = [sample for sample, stamp in stamps.items() if cache is None or stamp not in cache.rows]
-    known_bad = [sample for sample in unknown if cache is not None and stamps[sample] in cache.bad]
+    unknown = [sample for sample, key in keys.items() if cache is None or key not in cache.rows]
+    known_bad = [sample for sample in unknown if cache is not None and keys[sample] in cache.bad]
     decoded = zip(known_bad, decode(known_bad), strict=True) if known_bad else ()
     reasons = {sample: content for sample, content in decoded if isinstance(content, str)}
     return [sample for sample in unknown if sample not in reasons], reasons
@@ -151,7 +149,7 @@ def _missing(
 def _build(
     index_path: Path,
     old: Cache | None,
-    stamps: dict[Sample, Stamp],
+    keys: dict[Sample, Key],
     *,
     missing: list[Sample],
     isize: int,
@@ -162,7 +160,7 @@ def _build(
     Args:
         index_path: index file to write.
         old: cache to copy pixels from; None to decode all images.
-        stamps: stamps of all samples.
+        keys: keys of all samples.
         missing: samples to decode.
         isize: side of the images, in pixels.
         decode: function that decodes samples.
@@ -173,17 +171,17 @@ def _build(
     Raises:
         OSError: the folder cannot be written, or the disk is full.
     """
-    kept = [sample for sample, stamp in stamps.items() if old is not None and stamp in old.rows]
+    kept = [sample for sample, key in keys.items() if old is not None and key in old.rows]
     num_bytes = (len(kept) + len(missing)) * isize**2
     _make_room(index_path.parent, num_bytes, num_kept=len(kept), num_missing=len(missing))
     temporary = index_path.with_suffix(f".{secrets.token_hex(8)}.partial")  # no other build writes to it
     try:
         with temporary.open("wb") as file:
-            rows = _copy(file, old, [stamps[sample] for sample in kept], isize=isize) if old else {}
-            damaged = [sample for sample in kept if stamps[sample] not in rows]
-            reasons = _add(file, rows, [*missing, *damaged], stamps=stamps, decode=decode)
+            rows = _copy(file, old, [keys[sample] for sample in kept], isize=isize) if old else {}
+            damaged = [sample for sample in kept if keys[sample] not in rows]
+            reasons = _add(file, rows, [*missing, *damaged], keys=keys, decode=decode)
             to_disk(file)
-        index = index_of(stamps, rows)
+        index = index_of(keys, rows)
         pixels = pixel_path(index_path, index)
         temporary.replace(pixels)
         with temporary.open("wb") as file:
@@ -201,18 +199,18 @@ def _build(
     return cache, reasons
 
 
-def _copy(file: BinaryIO, old: Cache, kept: list[Stamp], *, isize: int) -> dict[Stamp, Row]:
+def _copy(file: BinaryIO, old: Cache, kept: list[Key], *, isize: int) -> dict[Key, Row]:
     """Copy pixels from an older cache, except rows that are damaged on the disk."""
-    rows: dict[Stamp, Row] = {}
+    rows: dict[Key, Row] = {}
     pixels = np.empty((isize, isize), np.uint8)
-    for stamp in kept:
-        if old.read(old.rows[stamp], pixels):
-            rows[stamp] = append(file, pixels, len(rows))
+    for key in kept:
+        if old.read(old.rows[key], pixels):
+            rows[key] = append(file, pixels, len(rows))
     return rows
 
 
 def _add(
-    file: BinaryIO, rows: dict[Stamp, Row], missing: list[Sample], *, stamps: dict[Sample, Stamp], decode: Decode
+    file: BinaryIO, rows: dict[Key, Row], missing: list[Sample], *, keys: dict[Sample, Key], decode: Decode
 ) -> dict[Sample, str]:
     """Decode samples and write their pixels; return the reasons why some cannot be read."""
     reasons = {}
@@ -220,7 +218,7 @@ def _add(
         if isinstance(content, str):
             reasons[sample] = content
         else:
-            rows[stamps[sample]] = append(file, content, len(rows))
+            rows[keys[sample]] = append(file, content, len(rows))
     return reasons
 
 

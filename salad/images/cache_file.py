@@ -9,28 +9,27 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from salad.images.stamp import Stamp
 from salad.samples import Sample
 
-VERSION = 2  # raised when the file format changes, or the pixels that a decoder makes
+VERSION = 3  # raised when the file format changes, or the pixels that a decoder makes
 
 
-class Stamp(NamedTuple):
-    """Name, size and modification time of an image file; its cached pixels are valid while these stay the same.
+class Key(NamedTuple):
+    """Key of an image in the cache; its cached pixels are valid while this stays the same.
 
     Attributes:
         name: path in the data set, with the array and row of an image in an .npz file.
-        size: in bytes.
-        mtime_ns: modification time, in nanoseconds.
+        stamp: stamp of its file.
     """
 
     name: str
-    size: int
-    mtime_ns: int
+    stamp: Stamp
 
 
 class Row(NamedTuple):
@@ -52,12 +51,12 @@ class Cache:
     Attributes:
         file: pixel file, in rows of S * S bytes; kept open, so that it stays readable when another run replaces it.
         rows: row of every readable image.
-        bad: stamps of the unreadable images.
+        bad: keys of the unreadable images.
     """
 
     file: BinaryIO
-    rows: dict[Stamp, Row]
-    bad: frozenset[Stamp]
+    rows: dict[Key, Row]
+    bad: frozenset[Key]
 
     def read(self, row: Row, out: NDArray[np.uint8]) -> bool:
         """Fill an array (S, S) with a row; return False if its bytes are not those that were written.
@@ -77,20 +76,26 @@ def load_cache(index_path: Path, isize: int) -> Cache | None:
         text = index_path.read_text(encoding="ascii")
         file = pixel_path(index_path, text).open("rb", buffering=0)
         index = json.loads(text)
-        rows = {Stamp(*entry[:3]): Row(*entry[4:]) for entry in index["images"]}
-        bad = frozenset(Stamp(*entry) for entry in index["bad"])
+        rows = {_key(entry[:4]): Row(*entry[5:]) for entry in index["images"]}
+        bad = frozenset(map(_key, index["bad"]))
         is_whole = os.fstat(file.fileno()).st_size == len(rows) * isize * isize
         return Cache(file=file, rows=rows, bad=bad) if index["version"] == VERSION and is_whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def index_of(stamps: dict[Sample, Stamp], rows: dict[Stamp, Row]) -> str:
-    """Write the text of an index: the row of each readable image, and the stamps of the unreadable ones."""
-    labels = {stamp: sample.label for sample, stamp in stamps.items()}
-    bad = [stamp for stamp in stamps.values() if stamp not in rows]
-    entries = [[*stamp, labels[stamp], *row] for stamp, row in rows.items()]
+def index_of(keys: dict[Sample, Key], rows: dict[Key, Row]) -> str:
+    """Write the text of an index: the row of each readable image, and the keys of the unreadable ones."""
+    labels = {key: sample.label for sample, key in keys.items()}
+    bad = [[key.name, *key.stamp] for key in keys.values() if key not in rows]
+    entries = [[key.name, *key.stamp, labels[key], *row] for key, row in rows.items()]
     return json.dumps({"version": VERSION, "images": entries, "bad": bad})
+
+
+def _key(entry: list[Any]) -> Key:
+    """Rebuild the key of an image from the first values of its entry in the index."""
+    name, *stamp = entry
+    return Key(name, Stamp(*stamp))
 
 
 def append(file: BinaryIO, pixels: NDArray[np.uint8], number: int) -> Row:

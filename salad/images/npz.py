@@ -16,6 +16,7 @@ from PIL import Image
 
 from salad.errors import InputError, printable
 from salad.images.read import GreyImage, to_grey, to_square
+from salad.images.stamp import Stamp, read_stamp
 from salad.samples import Sample
 
 MAX_ARRAY_BYTES = 16 * 2**30
@@ -105,8 +106,7 @@ def stored_row(sample: Sample) -> NDArray[np.uint8]:
     """
     assert sample.array is not None and sample.row is not None
     with _refusal(sample.path), _lock:
-        stamp = sample.path.stat()
-        row: NDArray[np.uint8] = _load(sample.path, sample.array, stamp.st_size, stamp.st_mtime_ns)[sample.row]
+        row: NDArray[np.uint8] = _load(sample.path, sample.array, read_stamp(sample.path))[sample.row]
     return row
 
 
@@ -118,13 +118,12 @@ def row_shape(sample: Sample) -> tuple[int, ...]:
     """
     assert sample.array is not None
     with _refusal(sample.path), _lock:
-        stamp = sample.path.stat()
-        return _shapes(sample.path, stamp.st_size, stamp.st_mtime_ns)[sample.array][1:]
+        return _shapes(sample.path, read_stamp(sample.path))[sample.array][1:]
 
 
 @functools.lru_cache(maxsize=1)
-def _shapes(path: Path, size: int, mtime_ns: int) -> dict[str, tuple[int, ...]]:
-    """Read the shapes of the arrays in a file; its size and time make the cache notice a changed file."""
+def _shapes(path: Path, stamp: Stamp) -> dict[str, tuple[int, ...]]:
+    """Read the shapes of the arrays in a file; its stamp makes the cache notice a changed file."""
     return {name: header.shape for name, header in read_headers(path).items()}
 
 
@@ -134,8 +133,8 @@ def forget() -> None:
 
 
 @functools.lru_cache(maxsize=ARRAYS_KEPT)
-def _load(path: Path, array: str, size: int, mtime_ns: int) -> NDArray[np.uint8]:
-    """Load an array of images; the size and time of its file make the cache notice a changed file."""
+def _load(path: Path, array: str, stamp: Stamp) -> NDArray[np.uint8]:
+    """Load an array of images; the stamp of its file makes the cache notice a changed file."""
     with np.load(path, allow_pickle=False) as file:
         images: NDArray[np.uint8] = file[array]
     check_images(path, array, Header(images.shape, images.dtype))

@@ -106,6 +106,36 @@ def test_the_same_size_at_another_time_is_a_change(samples):
     assert names == ["1.png"] and np.array_equal(pixels, decoded(samples))
 
 
+def replace_in_place(path, content):
+    path.write_bytes(content)
+
+
+def replace_by_a_renamed_file(path, content):
+    path.with_suffix(".new").write_bytes(content)
+    os.utime(path.with_suffix(".new"), ns=(1, 1))
+    path.with_suffix(".new").replace(path)
+
+
+def replace_by_a_link(path, content):
+    path.with_suffix(".target").write_bytes(content)
+    path.unlink()
+    path.symlink_to(path.with_suffix(".target"))
+
+
+@pytest.mark.parametrize("replace", [replace_in_place, replace_by_a_renamed_file, replace_by_a_link])
+def test_another_file_of_the_same_size_and_time_is_a_change(samples, replace):
+    """As rsync -t, cp -p, tar and data sets with fixed times leave it."""
+    path = samples[1].path
+    header = b"P5 8 8 255\n"
+    path.write_bytes(header + bytes(range(64)))
+    os.utime(path, ns=(1, 1))
+    open_cache(samples)
+    replace(path, header + bytes(range(64, 128)))
+    os.utime(path, ns=(1, 1))
+    pixels, _, names = open_cache(samples)
+    assert names == ["1.png"] and np.array_equal(pixels, decoded(samples))
+
+
 @given(steps=st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 3), st.booleans()), max_size=12))
 def test_after_any_changes_the_cache_is_right(tmp_path_factory, steps):
     """Files are written, corrupted (-1) and removed in any order, and the cache opened now and then."""
@@ -311,10 +341,11 @@ def test_the_index_names_each_file_with_its_label_and_its_sum(samples):
     open_cache(samples)
     folder = samples[0].path.parent.parent / "cache"
     pixels = np.memmap(only(folder, "*.u8"), np.uint8, mode="r", shape=(6, 8, 8))
-    for name, size, mtime_ns, label, row, crc in read_lines(only(folder, "*.json"))[0]["images"]:
+    for name, size, mtime_ns, ctime_ns, label, row, crc in read_lines(only(folder, "*.json"))[0]["images"]:
         sample = samples[int(name[0])]
         found = sample.path.stat()
-        assert (size, mtime_ns, label) == (found.st_size, found.st_mtime_ns, sample.label)
+        assert (size, mtime_ns, ctime_ns) == (found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        assert label == sample.label
         assert crc == zlib.crc32(np.ascontiguousarray(pixels[row]))
 
 
