@@ -12,17 +12,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from PIL import Image, ImageOps
 
 import salad
+from salad.datasets.phantom import draw_radiograph
 from salad.errors import DivergedError, InputError, printable
 from salad.export.portable import PARTS, Portable
+from salad.images.in_memory import read_source
+from salad.images.read import SHRINK_TO
 from salad.runs.atomic import atomic_file
 from salad.scoring.stream import Scorer, load_scorer
 
 INPUT = "grey"
-MAX_DIFFERENCE = 1e-4  # between outputs of a file and of torch; relative for values above 1
-CHECKED_BATCHES = 1, 3  # batch sizes; the export uses another one
+MAX_DIFFERENCE = 1e-4  # between outputs of a file and of the scorer; relative for values above 1
+FILM_SIZES = (256, 256), (420, 300), (200, 500), (90, 110)  # width and height of the films to compare, in pixels
+DRAWN_SIZE = 256  # side of a film before it is stretched to one of these sizes
 INSTALL = 'pip install "salad[export]"'
 
 
@@ -64,6 +68,7 @@ def facts(scorer: Scorer) -> dict[str, str]:
         "isize": config.images.size,
         "resize": config.images.resize,
         "trim": config.images.trim,
+        "shrink_jpeg_to": SHRINK_TO * config.images.decoded_size,
         "normalize": config.images.normalize,
         "crop": config.images.crop,
         "align": config.images.align,
@@ -84,7 +89,7 @@ def facts(scorer: Scorer) -> dict[str, str]:
 def _to_onnx(scorer: Scorer, path: Path) -> str:
     """Write an ONNX graph, and compare it with torch if onnxruntime is installed."""
     _need("--format onnx", "onnx", "onnxscript")
-    portable, program = _program(scorer)
+    program = _program(scorer)
     with _quiet():
         onnx = torch.onnx.export(
             program, dynamo=True, input_names=[INPUT], output_names=_outputs(scorer), verbose=False, external_data=False
@@ -95,27 +100,21 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
     try:
         import onnxruntime
     except ImportError:
-        return f"{_signature(scorer)}; not compared with torch, for which onnxruntime is needed: {INSTALL}"
+        return f"{_signature(scorer)}; not compared with predict, for which onnxruntime is needed: {INSTALL}"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    difference = compare(
-        portable, lambda grey: session.run(None, {INPUT: grey}), size=scorer.config.images.decoded_size
-    )
-    return f"{_signature(scorer)}; differs from torch by {difference:.1e} at most"
+    difference = compare(scorer, lambda grey: session.run(None, {INPUT: grey}))
+    return f"{_signature(scorer)}; {_agreement(difference)}"
 
 
 def _to_program(scorer: Scorer, path: Path) -> str:
     """Write a file of torch.export, which torch loads without this program."""
-    portable, program = _program(scorer)
+    program = _program(scorer)
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={"facts.json": json.dumps(facts(scorer))})
     with path.open("rb") as file:
         loaded = torch.export.load(file).module()
-    compare(
-        portable,
-        lambda grey: [output.detach().numpy() for output in loaded(torch.from_numpy(grey))],
-        size=scorer.config.images.decoded_size,
-    )
-    return _signature(scorer)
+    difference = compare(scorer, lambda grey: [out.detach().numpy() for out in loaded(torch.from_numpy(grey))])
+    return f"{_signature(scorer)}; {_agreement(difference)}"
 
 
 def _to_safetensors(scorer: Scorer, path: Path) -> str:
@@ -148,38 +147,67 @@ FORMATS: dict[str, Callable[[Scorer, Path], str]] = {
 }
 
 
-def compare(portable: Portable, run: Callable[[np.ndarray], list[np.ndarray]], *, size: int) -> float:
-    """Compute the largest difference between outputs of the module and of a file, on noise of several contrasts.
+def compare(scorer: Scorer, run: Callable[[np.ndarray], list[np.ndarray]]) -> float:
+    """Compute the largest difference between a file and the scorer, on films of several sizes and on noise.
 
     Args:
-        portable: exported module.
-        run: function from images (B, 1, S, S), uint8, to the outputs of the file.
-        size: S, height and width of the images, in pixels.
+        scorer: scorer of the checkpoint, as in predict.
+        run: function from images (B, 1, S0, S0), uint8, to the outputs of the file.
 
     Raises:
         DivergedError: the difference is above `MAX_DIFFERENCE`, or NaN.
     """
-    generator, worst = np.random.default_rng(0), 0.0
-    for num_images in CHECKED_BATCHES:
-        noise = generator.random((num_images, 1, size, size)) * generator.uniform(50, 255, (num_images, 1, 1, 1))
-        grey = noise.astype(np.uint8)
-        with torch.no_grad():
-            expected: tuple[Tensor, ...] = portable(torch.from_numpy(grey))
-        for wanted, actual in zip(expected, run(grey), strict=True):
-            difference = np.abs(wanted.numpy() - actual) / np.maximum(np.abs(wanted.numpy()), 1)
+    films, worst = draw_films(scorer), 0.0
+    for grey in (films, films[:1], draw_noise(scorer)):
+        for wanted, actual in zip(_expected(scorer, grey), run(grey), strict=True):
+            difference = np.abs(wanted - actual) / np.maximum(np.abs(wanted), 1)
             worst = float(np.maximum(worst, difference.max()))  # keeps NaN, unlike max
     if not worst <= MAX_DIFFERENCE:
-        raise DivergedError(f"the file differs from torch by {worst:.1e}, above {MAX_DIFFERENCE:.0e}: not written")
+        raise DivergedError(f"the file differs from predict by {worst:.1e}, above {MAX_DIFFERENCE:.0e}: not written")
     return worst
 
 
-def _program(scorer: Scorer) -> tuple[Portable, torch.export.ExportedProgram]:
-    """Make the portable module of a scorer, and trace it."""
+def draw_films(scorer: Scorer) -> np.ndarray:
+    """Draw phantom films of the sizes `FILM_SIZES`, some in a black frame, and prepare them as predict does.
+
+    Returns:
+        Images of the decoder, (N, 1, S0, S0), uint8.
+    """
+    rng, decoder = np.random.default_rng(0), scorer.model.context.decoder
+    squares = []
+    for number, size in enumerate(FILM_SIZES):
+        film = Image.fromarray(draw_radiograph(rng, size=DRAWN_SIZE, abnormal=False)).resize(size)
+        framed = ImageOps.expand(film, border=size[0] // 10) if number % 2 else film
+        squares.append(read_source(np.asarray(framed), decoder))
+    return np.stack(squares)[:, None]
+
+
+def draw_noise(scorer: Scorer) -> np.ndarray:
+    """Draw noise of several contrasts, (N, 1, S0, S0), uint8."""
+    rng, size = np.random.default_rng(0), scorer.config.images.decoded_size
+    contrasts = np.linspace(50, 255, 3)[:, None, None, None]
+    return (rng.random((3, 1, size, size)) * contrasts).astype(np.uint8)
+
+
+def _expected(scorer: Scorer, grey: np.ndarray) -> list[np.ndarray]:
+    """Score images as predict does, and return the outputs that a file must have."""
+    scored = scorer.model.score(torch.from_numpy(grey))
+    scores = scorer.model.combine(scored.parts)
+    return [scored.inputs.z.numpy(), scores] if scorer.model.normals.k else [scores]
+
+
+def _agreement(difference: float) -> str:
+    """Say how far the outputs of a file are from those of the scorer."""
+    return f"differs from predict by {difference:.1e} at most, on films of {len(FILM_SIZES)} sizes and on noise"
+
+
+def _program(scorer: Scorer) -> torch.export.ExportedProgram:
+    """Trace the portable module of a scorer."""
     portable = Portable(scorer.model).eval().to(memory_format=torch.contiguous_format)
     example = torch.zeros(2, 1, scorer.config.images.decoded_size, scorer.config.images.decoded_size, dtype=torch.uint8)
     with torch.no_grad():
         shapes = {INPUT: {0: torch.export.Dim("batch")}}
-        return portable, torch.export.export(portable, (example,), dynamic_shapes=shapes)
+        return torch.export.export(portable, (example,), dynamic_shapes=shapes)
 
 
 def _outputs(scorer: Scorer) -> list[str]:

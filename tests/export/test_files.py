@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from PIL import Image, ImageOps
 from running import ONE_THREAD, invoke, read_tar, stopped, tiny_unet, train
 from safetensors import safe_open
 from tiny_backbone import tiny_networks
@@ -20,12 +21,15 @@ from salad.__main__ import main
 from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.config import Config
 from salad.datasets import phantom
+from salad.datasets.phantom import draw_radiograph
 from salad.errors import DivergedError
 from salad.export import files as exporting
 from salad.images import align
 from salad.images.in_memory import read_source
+from salad.images.read import read_image
 from salad.memory import MemoryBank
 from salad.networks import build_network
+from salad.scoring.stream import load_scorer
 
 pytestmark = pytest.mark.slow
 
@@ -128,7 +132,10 @@ def infer_torch(path: Path, grey: np.ndarray) -> list[np.ndarray]:
 def test_an_onnx_file_gives_the_scores_of_the_checkpoint_and_says_what_its_user_has_to_know(run, tmp_path):
     said = write(run / "model.tar", "onnx", tmp_path / "model.onnx", "--specificity", 0.5)
 
-    assert "grey (B, 1, 64, 64) uint8 -> embedding (B, 8), score (B,) of the 5 nearest rows; differs" in said
+    assert (
+        "grey (B, 1, 64, 64) uint8 -> embedding (B, 8), score (B,) of the 5 nearest rows; differs from predict by"
+        in said
+    )
     grey, scores = expected(run / "model.tar")
     z, found = infer(tmp_path / "model.onnx", grey)
     assert found == pytest.approx(scores, abs=1e-5)
@@ -325,7 +332,7 @@ def test_without_onnxruntime_the_file_is_written_and_that_is_said(run, tmp_path,
 
     said = write(run / "model.tar", "onnx", tmp_path / "model.onnx")
 
-    assert 'not compared with torch, for which onnxruntime is needed: pip install "salad[export]"' in said
+    assert 'not compared with predict, for which onnxruntime is needed: pip install "salad[export]"' in said
     assert (tmp_path / "model.onnx").stat().st_size > 0
 
 
@@ -335,14 +342,50 @@ def test_a_file_that_computes_something_else_is_not_written(run, tmp_path, monke
 
     result = invoke(main, "export", run / "model.tar", "--format", "torch", "--out", tmp_path / "model.pt2")
 
-    assert "the file differs from torch by" in stopped(result, status=1)
+    assert "the file differs from predict by" in stopped(result, status=1)
     assert (tmp_path / "model.pt2").read_text() == "as before"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_is_no_number_counts_as_different():
-    with pytest.raises(DivergedError, match="differs from torch by nan"):
-        exporting.compare(lambda grey: [grey.float()], lambda grey: [np.full(grey.shape, np.nan)], size=4)
+@pytest.mark.parametrize(
+    ("is_wrong", "wrong"),
+    [
+        pytest.param(lambda grey: grey.max() > 250, np.nan, id="nan at full contrast"),
+        pytest.param(lambda grey: not grey[-1, 0, :, :2].any(), 2e-3, id="with black borders only"),
+        pytest.param(lambda grey: len(grey) == 1, 2e-3, id="in a batch of one"),
+    ],
+)
+def test_a_file_that_is_wrong_for_some_images_only_is_found(padded, is_wrong, wrong):
+    def run(grey):
+        scored = padded.model.score(torch.from_numpy(grey))
+        return [scored.inputs.z.numpy(), padded.model.combine(scored.parts) + (wrong if is_wrong(grey) else 0)]
+
+    with pytest.raises(DivergedError, match=f"differs from predict by {wrong:.1e}"):
+        exporting.compare(padded, run)
+
+
+@pytest.fixture
+def padded(published):
+    with tiny_unet():
+        yield load_scorer(published, {"device": "cpu", "resize": "pad", "trim": True, "k": 3})
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+@pytest.mark.parametrize("size", [(700, 520), (90, 200)])
+def test_the_metadata_tell_how_large_jpegs_are_read(padded, tmp_path, size, resize):
+    """The way of docs/output.md, with Pillow alone."""
+    film = Image.fromarray(draw_radiograph(np.random.default_rng(0), size=200, abnormal=False)).resize(size)
+    film.save(tmp_path / "film.jpeg")
+    facts = exporting.facts(padded)
+    side, least = int(facts["isize"]), int(facts["shrink_jpeg_to"])
+
+    with Image.open(tmp_path / "film.jpeg") as image:
+        image.draft("L", (least, least))
+        grey = ImageOps.exif_transpose(image).convert("L")
+    fit = {"squash": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}[resize]
+    square = fit(grey, (side, side), Image.Resampling.BILINEAR)
+
+    assert np.array_equal(square, read_image(tmp_path / "film.jpeg", isize=side, resize=resize))
 
 
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
