@@ -12,7 +12,8 @@ from PIL import Image
 
 from salad.errors import InputError, printable
 from salad.images.decoder import Decoder
-from salad.images.read import MAX_PIXELS, GreyImage, read_image, stretch, to_square
+from salad.images.read import MAX_PIXELS, GreyImage, read_image, to_square
+from salad.images.stretch import stretch
 
 CHANNELS = 1, 3, 4  # grey, RGB, RGBA
 FORMS = "(H, W), (N, H, W), (N, H, W, 3) or (N, 3, H, W)"

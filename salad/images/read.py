@@ -13,6 +13,7 @@ from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from salad.errors import InputError, printable
 from salad.images.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
+from salad.images.stretch import stretch
 from salad.images.trim import trim_borders
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -23,7 +24,6 @@ MAX_FILE_BYTES = 512 * 2**20
 SLOW_CODECS = {"bmp_rle", "ppm", "ppm_plain"}  # written in Python by Pillow: minutes for the largest image
 MAX_SLOW_PIXELS = 1024 * 1024
 SHRINK_TO = 2  # smallest decoded size of a JPEG, as a multiple of isize: the resizing must still smooth
-STRETCH_CHUNK = 2**20  # pixels to hold in double precision at a time
 
 GreyImage = NDArray[np.uint8]
 
@@ -145,23 +145,6 @@ def to_grey(image: Image.Image) -> Image.Image:
     if image.mode == "P":
         image = image.convert("RGBA")  # a palette may have transparency, at which a direct "L" would warn
     return image.convert("L")
-
-
-def stretch(values: NDArray[np.generic]) -> GreyImage:
-    """Stretch the range of the values to 0..255, in chunks because a whole image in double precision takes much memory.
-
-    Raises:
-        InputError: a value is NaN or infinite.
-    """
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
-        raise InputError("an image with NaN or infinite pixels")
-    flat, scale = values.reshape(-1), 255 / max(high - low, 1e-12)
-    grey = np.empty(flat.shape, np.uint8)
-    for start in range(0, len(flat), STRETCH_CHUNK):
-        chunk = slice(start, start + STRETCH_CHUNK)
-        grey[chunk] = np.rint((flat[chunk].astype(np.float64) - low) * scale)
-    return grey.reshape(values.shape)
 
 
 def to_square(grey: Image.Image, isize: int, resize: str, *, trim: bool = False) -> Image.Image:
