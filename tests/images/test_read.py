@@ -57,10 +57,41 @@ def test_modes_give_the_same_image(tmp_path, mode):
     assert np.array_equal(read(tmp_path / "film.png"), picture())
 
 
-def test_palette_with_transparency_gives_the_same_image(tmp_path, recwarn):
-    as_mode(picture(), "P").save(tmp_path / "film.png", transparency=bytes(range(256)))
-    assert np.array_equal(read(tmp_path / "film.png"), picture())
+@pytest.mark.parametrize("mode", ["P", "LA", "RGBA", "L", "RGB"])
+def test_transparent_pixels_lie_on_black(tmp_path, mode, recwarn):
+    image, hidden = as_mode(picture(), mode), np.zeros((32, 32), bool)
+    options = {}
+    if mode in ("LA", "RGBA"):
+        hidden[:9] = True
+        image.putalpha(Image.fromarray(np.uint8(~hidden) * 255))
+    else:
+        hidden = picture() == picture()[9, 9]
+        level = int(picture()[9, 9])
+        options["transparency"] = {"P": 255 - level, "L": level, "RGB": (level,) * 3}[mode]
+    image.save(tmp_path / "film.png", **options)
+    assert hidden.any() and np.array_equal(read(tmp_path / "film.png"), np.where(hidden, 0, picture()))
     assert not recwarn.list
+
+
+def test_half_transparent_palette(tmp_path):
+    as_mode(picture(), "P").save(tmp_path / "film.png", transparency=bytes([128] * 256))
+    assert np.abs(read(tmp_path / "film.png") - picture() / 2).max() <= 1
+
+
+def test_unused_byte_of_a_bmp_hides_nothing(tmp_path):
+    image = as_mode(picture(), "RGBA")
+    image.putalpha(0)
+    image.save(tmp_path / "film.bmp")
+    assert np.array_equal(read(tmp_path / "film.bmp"), picture())
+
+
+def test_signs_that_pillow_drops(tmp_path):
+    values = (np.arange(1024).reshape(32, 32) * 4_000_000).astype(np.uint32)
+    (tmp_path / "film.tif").write_bytes(tiff(values))
+    assert np.abs(read(tmp_path / "film.tif") - windowed(values)).max() <= 1
+    values = (np.arange(1024).reshape(32, 32) / 4.01 - 128).astype(np.int8)
+    (tmp_path / "film.tif").write_bytes(tiff(values))
+    assert np.abs(read(tmp_path / "film.tif") - windowed(values)).max() <= 1
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
