@@ -7,12 +7,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import ImageFile, ImageOps
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PLANAR_CONFIGURATION, TiffImageFile
 
 from salad.errors import InputError
 from salad.images.open import open_picture
 from salad.images.stretch import stretch
+
+Deep = NDArray[np.uint16]
 
 WEIGHTS = 0.299, 0.587, 0.114  # of red, green and blue in grey, as Pillow has them
 # Pillow's decoders name the byte order of their input and keep the upper byte of each sample. Named wrongly, they keep
@@ -22,8 +24,8 @@ READABLE = "RGB", "RGBX", "RGBA"
 GREY_AND_ALPHA = "LA;16B"  # read as RGBA, these are grey's upper and lower byte, then those of alpha
 
 
-def read_deep(image: ImageFile.ImageFile, file: BinaryIO) -> Image.Image | None:
-    """Decode an image of 16-bit colours, or of 16-bit grey with alpha, to grey.
+def read_deep(image: ImageFile.ImageFile, file: BinaryIO) -> Deep | None:
+    """Decode an image of 16-bit colours, or of 16-bit grey with alpha.
 
     The file is decoded twice: for the upper bytes and for the lower ones.
 
@@ -32,7 +34,8 @@ def read_deep(image: ImageFile.ImageFile, file: BinaryIO) -> Image.Image | None:
         file: its file.
 
     Returns:
-        A grey image (mode L) in the orientation that EXIF asks for; None if the image is of another kind.
+        RGB, with alpha if there is one, (H, W, 3 or 4), in the orientation that EXIF asks for; None if the image is of
+        another kind.
 
     Raises:
         InputError: the image is of a kind whose depth would be lost.
@@ -54,7 +57,7 @@ def read_deep(image: ImageFile.ImageFile, file: BinaryIO) -> Image.Image | None:
         lower = _decoded(again)
     if rawmode == GREY_AND_ALPHA:
         lower = lower[..., [1, 1, 1, 3]]
-    return Image.fromarray(deep_to_grey(upper.astype(np.uint16) << 8 | lower, hidden=image.info.get("transparency")))
+    return upper.astype(np.uint16) << 8 | lower
 
 
 def deep_to_grey(pixels: NDArray[Any], *, hidden: tuple[int, ...] | None = None) -> NDArray[np.uint8]:

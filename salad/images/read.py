@@ -12,7 +12,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from salad.errors import InputError, printable
-from salad.images.deep import read_deep
+from salad.images.deep import Deep, deep_to_grey, read_deep
 from salad.images.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
 from salad.images.open import FORMATS, open_picture
 from salad.images.stretch import stretch
@@ -59,7 +59,12 @@ def read_whole(path: Path) -> Image.Image:
     return _read(path, MAX_PIXELS)
 
 
-def _read(path: Path, isize: int) -> Image.Image:
+def read_marks(path: Path) -> Image.Image:
+    """Decode a mask of full size, mode L: 255 where a pixel has any grey level or colour above 0, else 0."""
+    return _read(path, MAX_PIXELS, as_marks=True)
+
+
+def _read(path: Path, isize: int, *, as_marks: bool = False) -> Image.Image:
     """Decode a file to a grey image in mode L, whose sides may be reduced to no less than `SHRINK_TO` * isize."""
     # for all threads, permanently: Pillow's warnings are either harmless or refused below
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -67,7 +72,7 @@ def _read(path: Path, isize: int) -> Image.Image:
         _check_file(path)
         # opened here, so that Pillow does not memory-map it: truncation by another program would kill the process
         with path.open("rb") as file:
-            return _decode(file, path.suffix, isize)
+            return _decode(file, path.suffix, isize, as_marks=as_marks)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
@@ -78,18 +83,22 @@ def _read(path: Path, isize: int) -> Image.Image:
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
 
 
-def _decode(file: BinaryIO, suffix: str, isize: int) -> Image.Image:
+def _decode(file: BinaryIO, suffix: str, isize: int, *, as_marks: bool) -> Image.Image:
     """Decode an open file to a grey image in mode L."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if is_dicom(head, suffix):
-        return read_dicom(file.read(), max_pixels=MAX_PIXELS)
+        grey = read_dicom(file.read(), max_pixels=MAX_PIXELS)
+        return to_marks(grey) if as_marks else grey
     with open_picture(file) as image:
         _check_image(image, file)
         _shrink_while_decoding(image, isize)
-        if (grey := read_deep(image, file)) is not None:
-            return grey
+        deep = read_deep(image, file)
         ImageOps.exif_transpose(image, in_place=True)
+        if as_marks:
+            return to_marks(image if deep is None else deep)
+        if deep is not None:
+            return Image.fromarray(deep_to_grey(deep, hidden=image.info.get("transparency")))
         return to_grey(image)
 
 
@@ -141,10 +150,22 @@ def to_grey(image: Image.Image) -> Image.Image:
         is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         return Image.fromarray(255 - grey if is_negative else grey)
     if image.has_transparency_data and getattr(image, "format", None) != "BMP":  # BMP has a byte that may hold anything
-        return _on_black(image.convert("LA" if image.mode == "La" else "RGBA")).convert("L")
+        return _on_black(image).convert("L")
     if image.mode == "P":
         image = image.convert("RGB")
     return image.convert("L")
+
+
+def to_marks(mask: Image.Image | Deep) -> Image.Image:
+    """Find the pixels of a mask that are above 0, see `read_marks`; transparent ones are not."""
+    if isinstance(mask, Image.Image):
+        if mask.has_transparency_data and mask.mode[0] not in "FI":
+            mask = _on_black(mask)
+        mask = np.asarray(mask.convert("RGB") if mask.mode in ("P", "RGBA", "CMYK") else mask)
+    elif mask.shape[2] == 4:
+        mask = mask[..., :3] * (mask[..., 3:] > 0)
+    marked = mask.reshape(*mask.shape[:2], -1).max(axis=2) > 0
+    return Image.fromarray(marked.astype(np.uint8) * 255)
 
 
 def _sample_format(image: Image.Image) -> int:
@@ -165,9 +186,9 @@ def _values(image: Image.Image) -> NDArray[np.generic]:
 
 def _on_black(image: Image.Image) -> Image.Image:
     """Lay an image with alpha on black, as a screen shows it, so that no hidden pixel is read."""
+    image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     if image.getextrema()[-1] == (255, 255):
         return image
-    image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile
 from running import REPOSITORY
+from tiff_files import png
 
 from salad.errors import InputError
 from salad.images import read as images
@@ -561,3 +562,40 @@ def test_messages_escape_what_a_name_may_hold(tmp_path):
     with pytest.raises(InputError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{tmp_path}/a\\nb\\x1b[2J\\udcff.png: not an image")
+
+
+# Masks --------------------------------------------------------------------------------------------------------------
+
+MARKED = np.zeros((32, 32), bool)
+MARKED[3:5, 7:9] = True
+BLUE = MARKED[..., None] * np.array([0, 0, 1], np.uint8)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        MARKED,
+        MARKED.astype(np.uint8),
+        BLUE,
+        np.dstack([BLUE, np.full((32, 32), 255, np.uint8)]),
+        np.dstack([np.full((32, 32, 3), 9, np.uint8), MARKED * np.uint8(255)]),  # what is not marked is transparent
+        MARKED.astype(np.uint16),
+        np.where(np.arange(32) > 20, np.uint16(60000), MARKED.astype(np.uint16)),
+        MARKED.astype(np.int32),
+        MARKED * np.float32(0.001),
+    ],
+)
+def test_marks_are_all_pixels_above_zero(tmp_path, mask):
+    path = tmp_path / ("mask.tif" if mask.dtype in (np.int32, np.float32) else "mask.png")
+    Image.fromarray(mask).save(path)
+    expected = MARKED | (np.arange(32) > 20) if mask.max() == 60000 else MARKED
+    assert np.array_equal(np.asarray(images.read_marks(path)), expected * np.uint8(255))
+
+
+def test_marks_of_palettes_and_of_deep_colours(tmp_path):
+    indexed = Image.fromarray(MARKED.astype(np.uint8)).convert("P")
+    indexed.putpalette([0, 0, 0, 0, 0, 200])
+    indexed.save(tmp_path / "mask.png")
+    (tmp_path / "deep.png").write_bytes(png(BLUE.astype(np.uint16)))
+    for name in ("mask.png", "deep.png"):
+        assert np.array_equal(np.asarray(images.read_marks(tmp_path / name)), MARKED * np.uint8(255))
