@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable
@@ -14,7 +15,9 @@ from salad.checks.leaks import MAX_HASHED_BYTES, Leak, Place, compare_splits
 from salad.datasets import read_split
 from salad.errors import InputError, printable
 from salad.images.decoder import Decoder
+from salad.images.doubts import doubt_line, find_doubt
 from salad.images.headers import Header, draw_places, read_headers
+from salad.images.threads import map_in_chunks
 from salad.samples import NORMAL, Sample, Split
 
 if TYPE_CHECKING:
@@ -145,6 +148,8 @@ def inspect_data(config: Config) -> Inspection:
     inspection = inspect_splits(
         splits, train_on=config.data.train_on, num_threads=num_threads, max_bytes=None, absent=absent
     )
+    films = [_doubt_films(name, split, decoder, num_threads) for name, split in splits.items()]
+    inspection = dataclasses.replace(inspection, doubts=(*inspection.doubts, *filter(None, films)))
     if val := splits.get("val"):
         baselines = measure_baselines(val, decoder=decoder, num_threads=num_threads)
         inspection = dataclasses.replace(inspection, baselines=baselines)
@@ -185,6 +190,20 @@ def inspect_splits(
             *find_contradictions([sample for split in splits.values() for sample in split.samples]),
         ),
     )
+
+
+def _doubt_films(name: str, split: Split, decoder: Decoder, num_threads: int) -> str:
+    """Describe the films of a split, or of a sample of it, that show next to nothing; empty if there are none."""
+
+    def doubt(sample: Sample) -> str | None:
+        with contextlib.suppress(InputError):
+            return find_doubt(decoder.read(sample))
+        return None
+
+    samples = [split.samples[i] for i in draw_places(len(split.samples))]
+    doubts = map_in_chunks(doubt, samples, num_threads=num_threads, size=8)
+    doubted = [(sample.name, doubt) for sample, doubt in zip(samples, doubts, strict=True) if doubt]
+    return doubt_line(name, doubted, num_images=len(samples)) if doubted else ""
 
 
 def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:
