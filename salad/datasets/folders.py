@@ -2,10 +2,11 @@
 
 import logging
 import os
-import re
+import shlex
 from pathlib import Path
 
 from salad.datasets.annotate import annotate
+from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.images.read import IMAGE_SUFFIXES
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
@@ -14,18 +15,6 @@ logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
 FOLDER_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
-NORMAL_WORDS = {"normal", "normals", "healthy", "negative", "good", "nofinding", "nofindings"}
-ABNORMAL_WORDS = {
-    "abnormal",
-    "abnormals",
-    "anomaly",
-    "anomalies",
-    "anomalous",
-    "positive",
-    "disease",
-    "diseased",
-    "sick",
-}
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -82,7 +71,7 @@ def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Samp
         Sample(
             Path(file),
             printable(Path(file).relative_to(data_path).as_posix()),
-            NORMAL if name == normal else ABNORMAL,
+            NORMAL if class_key(name) == class_key(normal) else ABNORMAL,
             mask=find_mask(Path(file), masks) if masks else None,
         )
         for name, file in files
@@ -117,9 +106,9 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
     if loose := [name for name in files if _suffix(name) in IMAGE_SUFFIXES]:
         doubts.append(f"{folder.name}/: {len(loose)} images in no class folder are not used, the first is {loose[0]}")
     for name in classes:
-        if name != normal and sounds(name, NORMAL_WORDS) and not sounds(name, ABNORMAL_WORDS):
+        if class_key(name) != class_key(normal) and sense_of(name) is Sense.NORMAL:
             doubts.append(f"{folder.name}/{name}/ counts as abnormal: the normal class is {normal}")
-    if not is_asked and not sounds(normal, NORMAL_WORDS):
+    if not is_asked and sense_of(normal) is not Sense.NORMAL:
         doubts.append(f"{folder.name}/: {normal} counts as normal only because it is first; choose with --normal_class")
     if folder.name == "val" and folder.with_name("valid").is_dir():
         doubts.append("valid/ is not used, because val/ exists")
@@ -127,7 +116,10 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
 
 
 def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:
-    """Choose the normal class: the requested one, else the first, unless the class names contradict that.
+    """Choose the normal class: the requested one, else the first, unless the class names leave a doubt.
+
+    A negated word, as in `Non-Normal` or `unhealthy`, never counts as normal; where several classes are called normal,
+    or one is called normal and more (`COVID negative`), the user has to choose.
 
     Args:
         classes: names of all classes.
@@ -139,7 +131,7 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
         Name of the normal class.
 
     Raises:
-        InputError: the requested class does not exist, or the class names contradict the first class.
+        InputError: the requested class does not exist, or the class names do not say that the first class is normal.
     """
     ranked = ranked or classes
     listing = ", ".join(f"{number} = {name}" for number, name in enumerate(ranked))
@@ -148,23 +140,21 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
             return asked
         if asked.isdecimal() and int(asked) < len(ranked):
             return ranked[int(asked)]
-        if all(sounds(name, ABNORMAL_WORDS) for name in classes):
+        if same := [name for name in classes if class_key(name) == class_key(asked)]:
+            return same[0]
+        if all(sense_of(name) is Sense.ABNORMAL for name in classes):
             return asked  # only abnormal images, scored by a model that knows its normal class
         raise InputError(f"{where}: no class is called '{asked}' (found {listing}): choose --normal_class among these")
     first = ranked[0]
-    named_normal = [name for name in classes if sounds(name, NORMAL_WORDS)]
-    if (named_normal and first not in named_normal) or sounds(first, ABNORMAL_WORDS):
-        raise InputError(
-            f"{where}: in sorted order the first class counts as normal, but the names say otherwise ({listing}): "
-            f"choose the normal class with --normal_class {named_normal[0] if named_normal else 'NAME'}"
-        )
-    return first
-
-
-def sounds(name: str, words: set[str]) -> bool:
-    """Return True if a folder name, such as `0.normal`, `NORMAL` or `No_findings`, contains one of the words."""
-    parts = re.findall(r"[a-z]+", name.lower())
-    return bool(words.intersection([*parts, *map("".join, zip(parts, parts[1:], strict=False))]))
+    named_normal = {class_key(name): name for name in reversed(classes) if sense_of(name) is Sense.NORMAL}
+    is_unknown = sense_of(first) is None and Sense.UNSURE not in map(sense_of, classes)
+    if named_normal.keys() == {class_key(first)} or (not named_normal and is_unknown):
+        return first
+    advice = shlex.quote([*named_normal.values()][0]) if len(named_normal) == 1 else "NAME"
+    raise InputError(
+        f"{where}: in sorted order the first class counts as normal, but the names do not say so ({listing}): "
+        f"choose the normal class with --normal_class {advice}"
+    )
 
 
 def _find_folder(data_path: Path, split: str) -> Path | None:

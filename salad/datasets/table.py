@@ -2,11 +2,12 @@
 
 import json
 import os
+import shlex
 from pathlib import Path
 
-from salad.datasets.folders import ABNORMAL_WORDS, NORMAL_WORDS, sounds
 from salad.datasets.lists import inner_name, make_split
 from salad.datasets.tables import Row, age_in_years, read_rows, read_text, shown
+from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
@@ -15,7 +16,7 @@ OPTIONAL = ("split", "patient_id", "study_id", "finding", "view", "sex", "age")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-SAME_NUMBER = {"0.0": "0", "1.0": "1"}
+SAME_NUMBER = {"0.0": "0", "0.": "0", "1.0": "1", "1.": "1"}
 WAYS = "give it a column split (train, val, test), or put train.csv, val.csv and test.csv into one folder"
 
 
@@ -101,11 +102,13 @@ def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all:
     if not holds_all and (others := {word for word in words if meaning[word] != split}):
         raise InputError(f"{where}: is the table of {split}, but its column split has {shown(sorted(others))}")
     own = [(number, row) for number, row in rows if not holds_all or meaning[row["split"].lower()] == split]
+    spelling: dict[str, str] = {}  # of a label, whose capitals may differ between rows
     for number, row in own:
         for name in NEEDED:
             if not row[name]:
                 raise InputError(f"{where}: line {number} has no {name}")
-        row["label"] = SAME_NUMBER.get(row["label"], row["label"])
+        label = SAME_NUMBER.get(row["label"], row["label"])
+        row["label"] = spelling.setdefault(class_key(label), label)
     return own
 
 
@@ -125,19 +128,22 @@ def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is
         InputError: the requested label does not occur and another label could be the normal one, or the choice is
             ambiguous.
     """
-    sound_normal = [label for label in labels if sounds(label, NORMAL_WORDS) and not sounds(label, ABNORMAL_WORDS)]
+    sound_normal = [label for label in labels if sense_of(label) is Sense.NORMAL]
     if asked is not None:
-        if asked not in labels and (is_train or sound_normal or "0" in labels):
+        asked = SAME_NUMBER.get(asked.strip(), asked)
+        same = [label for label in labels if class_key(label) == class_key(asked)]
+        if not same and (is_train or sound_normal or "0" in labels):
             mismatch = f"{printable(asked)[:40]}, but the labels are {shown(labels)}"
             raise InputError(f"{printable(table)}: --normal_class is {mismatch}")
-        return asked
+        return same[0] if same else asked
     if {"0", "1"}.issuperset(labels):
         return "0"
-    if len(sound_normal) != 1 or {"0", "1"}.intersection(labels):
-        raise InputError(
-            f"{printable(table)}: which of the labels {shown(labels)} is normal? Choose it with --normal_class"
-        )
-    return sound_normal[0]
+    if len(sound_normal) == 1 and not {"0", "1"}.intersection(labels):
+        return sound_normal[0]
+    advice = shlex.quote(sound_normal[0]) if len(sound_normal) == 1 else "LABEL"
+    raise InputError(
+        f"{printable(table)}: which of the labels {shown(labels)} is normal? Choose it with --normal_class {advice}"
+    )
 
 
 def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:

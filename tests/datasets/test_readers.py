@@ -678,6 +678,15 @@ def test_tables_side_by_side(tmp_path, suffix):
         (["normal", "healthy"], None, "which of the labels"),
         (["0", "normal"], None, "which of the labels"),
         (["0", "2"], None, "which of the labels"),
+        (["Not Normal", "Unremarkable"], None, [1, 0]),
+        (["Not Normal", "mass"], None, "which of the labels Not Normal, mass is normal"),
+        (["COVID negative", "COVID positive"], None, "which of the labels"),
+        (["True", "False"], None, "which of the labels"),
+        (["no", "yes"], None, "which of the labels"),
+        (["Normal", "NORMAL", "sick"], None, [0, 0, 1]),  # one label
+        (["Normal", "sick"], "normal", [0, 1]),
+        (["0", "1.0"], "1.0", [1, 0]),
+        (["No Finding", "1"], None, "--normal_class 'No Finding'"),
         (["", "0"], None, "line 2 has no label"),
     ],
 )
