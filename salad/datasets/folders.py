@@ -1,20 +1,21 @@
 """Read `CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder per class."""
 
 import logging
-import os
 import shlex
 from pathlib import Path
 
 from salad.datasets.annotate import annotate
+from salad.datasets.layout import find_root, find_split, holds_splits, say_missing
 from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
+from salad.images.listing import LeftOut, is_image, list_files, num_files, reason_to_leave_out
+from salad.images.names import find_file, stem_of
 from salad.images.read import IMAGE_SUFFIXES
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
-FOLDER_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -36,16 +37,15 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: a folder is missing or empty, or the normal class is ambiguous.
         OSError: a folder cannot be listed.
     """
-    folder = _find_folder(data_path, split)
+    data_path = find_root(data_path, holds_splits)
+    folder = find_split(data_path, split)
     if folder is None:
         if split == "val":
             return None
-        raise InputError(
-            f"{data_path / split}: no such folder; DATA_PATH must hold train/ and test/, one sub-folder per class"
-        )
+        raise InputError(say_missing(data_path, split))
     if not _class_names(folder):
         raise InputError(f"{folder}: holds no class folder; put the images into {folder.name}/0.normal/, for example")
-    known = {name for part in ("train", "val") for name in _class_names(_find_folder(data_path, part))}
+    known = {name for part in ("train", "val") for name in _class_names(find_split(data_path, part))}
     classes = sorted(known.union(_class_names(folder)))
     normal = choose_normal_class(classes, selection.normal_class, where=data_path, ranked=sorted(known))
     own = sorted(_class_names(folder))
@@ -63,9 +63,10 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Sample]:
-    """List the images in the class folders of a split; count and skip other files."""
-    data_path = folder.parent
-    files = [(name, file) for name in classes for file in files_below(folder / name)]
+    """List the images in the class folders of a split; say in one line what else is there."""
+    data_path, left_out = folder.parent, LeftOut()
+    for name in _left_out_folders(folder):
+        left_out.add(reason_to_leave_out(name) or "", f"{name}/", number=num_files(folder / name))
     masks = data_path / MASK_FOLDER if (data_path / MASK_FOLDER).is_dir() else None
     samples = [
         Sample(
@@ -74,14 +75,10 @@ def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Samp
             NORMAL if class_key(name) == class_key(normal) else ABNORMAL,
             mask=find_mask(Path(file), masks) if masks else None,
         )
-        for name, file in files
-        if _suffix(file) in IMAGE_SUFFIXES
+        for name in classes
+        for file in list_files(folder / name, left_out=left_out)
     ]
-    if len(files) > len(samples):
-        others = sorted({_suffix(file) or "none" for _, file in files} - IMAGE_SUFFIXES)
-        logger.warning(
-            "%s: %d files do not have the suffix of an image (%s)", folder, len(files) - len(samples), ", ".join(others)
-        )
+    left_out.say(folder, logger=logger)
     return samples
 
 
@@ -95,7 +92,8 @@ def find_mask(file: Path, masks: Path) -> Path | None:
     Returns:
         Path of the mask; None if it does not exist.
     """
-    mask = (masks / file.relative_to(masks.parent)).with_suffix(".png")
+    inner = file.relative_to(masks.parent)
+    mask = find_file((inner.parent / f"{stem_of(file.name)}.png").as_posix(), masks)
     return mask if mask.is_file() else None
 
 
@@ -103,7 +101,7 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
     """List doubts about the folders of a usable split, one line each."""
     doubts = []
     files = sorted(entry.name for entry in folder.iterdir() if not (entry.is_dir() or entry.name.startswith(".")))
-    if loose := [name for name in files if _suffix(name) in IMAGE_SUFFIXES]:
+    if loose := [name for name in files if is_image(str(folder / name), LeftOut())]:
         doubts.append(f"{folder.name}/: {len(loose)} images in no class folder are not used, the first is {loose[0]}")
     for name in classes:
         if class_key(name) != class_key(normal) and sense_of(name) is Sense.NORMAL:
@@ -157,46 +155,12 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
     )
 
 
-def _find_folder(data_path: Path, split: str) -> Path | None:
-    return next((data_path / name for name in FOLDER_NAMES[split] if (data_path / name).is_dir()), None)
-
-
 def _class_names(folder: Path | None) -> list[str]:
     if folder is None:
         return []
-    return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    return [entry.name for entry in folder.iterdir() if entry.is_dir() and reason_to_leave_out(entry.name) is None]
 
 
-def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]:
-    """List the files of a folder and its sub-folders, sorted; skip hidden files and cycles of links.
-
-    Args:
-        folder: folder to list.
-        above: resolved parent folders, to detect cycles.
-
-    Returns:
-        Paths of the files.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    real = folder.resolve()
-    if real in above:
-        return []
-    with os.scandir(folder) as scanned:
-        entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    is_folder = {entry.name: _is_folder(entry) for entry in entries}
-    folders = [Path(entry.path) for entry in entries if is_folder[entry.name]]
-    files = [entry.path for entry in entries if not is_folder[entry.name]]
-    return files + [file for inner in folders for file in files_below(inner, above | {real})]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself counts as a file; reading it as an image fails with a clear message
-        return False
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (Path is slow for a million names)
+def _left_out_folders(folder: Path) -> list[str]:
+    """Return the names of the sub-folders of a split that are no class, such as @eaDir and masks."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and reason_to_leave_out(entry.name))
