@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from functools import lru_cache
 
-from salad.datasets.folders import NORMAL_WORDS
+from salad.datasets.words import Sense, sense_of, words_of
 from salad.errors import printable
 from salad.samples import ABNORMAL, NORMAL, Sample
 
@@ -77,18 +75,19 @@ def _found_label(sample: Sample) -> int | None:
     return labels.pop() if len(labels) == 1 else None
 
 
-@lru_cache(maxsize=1000)
 def _means_normal(finding: str) -> bool:
-    """Return True if the whole finding means normal, unlike `Not Normal`, which only contains the word."""
-    return re.sub(r"[^a-z]", "", finding.lower()) in NORMAL_WORDS
+    """Return True if a finding means normal, unlike `Not Normal`, which only contains the word."""
+    return sense_of(finding) is Sense.NORMAL
 
 
 def _named_label(sample: Sample) -> int | None:
     """Return the label that the file name implies; None if it implies none or both."""
     if sample.row is not None:
         return None
-    words = set(re.findall(r"[a-z]+", sample.path.stem.lower()))
-    is_normal, is_abnormal = bool(words & NAMED_NORMAL), bool(words & NAMED_ABNORMAL)
+    words = words_of(sample.path.stem)
+    if NAMED_NORMAL.intersection(words) and sense_of(sample.path.stem) is Sense.ABNORMAL:
+        return ABNORMAL  # not_normal_1.png
+    is_normal, is_abnormal = bool(NAMED_NORMAL.intersection(words)), bool(NAMED_ABNORMAL.intersection(words))
     return None if is_normal == is_abnormal else NORMAL if is_normal else ABNORMAL
 
 

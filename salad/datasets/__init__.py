@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, rsna, table, vindr
 from salad.datasets.hold_out import hold_out
+from salad.datasets.layout import check_there, sub_folders
 from salad.errors import InputError, printable
 from salad.samples import Selection, Split, SplitReader
 
 logger = logging.getLogger(__name__)
 
+MADE = {"CXR_phantom"}  # made where DATA_PATH does not hold it
 OF_ALL = {"normal_class", "val_share"}  # options that every data set takes
 
 
@@ -35,7 +37,7 @@ def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | 
     """List a split of `CXR_phantom`; draw the radiographs first if DATA_PATH is empty."""
     from salad.datasets.phantom import write_phantom
 
-    if not data_path.exists() or not any(entry.is_dir() for entry in data_path.iterdir()):
+    if not data_path.exists() or (data_path.is_dir() and not sub_folders(data_path)):
         write_phantom(data_path)
     return folders.read_split(data_path, split, selection)
 
@@ -95,6 +97,8 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Sel
     check_dataset(dataset_name, selection)
     read, share = DATASETS[dataset_name].read, selection.val_share
     try:
+        if dataset_name not in MADE:
+            check_there(data_path)
         listed = read(data_path, split, selection)
         if share == 0 or split == "test" or (split == "val" and listed):
             return listed

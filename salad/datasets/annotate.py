@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from salad.datasets.tables import age_in_years, read_rows
+from salad.datasets.cells import age_in_years, id_of, known, sex_of, view_of
+from salad.datasets.tables import read_rows
 from salad.errors import InputError, printable
 from salad.samples import Sample
 
@@ -133,11 +134,11 @@ def _read_table(path: Path) -> Iterator[tuple[str, Note]]:
         image = printable(cells["path"].replace("\\", "/").removeprefix("./"))
         label = LABEL_WORDS.get(cells["label"], cells["label"])
         note = Note(
-            patient=cells["patient"] or None,
-            view=cells["view"] or None,
-            sex=cells["sex"] or None,
+            patient=id_of(cells["patient"]),
+            view=view_of(cells["view"]),
+            sex=sex_of(cells["sex"]),
             age=age_in_years(cells["age"]),
-            findings=tuple(filter(None, (cells["findings"] or label).split("|"))),
+            findings=tuple(filter(known, (cells["findings"] or label).split("|"))),
         )
         if image:
             yield image, note

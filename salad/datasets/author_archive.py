@@ -11,9 +11,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from salad.datasets.folders import files_below
 from salad.errors import InputError, StorageError, printable, say
-from salad.images.read import IMAGE_SUFFIXES
+from salad.images.listing import LeftOut, list_files
 
 DRIVE_ID = "1LmonDb_gNAbbsnyLCsj40rUxbwZZ1ZSp"
 BROWSER_URL = f"https://drive.google.com/file/d/{DRIVE_ID}/view"
@@ -186,7 +185,7 @@ def count_images(folder: Path, *, way_out: str) -> list[str]:
     lines, splits = [], set()
     for label in sorted(path for path in folder.glob("[tv]*/[!.]*") if path.is_dir()):
         split = label.parent.name
-        num_images = sum(Path(file).suffix.lower() in IMAGE_SUFFIXES for file in files_below(label))
+        num_images = sum(1 for _ in list_files(label, left_out=LeftOut()))
         if num_images and split in ("train", "val", "valid", "test"):
             splits.add(split)
             lines.append(f"{split + '/' + label.name:<30} {num_images:>7,} images")

@@ -1,31 +1,21 @@
 """Read `CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder per class."""
 
 import logging
-import os
-import re
+import shlex
 from pathlib import Path
 
 from salad.datasets.annotate import annotate
+from salad.datasets.layout import find_root, find_split, holds_splits, say_missing
+from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
+from salad.images.listing import LeftOut, is_image, list_files, num_files, reason_to_leave_out
+from salad.images.names import find_file, stem_of
 from salad.images.read import IMAGE_SUFFIXES
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
-FOLDER_NAMES = {"train": ("train",), "val": ("val", "valid"), "test": ("test",)}
-NORMAL_WORDS = {"normal", "normals", "healthy", "negative", "good", "nofinding", "nofindings"}
-ABNORMAL_WORDS = {
-    "abnormal",
-    "abnormals",
-    "anomaly",
-    "anomalies",
-    "anomalous",
-    "positive",
-    "disease",
-    "diseased",
-    "sick",
-}
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -47,16 +37,15 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: a folder is missing or empty, or the normal class is ambiguous.
         OSError: a folder cannot be listed.
     """
-    folder = _find_folder(data_path, split)
+    data_path = find_root(data_path, holds_splits)
+    folder = find_split(data_path, split)
     if folder is None:
         if split == "val":
             return None
-        raise InputError(
-            f"{data_path / split}: no such folder; DATA_PATH must hold train/ and test/, one sub-folder per class"
-        )
+        raise InputError(say_missing(data_path, split))
     if not _class_names(folder):
         raise InputError(f"{folder}: holds no class folder; put the images into {folder.name}/0.normal/, for example")
-    known = {name for part in ("train", "val") for name in _class_names(_find_folder(data_path, part))}
+    known = {name for part in ("train", "val") for name in _class_names(find_split(data_path, part))}
     classes = sorted(known.union(_class_names(folder)))
     normal = choose_normal_class(classes, selection.normal_class, where=data_path, ranked=sorted(known))
     own = sorted(_class_names(folder))
@@ -74,25 +63,22 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 
 def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Sample]:
-    """List the images in the class folders of a split; count and skip other files."""
-    data_path = folder.parent
-    files = [(name, file) for name in classes for file in files_below(folder / name)]
+    """List the images in the class folders of a split; say in one line what else is there."""
+    data_path, left_out = folder.parent, LeftOut()
+    for name in _left_out_folders(folder):
+        left_out.add(reason_to_leave_out(name) or "", f"{name}/", number=num_files(folder / name))
     masks = data_path / MASK_FOLDER if (data_path / MASK_FOLDER).is_dir() else None
     samples = [
         Sample(
             Path(file),
             printable(Path(file).relative_to(data_path).as_posix()),
-            NORMAL if name == normal else ABNORMAL,
+            NORMAL if class_key(name) == class_key(normal) else ABNORMAL,
             mask=find_mask(Path(file), masks) if masks else None,
         )
-        for name, file in files
-        if _suffix(file) in IMAGE_SUFFIXES
+        for name in classes
+        for file in list_files(folder / name, left_out=left_out)
     ]
-    if len(files) > len(samples):
-        others = sorted({_suffix(file) or "none" for _, file in files} - IMAGE_SUFFIXES)
-        logger.warning(
-            "%s: %d files do not have the suffix of an image (%s)", folder, len(files) - len(samples), ", ".join(others)
-        )
+    left_out.say(folder, logger=logger)
     return samples
 
 
@@ -106,7 +92,8 @@ def find_mask(file: Path, masks: Path) -> Path | None:
     Returns:
         Path of the mask; None if it does not exist.
     """
-    mask = (masks / file.relative_to(masks.parent)).with_suffix(".png")
+    inner = file.relative_to(masks.parent)
+    mask = find_file((inner.parent / f"{stem_of(file.name)}.png").as_posix(), masks)
     return mask if mask.is_file() else None
 
 
@@ -114,12 +101,12 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
     """List doubts about the folders of a usable split, one line each."""
     doubts = []
     files = sorted(entry.name for entry in folder.iterdir() if not (entry.is_dir() or entry.name.startswith(".")))
-    if loose := [name for name in files if _suffix(name) in IMAGE_SUFFIXES]:
+    if loose := [name for name in files if is_image(str(folder / name), LeftOut())]:
         doubts.append(f"{folder.name}/: {len(loose)} images in no class folder are not used, the first is {loose[0]}")
     for name in classes:
-        if name != normal and sounds(name, NORMAL_WORDS) and not sounds(name, ABNORMAL_WORDS):
+        if class_key(name) != class_key(normal) and sense_of(name) is Sense.NORMAL:
             doubts.append(f"{folder.name}/{name}/ counts as abnormal: the normal class is {normal}")
-    if not is_asked and not sounds(normal, NORMAL_WORDS):
+    if not is_asked and sense_of(normal) is not Sense.NORMAL:
         doubts.append(f"{folder.name}/: {normal} counts as normal only because it is first; choose with --normal_class")
     if folder.name == "val" and folder.with_name("valid").is_dir():
         doubts.append("valid/ is not used, because val/ exists")
@@ -127,7 +114,10 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
 
 
 def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:
-    """Choose the normal class: the requested one, else the first, unless the class names contradict that.
+    """Choose the normal class: the requested one, else the first, unless the class names leave a doubt.
+
+    A negated word, as in `Non-Normal` or `unhealthy`, never counts as normal; where several classes are called normal,
+    or one is called normal and more (`COVID negative`), the user has to choose.
 
     Args:
         classes: names of all classes.
@@ -139,7 +129,7 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
         Name of the normal class.
 
     Raises:
-        InputError: the requested class does not exist, or the class names contradict the first class.
+        InputError: the requested class does not exist, or the class names do not say that the first class is normal.
     """
     ranked = ranked or classes
     listing = ", ".join(f"{number} = {name}" for number, name in enumerate(ranked))
@@ -148,65 +138,29 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
             return asked
         if asked.isdecimal() and int(asked) < len(ranked):
             return ranked[int(asked)]
-        if all(sounds(name, ABNORMAL_WORDS) for name in classes):
+        if same := [name for name in classes if class_key(name) == class_key(asked)]:
+            return same[0]
+        if all(sense_of(name) is Sense.ABNORMAL for name in classes):
             return asked  # only abnormal images, scored by a model that knows its normal class
         raise InputError(f"{where}: no class is called '{asked}' (found {listing}): choose --normal_class among these")
     first = ranked[0]
-    named_normal = [name for name in classes if sounds(name, NORMAL_WORDS)]
-    if (named_normal and first not in named_normal) or sounds(first, ABNORMAL_WORDS):
-        raise InputError(
-            f"{where}: in sorted order the first class counts as normal, but the names say otherwise ({listing}): "
-            f"choose the normal class with --normal_class {named_normal[0] if named_normal else 'NAME'}"
-        )
-    return first
-
-
-def sounds(name: str, words: set[str]) -> bool:
-    """Return True if a folder name, such as `0.normal`, `NORMAL` or `No_findings`, contains one of the words."""
-    parts = re.findall(r"[a-z]+", name.lower())
-    return bool(words.intersection([*parts, *map("".join, zip(parts, parts[1:], strict=False))]))
-
-
-def _find_folder(data_path: Path, split: str) -> Path | None:
-    return next((data_path / name for name in FOLDER_NAMES[split] if (data_path / name).is_dir()), None)
+    named_normal = {class_key(name): name for name in reversed(classes) if sense_of(name) is Sense.NORMAL}
+    is_unknown = sense_of(first) is None and Sense.UNSURE not in map(sense_of, classes)
+    if named_normal.keys() == {class_key(first)} or (not named_normal and is_unknown):
+        return first
+    advice = shlex.quote([*named_normal.values()][0]) if len(named_normal) == 1 else "NAME"
+    raise InputError(
+        f"{where}: in sorted order the first class counts as normal, but the names do not say so ({listing}): "
+        f"choose the normal class with --normal_class {advice}"
+    )
 
 
 def _class_names(folder: Path | None) -> list[str]:
     if folder is None:
         return []
-    return [entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    return [entry.name for entry in folder.iterdir() if entry.is_dir() and reason_to_leave_out(entry.name) is None]
 
 
-def files_below(folder: Path, above: frozenset[Path] = frozenset()) -> list[str]:
-    """List the files of a folder and its sub-folders, sorted; skip hidden files and cycles of links.
-
-    Args:
-        folder: folder to list.
-        above: resolved parent folders, to detect cycles.
-
-    Returns:
-        Paths of the files.
-
-    Raises:
-        OSError: a folder cannot be listed.
-    """
-    real = folder.resolve()
-    if real in above:
-        return []
-    with os.scandir(folder) as scanned:
-        entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    is_folder = {entry.name: _is_folder(entry) for entry in entries}
-    folders = [Path(entry.path) for entry in entries if is_folder[entry.name]]
-    files = [entry.path for entry in entries if not is_folder[entry.name]]
-    return files + [file for inner in folders for file in files_below(inner, above | {real})]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link to itself counts as a file; reading it as an image fails with a clear message
-        return False
-
-
-def _suffix(name: str) -> str:
-    return os.path.splitext(name)[1].lower()  # noqa: PTH122  (Path is slow for a million names)
+def _left_out_folders(folder: Path) -> list[str]:
+    """Return the names of the sub-folders of a split that are no class, such as @eaDir and masks."""
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and reason_to_leave_out(entry.name))

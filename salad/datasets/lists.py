@@ -4,26 +4,28 @@ import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 
-from salad.datasets.folders import files_below
-from salad.datasets.tables import age_in_years, read_text, shown
+from salad.datasets.cells import age_in_years
+from salad.datasets.tables import read_text, shown
 from salad.errors import InputError, printable
-from salad.images.read import IMAGE_SUFFIXES
+from salad.images.listing import OTHERS, LeftOut, list_files
+from salad.images.names import last_part, name_key, shortened, stem_of
 from salad.samples import Sample, Split
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = IMAGE_SUFFIXES | {".dcm", ".dicom"}
 # The first list that exists counts: our own names, then those of NIH and of the split of Tang et al.
 LISTS = {
     "train": ("train.txt", "train_val_list.txt"),
     "val": ("val.txt", "valid.txt"),  # NIH has none: its train_val_list.txt holds both
     "test": ("test.txt", "test_list.txt", "test_attending_rad.txt", "test_rad_consensus_voted3.txt"),
 }
+MAX_EXAMPLE = 200  # characters of a missing image in a message
 DRAWN_SHARES = {"train": 0.7, "val": 0.1, "test": 0.2}  # of the patients, for data sets without splits
 
 
@@ -44,18 +46,18 @@ def index_images(data_path: Path, *, by_stem: bool = False) -> dict[str, Path]:
     if not data_path.is_dir():
         raise InputError(f"{printable(data_path)}: no such folder")
     paths: dict[str, Path] = {}
-    for file in files_below(data_path):
+    left_out = LeftOut()
+    for file in list_files(data_path, left_out=left_out):
         name = os.path.basename(file)  # noqa: PTH119  (Path is slow for a million names)
-        stem, suffix = os.path.splitext(name)  # noqa: PTH122
-        if suffix.lower() not in SUFFIXES:
-            continue
-        key = stem if by_stem else name
+        key = name_key(stem_of(name) if by_stem else name)
         if key in paths:
             twice = f"{inner_name(paths[key], data_path)} and {inner_name(Path(file), data_path)}"
             raise InputError(
                 f"{printable(data_path)}: holds {twice}, which count as the same image: move one of them away"
             )
         paths[key] = Path(file)
+    left_out.counts.pop(OTHERS, None)  # tables and lists, among others
+    left_out.say(data_path, logger=logger)
     return paths
 
 
@@ -65,10 +67,34 @@ def inner_name(path: Path, data_path: Path) -> str:
     return printable(inner.as_posix())
 
 
-def is_old_enough(text: str, min_age: int | None) -> bool:
-    """Return True if an age in text form is at least --min_age; an unreadable age is not."""
-    age = age_in_years(text)
-    return min_age is None or (age is not None and age >= min_age)
+class AgeFilter:
+    """Filter of patients by --min_age, which counts the images whose age is unknown.
+
+    Args:
+        min_age: smallest age in years; None to keep all.
+    """
+
+    def __init__(self, min_age: int | None) -> None:
+        self.min_age = min_age
+        self.unknown: Counter[str] = Counter()
+
+    def keeps(self, text: str) -> bool:
+        """Return True if an age in text form is at least --min_age; an unknown age is not, and is counted."""
+        age = age_in_years(text)
+        if self.min_age is not None and age is None:
+            self.unknown[text.strip() or "none"] += 1
+        return self.min_age is None or (age is not None and age >= self.min_age)
+
+    def say(self, where: Path, split: str) -> None:
+        """Log how many images --min_age leaves out because their age is unknown."""
+        if number := sum(self.unknown.values()):
+            logger.warning(
+                "%s: %s: --min_age leaves out %d images whose age is unknown (%s)",
+                printable(where),
+                split,
+                number,
+                shown(self.unknown),
+            )
 
 
 @dataclass(frozen=True)
@@ -77,8 +103,8 @@ class Members:
 
     Attributes:
         split: ``train``, ``val`` or ``test``.
-        listed: label by image name, None for a label that the list does not give; None instead of a dict assigns
-            each patient to a split by `drawn_split`.
+        listed: label by the `last_part` of an image's name, None for a label that the list does not give; None instead
+            of a dict assigns each patient to a split by `drawn_split`.
     """
 
     split: str
@@ -86,16 +112,16 @@ class Members:
 
     def has(self, name: str, *, patient: str) -> bool:
         """Return True if an image of this patient belongs to the split."""
-        return drawn_split(patient) == self.split if self.listed is None else name in self.listed
+        return drawn_split(patient) == self.split if self.listed is None else last_part(name) in self.listed
 
     def label(self, name: str, *, otherwise: int) -> int:
         """Return the label of an image in the list, else the label `otherwise` of the data set."""
-        label = None if self.listed is None else self.listed[name]
+        label = None if self.listed is None else self.listed[last_part(name)]
         return otherwise if label is None else label
 
     def missing(self, known: Iterable[str]) -> list[str]:
         """Return the listed images that are not among the `known` images of the data set."""
-        return [] if self.listed is None else sorted(self.listed.keys() - set(known))
+        return [] if self.listed is None else sorted(self.listed.keys() - set(map(last_part, known)))
 
 
 def find_members(data_path: Path, split: str, *, split_dir: Path | None, by_stem: bool = False) -> Members | None:
@@ -136,7 +162,7 @@ def find_members(data_path: Path, split: str, *, split_dir: Path | None, by_stem
     others = f", not by {shown(path.name for path in lists[1:])}" if lists[1:] else ""
     logger.info("%s: split by %s%s", split, printable(lists[0]), others)
     listed = read_list(lists[0])
-    return Members(split, {Path(name).stem: label for name, label in listed.items()} if by_stem else listed)
+    return Members(split, {stem_of(name): label for name, label in listed.items()} if by_stem else listed)
 
 
 def read_list(path: Path) -> dict[str, int | None]:
@@ -156,9 +182,9 @@ def read_list(path: Path) -> dict[str, int | None]:
         match = re.fullmatch(r"(\S.*?)(?:[\s,;]+([01]))?", line.strip())
         if match is None:
             continue
-        name, label = match[1].rpartition("/")[2], None if match[2] is None else int(match[2])
+        name, label = last_part(match[1]), None if match[2] is None else int(match[2])
         if listed.setdefault(name, label) != label:
-            raise InputError(f"{printable(path)}: gives {printable(name)[:80]} two labels")
+            raise InputError(f"{printable(path)}: gives {shortened(name)} two labels")
     if not listed:
         raise InputError(f"{printable(path)}: lists no image")
     return listed
@@ -188,13 +214,24 @@ def place_samples(
     for draft in drafts:
         if not members.has(draft.name, patient=draft.patient or draft.name):
             continue
-        path = paths.get(draft.name)
+        path = paths.get(name_key(draft.name))
         if path is None:
             absent.append(draft.name)
             continue
         label = members.label(draft.name, otherwise=draft.label)
         samples.append(replace(draft, path=path, name=inner_name(path, data_path), label=label))
-    return samples, absent
+    return samples, with_hint(absent, paths, data_path)
+
+
+def with_hint(absent: list[str], paths: dict[str, Path], data_path: Path) -> list[str]:
+    """Add to the first missing image that an image of the folder differs in capitals, if one does."""
+    if absent:
+        by_key = {key.casefold(): path for key, path in paths.items()}
+        for number, name in enumerate(absent):
+            if found := by_key.get(name_key(name).casefold()):
+                said = f"{name}; there is {inner_name(found, data_path)}, which differs in capitals"
+                return [said, *absent[:number], *absent[number + 1 :]]
+    return absent
 
 
 def drawn_split(patient: str) -> str:
@@ -229,12 +266,14 @@ def make_split(
     source = printable(where)
     if absent:
         count = f"{len(absent)} of {len(absent) + len(samples)} images of {split}"
-        logger.warning("%s: %s are missing and are left out, %s for example", source, count, printable(absent[0]))
+        example = shortened(absent[0], MAX_EXAMPLE)
+        logger.warning("%s: %s are missing and are left out, %s for example", source, count, example)
     if not samples and split == "val":
         return None
     if not samples and absent:
         raise InputError(
-            f"{source}: none of the {len(absent)} images of {split} was found, {shown(absent[:1])} for example"
+            f"{source}: none of the {len(absent)} images of {split} was found, {shortened(absent[0], MAX_EXAMPLE)} "
+            "for example"
         )
     if not samples:
         raise InputError(f"{source}: no image belongs to {split}, or the options leave none")

@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
-from salad.datasets.lists import index_images, inner_name, make_split
+from salad.datasets.layout import find_root
+from salad.datasets.lists import index_images, inner_name, make_split, with_hint
 from salad.datasets.tables import read_text
 from salad.errors import InputError, printable
+from salad.images.names import last_part, shortened
 from salad.input_files import parse_json
 from salad.samples import Sample, Selection, Split
 
@@ -28,6 +30,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: data.json is missing or malformed, or all images are missing.
         OSError: images/ cannot be listed.
     """
+    data_path = find_root(data_path, lambda folder: (folder / "data.json").is_file())
     content, where = read_json(data_path / "data.json"), printable(data_path / "data.json")
     if split == "val" and "val" not in content:
         return None
@@ -41,13 +44,18 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise InputError(f"{where}: must have the form {FORM}, but '{label}' of '{split}' is no list of file names")
         for name in names:
-            path = paths.get(name)
+            path = paths.get(last_part(name))
             if path is None:
                 absent.append(name)
             elif samples.setdefault(name, Sample(path, inner_name(path, data_path), int(label))).label != int(label):
-                raise InputError(f"{where}: gives {printable(name)[:80]} both labels in '{split}'")
+                raise InputError(f"{where}: gives {shortened(name)} both labels in '{split}'")
     return make_split(
-        list(samples.values()), split=split, where=data_path, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent
+        list(samples.values()),
+        split=split,
+        where=data_path,
+        classes=CLASSES,
+        normal_class=NORMAL_CLASS,
+        absent=with_hint(absent, paths, data_path),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from salad.datasets.layout import find_root
 from salad.datasets.tables import shown
 from salad.errors import InputError, printable
 from salad.images.npz import Header, check_images, load_labels, read_headers
@@ -86,6 +87,7 @@ def find_file(data_path: Path) -> Path:
         if not data_path.is_file():
             raise InputError(f"{where}: no such file or folder")
         return data_path
+    data_path = find_root(data_path, lambda folder: any(folder.glob("*.npz")))
     paths = sorted(data_path.glob("*.npz"))
     if len(paths) != 1:
         held = f"{len(paths)} .npz files ({shown(path.name for path in paths)}): name one" if paths else "no .npz file"

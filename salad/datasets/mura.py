@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+from salad.datasets.layout import find_root
 from salad.datasets.lists import inner_name, make_split
 from salad.datasets.tables import read_text, shown
 from salad.errors import InputError, printable
+from salad.images.names import find_file, with_slashes
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NORMAL_CLASS = "negative"
@@ -18,7 +20,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     """List the images of a split; there is no val.
 
     Args:
-        data_path: the folder MURA-v1.1, or the folder that holds it.
+        data_path: the folder MURA-v1.1, or a folder above it.
         split: ``train``, ``val`` or ``test``.
         selection: `part` applies, for example ``XR_HAND`` or ``hand``.
 
@@ -30,21 +32,22 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     """
     if split == "val":
         return None
-    folder = data_path if (data_path / LISTS[split]).is_file() else data_path / "MURA-v1.1"
+    folder = find_root(data_path, lambda folder: (folder / LISTS[split]).is_file())
     if not (folder / LISTS[split]).is_file():
         raise InputError(f"{printable(data_path)}: holds no {LISTS[split]}, as MURA v1.1 does")
     samples, absent, parts = [], [], set()
     for number, line in enumerate(read_text(folder / LISTS[split]).splitlines(), start=1):
         if not line.strip():
             continue
-        match = LINE.fullmatch(line.strip().strip('"'))
+        match = LINE.fullmatch(with_slashes(line))
         if match is None:
             raise InputError(f"{printable(folder / LISTS[split])}: line {number} is no path of an image of MURA")
         inside, part, patient, study, sign = match.groups()
         parts.add(part)
         if selection.part is not None and selection.part.upper() not in (part, part.removeprefix("XR_")):
             continue
-        path, name = folder / inside, inner_name(folder / inside, data_path)
+        path = find_file(inside, folder)
+        name = inner_name(path, data_path)
         if not path.exists():
             absent.append(name)
             continue

@@ -2,14 +2,18 @@
 
 from pathlib import Path
 
-from salad.datasets.lists import find_members, is_old_enough, make_split, place_samples
-from salad.datasets.tables import Row, age_in_years, read_rows, shown
+from salad.datasets.cells import age_in_years, id_of, sex_of, view_of
+from salad.datasets.layout import find_root
+from salad.datasets.lists import AgeFilter, Members, find_members, make_split, place_samples
+from salad.datasets.tables import Row, read_rows, shown
 from salad.errors import InputError, printable
+from salad.images.names import last_part
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NORMAL_CLASS = "No Finding"
 CLASSES = (NORMAL_CLASS, "Finding")
 NAME, FINDINGS, PATIENT = "Image Index", "Finding Labels", "Patient ID"
+ENTRIES = "Data_Entry_2017*.csv"
 AGE, SEX, VIEW = "Patient Age", "Patient Gender", "View Position"
 
 
@@ -20,7 +24,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     --split_dir, train_val_list.txt and test_list.txt in DATA_PATH define train and test; there is no val.
 
     Args:
-        data_path: folder with Data_Entry_2017*.csv and, at any depth, the images.
+        data_path: folder with the images and Data_Entry_2017*.csv, at any depth.
         split: ``train``, ``val`` or ``test``.
         selection: `split_dir`, `view` and `min_age` apply.
 
@@ -31,31 +35,38 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: the CSV file, a list or all images are missing.
         OSError: a folder cannot be listed.
     """
-    entries = find_entries(data_path)
-    members = find_members(data_path, split, split_dir=selection.split_dir)
+    root = find_root(data_path, lambda folder: any(folder.glob(ENTRIES)))
+    entries = find_entries(root)
+    members = find_members(root, split, split_dir=selection.split_dir)
     if members is None:
         return None
-    rows = [row for _, row in read_rows(entries, needed=(NAME, FINDINGS, PATIENT, AGE, VIEW))]
+    rows = [row for _, row in read_rows(entries, needed=(NAME, FINDINGS, PATIENT, AGE, VIEW), optional=(SEX,))]
+    ages = AgeFilter(selection.min_age)
     drafts = [
         _draft(row)
         for row in rows
-        if selection.view in (None, row[VIEW]) and is_old_enough(row[AGE], selection.min_age)
+        if selection.view in (None, view_of(row[VIEW])) and _is_member(row, members) and ages.keeps(row[AGE])
     ]
+    ages.say(entries, split)
     samples, absent = place_samples(drafts, known=(row[NAME] for row in rows), members=members, data_path=data_path)
     return make_split(samples, split=split, where=entries, classes=CLASSES, normal_class=NORMAL_CLASS, absent=absent)
 
 
+def _is_member(row: Row, members: Members) -> bool:
+    return members.has(row[NAME], patient=id_of(row[PATIENT]) or row[NAME])
+
+
 def _draft(row: Row) -> Sample:
-    findings = tuple(row[FINDINGS].split("|"))
+    findings = tuple(finding.strip() for finding in row[FINDINGS].split("|"))
     label = NORMAL if findings == (NORMAL_CLASS,) else ABNORMAL
     return Sample(
         Path(),
-        row[NAME],
+        last_part(row[NAME]),
         label,
-        patient=row[PATIENT],
-        view=row[VIEW] or None,
+        patient=id_of(row[PATIENT]),
+        view=view_of(row[VIEW]),
         findings=findings,
-        sex=row.get(SEX) or None,
+        sex=sex_of(row.get(SEX)),
         age=age_in_years(row[AGE]),
     )
 
@@ -72,7 +83,7 @@ def find_entries(data_path: Path) -> Path:
     Raises:
         InputError: there is no such file, or more than one.
     """
-    paths = sorted(data_path.glob("Data_Entry_2017*.csv"))
+    paths = sorted(data_path.glob(ENTRIES))
     if len(paths) == 1:
         return paths[0]
     held = f"several of them ({shown(path.name for path in paths)}): leave one" if paths else "none"

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from pathlib import Path
 
+from salad.datasets.layout import find_root
 from salad.datasets.lists import find_members, make_split, place_samples
 from salad.datasets.tables import parse_box, read_rows, shown
 from salad.errors import InputError, printable
@@ -31,8 +32,9 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: a file of labels or all images are missing, or labels contradict each other.
         OSError: a folder cannot be listed.
     """
-    classes, boxes = read_classes(data_path), read_boxes(data_path)
-    members = find_members(data_path, split, split_dir=selection.split_dir, by_stem=True)
+    root = find_root(data_path, lambda folder: (folder / CLASS_FILE).is_file())
+    classes, boxes = read_classes(root), read_boxes(root)
+    members = find_members(root, split, split_dir=selection.split_dir, by_stem=True)
     if members is None:
         return None
     drafts = [

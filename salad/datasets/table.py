@@ -1,21 +1,29 @@
 """Read `Table`: any CSV, TSV or JSON-lines file with the columns path, label[, split, patient_id, finding]."""
 
+import logging
 import os
+import shlex
 from pathlib import Path
 
-from salad.datasets.folders import ABNORMAL_WORDS, NORMAL_WORDS, sounds
+from salad.datasets.cells import age_in_years, id_of, known, sex_of, view_of
+from salad.datasets.layout import find_root
 from salad.datasets.lists import inner_name, make_split
-from salad.datasets.tables import Row, age_in_years, read_rows, read_text, shown
+from salad.datasets.tables import Row, matched_names, read_rows, read_text, shown, similar_name
+from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
+from salad.images.names import find_file, shortened
 from salad.input_files import parse_json
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
+
+logger = logging.getLogger(__name__)
 
 NEEDED = ("path", "label")
 OPTIONAL = ("split", "patient_id", "study_id", "finding", "view", "sex", "age")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
 SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-SAME_NUMBER = {"0.0": "0", "1.0": "1"}
+SAME_NUMBER = {"0.0": "0", "0.": "0", "1.0": "1", "1.": "1"}
+NO_LABEL = {"nan", "na", "n/a", "<na>", "#n/a", "null"}  # of a spreadsheet or a data frame
 WAYS = "give it a column split (train, val, test), or put train.csv, val.csv and test.csv into one folder"
 
 
@@ -41,7 +49,9 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     if table is None:
         return None
     is_json = table.suffix.lower() in JSON_SUFFIXES
-    read = read_json_lines(table) if is_json else list(read_rows(table, needed=NEEDED))
+    read = read_json_lines(table) if is_json else list(read_rows(table, needed=NEEDED, optional=OPTIONAL))
+    if read and split != "val":
+        _say_unknown(table, read[0][1])
     rows = _rows_of(split, read, table=table, holds_all=holds_all)
     labels = sorted({row["label"] for _, row in rows})
     normal = choose_normal_label(labels, selection.normal_class, table, is_train=split == "train") if rows else ""
@@ -51,9 +61,19 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         sample = _sample(row, normal, table=table, number=number)
         if lines.setdefault(sample.name, number) != number:
             twice = f"lines {lines[sample.name]} and {number}"
-            raise InputError(f"{printable(table)}: {twice} name the same image of {split}, {sample.name[:200]}")
+            raise InputError(
+                f"{printable(table)}: {twice} name the same image of {split}, {shortened(sample.name, 200)}"
+            )
         samples.append(sample)
     return make_split(samples, split=split, where=table, classes=tuple(labels), normal_class=normal, absent=[])
+
+
+def _say_unknown(table: Path, row: Row) -> None:
+    """Log the columns that are not read although their names are similar to those of known columns that are absent."""
+    missing = [name for name in OPTIONAL if name not in row]
+    for name in row:
+        if name not in (*NEEDED, *OPTIONAL) and (meant := similar_name(name, missing)):
+            logger.warning("%s: its column '%s' is not read: is it '%s'?", printable(table), shortened(name), meant)
 
 
 def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
@@ -75,8 +95,9 @@ def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
         if data_path.suffix.lower() not in SUFFIXES:
             raise InputError(f"{where}: must be a table ({kinds}) or a folder of tables")
         return data_path, True
-    tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-    by_split = {name: [path for path in tables if path.stem in words] for name, words in SPLIT_WORDS.items()}
+    data_path = find_root(data_path, _tables_in)
+    tables = _tables_in(data_path)
+    by_split = {name: [path for path in tables if path.stem.lower() in words] for name, words in SPLIT_WORDS.items()}
     if not by_split["train"] and not by_split["test"]:
         if len(tables) == 1:
             return tables[0], True
@@ -87,6 +108,15 @@ def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
     if not by_split[split] and split != "val":
         raise InputError(f"{where}: holds no table of {split} (such as {split}.csv), but tables of other splits")
     return (by_split[split][0] if by_split[split] else None), False
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """List the tables directly in a folder, sorted."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all: bool) -> list[tuple[int, Row]]:
@@ -101,11 +131,13 @@ def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all:
     if not holds_all and (others := {word for word in words if meaning[word] != split}):
         raise InputError(f"{where}: is the table of {split}, but its column split has {shown(sorted(others))}")
     own = [(number, row) for number, row in rows if not holds_all or meaning[row["split"].lower()] == split]
+    spelling: dict[str, str] = {}  # of a label, whose capitals may differ between rows
     for number, row in own:
         for name in NEEDED:
-            if not row[name]:
+            if not row[name] or (name == "label" and row[name].lower() in NO_LABEL):
                 raise InputError(f"{where}: line {number} has no {name}")
-        row["label"] = SAME_NUMBER.get(row["label"], row["label"])
+        label = SAME_NUMBER.get(row["label"], row["label"])
+        row["label"] = spelling.setdefault(class_key(label), label)
     return own
 
 
@@ -125,19 +157,22 @@ def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is
         InputError: the requested label does not occur and another label could be the normal one, or the choice is
             ambiguous.
     """
-    sound_normal = [label for label in labels if sounds(label, NORMAL_WORDS) and not sounds(label, ABNORMAL_WORDS)]
+    sound_normal = [label for label in labels if sense_of(label) is Sense.NORMAL]
     if asked is not None:
-        if asked not in labels and (is_train or sound_normal or "0" in labels):
-            mismatch = f"{printable(asked)[:40]}, but the labels are {shown(labels)}"
+        asked = SAME_NUMBER.get(asked.strip(), asked)
+        same = [label for label in labels if class_key(label) == class_key(asked)]
+        if not same and (is_train or sound_normal or "0" in labels):
+            mismatch = f"{shortened(asked, 40)}, but the labels are {shown(labels)}"
             raise InputError(f"{printable(table)}: --normal_class is {mismatch}")
-        return asked
+        return same[0] if same else asked
     if {"0", "1"}.issuperset(labels):
         return "0"
-    if len(sound_normal) != 1 or {"0", "1"}.intersection(labels):
-        raise InputError(
-            f"{printable(table)}: which of the labels {shown(labels)} is normal? Choose it with --normal_class"
-        )
-    return sound_normal[0]
+    if len(sound_normal) == 1 and not {"0", "1"}.intersection(labels):
+        return sound_normal[0]
+    advice = shlex.quote(sound_normal[0]) if len(sound_normal) == 1 else "LABEL"
+    raise InputError(
+        f"{printable(table)}: which of the labels {shown(labels)} is normal? Choose it with --normal_class {advice}"
+    )
 
 
 def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
@@ -147,20 +182,20 @@ def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
         encoded = b"\0"
     if b"\0" in encoded:
         raise InputError(
-            f"{printable(table)}: line {number} names {printable(row['path'])[:80]}, which cannot be the name of a file"
+            f"{printable(table)}: line {number} names {shortened(row['path'])}, which cannot be the name of a file"
         )
-    path = table.parent / row["path"]
-    finding = row.get("finding", "")
+    path = find_file(row["path"], table.parent)
+    finding = known(row.get("finding"))
     return Sample(
         path,
         inner_name(path, table.parent),
         NORMAL if row["label"] == normal else ABNORMAL,
-        patient=row.get("patient_id") or None,
-        study=row.get("study_id") or None,
-        view=row.get("view") or None,
+        patient=id_of(row.get("patient_id")),
+        study=id_of(row.get("study_id")),
+        view=view_of(row.get("view")),
         findings=(finding,) if finding else (),
-        sex=row.get("sex") or None,
-        age=age_in_years(row.get("age", "")),
+        sex=sex_of(row.get("sex")),
+        age=age_in_years(row.get("age")),
     )
 
 
@@ -186,6 +221,9 @@ def read_json_lines(path: Path) -> list[tuple[int, Row]]:
             values = parse_json(line)
         except ValueError as error:
             raise InputError(f"{where} is no JSON ({printable(error)[:200]})") from None
+        if isinstance(values, dict):
+            meant = matched_names(values, (*NEEDED, *OPTIONAL))
+            values = {meant.get(name, name): value for name, value in values.items()}
         if not isinstance(values, dict) or not values.keys() >= set(NEEDED):
             raise InputError(f"{where} is no object with {' and '.join(NEEDED)}")
         rows.append((number, {name: _text(values[name], where) for name in (*NEEDED, *OPTIONAL) if name in values}))

@@ -1,17 +1,29 @@
 """Read text files and CSV tables from other programs."""
 
 import csv
+import difflib
 import io
 import math
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from salad.errors import InputError, printable
+from salad.images.names import shortened
 from salad.samples import Box
 
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_SHOWN = 12  # number of names in a message
+MAX_NAME = 40  # characters of each
+SIMILAR = {
+    **dict.fromkeys(("image", "file", "filename", "filepath", "imagepath", "imageindex", "img", "imageid"), "path"),
+    **dict.fromkeys(("class", "target", "diagnosis", "classname", "y"), "label"),
+    **dict.fromkeys(("subject", "subjectid", "patient", "mrn", "pid", "patientname"), "patient_id"),
+    **dict.fromkeys(("study", "exam", "examid", "accession", "accessionnumber", "studyinstanceuid"), "study_id"),
+    **dict.fromkeys(("set", "subset", "partition", "fold"), "split"),
+    **dict.fromkeys(("viewposition", "projection", "position"), "view"),
+    **dict.fromkeys(("gender", "patientsex", "patientgender"), "sex"),
+    **dict.fromkeys(("patientage", "years", "ageyears"), "age"),
+}
 DELIMITERS = ",;\t|"
 
 Row = dict[str, str]
@@ -19,7 +31,7 @@ Row = dict[str, str]
 
 def shown(names: Iterable[object]) -> str:
     """Join names from a file for a one-line message; shorten long names and long lists."""
-    texts = [printable(name)[:40] for name in names]
+    texts = [shortened(name, MAX_NAME) for name in names]
     return ", ".join(texts[:MAX_SHOWN]) + (f" and {len(texts) - MAX_SHOWN} more" if len(texts) > MAX_SHOWN else "")
 
 
@@ -56,7 +68,34 @@ def read_text(path: Path) -> str:
     return text
 
 
-def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
+def matched_names(header: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Match the columns of a table to known names, whose capitals, blanks and hyphens may differ.
+
+    Args:
+        header: names of the columns.
+        known: names to find.
+
+    Returns:
+        Known name by column, for the columns that have no known name themselves, as far as it is clear.
+    """
+    header, known = list(header), list(known)
+    by_key = {_squeezed(name): name for name in known}
+    found = {name: by_key[_squeezed(name)] for name in header if name not in known and _squeezed(name) in by_key}
+    return {name: meant for name, meant in found.items() if meant not in header}
+
+
+def similar_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known column name that another name is close to; None if there is none."""
+    by_key = {_squeezed(other): other for other in known}
+    close = [SIMILAR.get(_squeezed(name), "")] + difflib.get_close_matches(_squeezed(name), by_key, n=1, cutoff=0.75)
+    return next((by_key.get(other, other) for other in close if other in by_key or other in by_key.values()), None)
+
+
+def _squeezed(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def read_rows(path: Path, *, needed: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
     """Read the rows of a CSV file one by one.
 
     The separator is the most frequent of comma, semicolon, tab and bar in the first line. Fields that are missing at
@@ -65,6 +104,7 @@ def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int
     Args:
         path: the file; its first line names the columns.
         needed: columns that must occur exactly once.
+        optional: other columns to find where their capitals or blanks differ.
 
     Yields:
         Line number and row.
@@ -77,10 +117,14 @@ def read_rows(path: Path, *, needed: tuple[str, ...] = ()) -> Iterator[tuple[int
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
+        meant = matched_names(header, (*needed, *optional))
+        header = [meant.get(name, name) for name in header]
         for name in needed:
             if header.count(name) != 1:
                 fault = "no column" if name not in header else "more than one column"
-                raise InputError(f"{where}: has {fault} '{name}'; its columns are {shown(header) or 'none'}")
+                close = next((f"; is it '{other[:40]}'?" for other in header if similar_name(other, [name])), "")
+                close = close if name not in header else ""
+                raise InputError(f"{where}: has {fault} '{name}'; its columns are {shown(header) or 'none'}{close}")
         for fields in reader:
             if any(fields[len(header) :]):
                 raise InputError(
@@ -110,9 +154,3 @@ def parse_box(*fields: str, are_sizes: bool = False) -> Box | None:
         return None
     box = (left, top, left + right, top + bottom) if are_sizes else (left, top, right, bottom)
     return box if all(map(math.isfinite, box)) and box[0] < box[2] and box[1] < box[3] else None
-
-
-def age_in_years(text: str) -> float | None:
-    """Parse an age such as ``58``, ``058Y``, ``011M`` or ``006D``, in years; return None for other text."""
-    match = re.fullmatch(r"(\d{1,4})(?:\.0)?([YMD]?)", text)
-    return None if match is None else int(match[1]) / {"": 1, "Y": 1, "M": 12, "D": 365}[match[2]]

@@ -3,9 +3,11 @@
 from collections import defaultdict
 from pathlib import Path
 
+from salad.datasets.layout import find_root
 from salad.datasets.lists import Members, find_members, make_split, place_samples
 from salad.datasets.tables import Row, parse_box, read_rows
 from salad.errors import InputError, printable
+from salad.images.names import last_part
 from salad.samples import ABNORMAL, NORMAL, Box, Sample, Selection, Split
 
 NORMAL_CLASS = "No finding"
@@ -44,7 +46,8 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         InputError: the labels or all images are missing.
         OSError: a folder cannot be listed.
     """
-    tables = {part: find_table(data_path, part) for part in ("train", "test")}
+    root = find_root(data_path, lambda folder: find_table(folder, "train") is not None)
+    tables = {part: find_table(root, part) for part in ("train", "test")}
     if tables["train"] is None:
         raise InputError(f"{printable(data_path)}: holds none of {', '.join(name.format('train') for name in TABLES)}")
     if selection.split_dir is None and tables["test"] is not None:
@@ -52,16 +55,16 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
         if table is None:
             return None
         readings, parts = read_readings(table), [split]
-        members: Members | None = Members(split, dict.fromkeys(readings))
+        members: Members | None = Members(split, dict.fromkeys(map(last_part, readings)))
     else:
         readings = {
             image: by_reader for table in tables.values() if table for image, by_reader in read_readings(table).items()
         }
         parts = [*tables]
-        members = find_members(data_path, split, split_dir=selection.split_dir, by_stem=True)
+        members = find_members(root, split, split_dir=selection.split_dir, by_stem=True)
     if members is None:
         return None
-    boxes = read_boxes(data_path, parts)
+    boxes = read_boxes(root, parts)
     drafts = [
         Sample(
             Path(),

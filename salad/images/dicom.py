@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 DICOM_SUFFIXES = frozenset({".dcm", ".dic", ".dicom"})
 HEAD_BYTES = 132  # first bytes of a file, which show that it is DICOM
 BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")  # possible first groups of elements in a file without a preamble
+BARE_VRS = {b"UL", b"UI", b"CS", b"DA", b"TM", b"LO", b"SH", b"OB", b"PN"}
 INSTALL = 'pip install "salad[dicom]"'
 MAX_UNPACKED_BYTES = 2**28  # size of a deflated file after unpacking
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -71,8 +72,16 @@ _importing = threading.Lock()
 
 
 def is_dicom(head: bytes, suffix: str) -> bool:
-    """Detect a DICOM file by its first `HEAD_BYTES` bytes and, if it has no preamble, by its suffix."""
-    return head[128:132] == b"DICM" or (suffix.lower() in DICOM_SUFFIXES and head[:2] in BARE_STARTS)
+    """Detect a DICOM file by its first `HEAD_BYTES` bytes; its suffix tells only where these leave it open."""
+    if head[128:132] == b"DICM":
+        return True
+    return head[:2] in BARE_STARTS and (suffix.lower() in DICOM_SUFFIXES or _starts_with_element(head))
+
+
+def _starts_with_element(head: bytes) -> bool:
+    """Tell if a file without a preamble starts with a short element that has a value representation or a length."""
+    length = int.from_bytes(head[4:8], "little" if head[0] else "big")
+    return head[4:6] in BARE_VRS or (len(head) == HEAD_BYTES and 0 < length <= 64 and length % 2 == 0)
 
 
 def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:

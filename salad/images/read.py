@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPL
 from salad.errors import InputError, printable, refuse_shortage
 from salad.images.deep import Deep, deep_to_grey, read_deep
 from salad.images.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
+from salad.images.names import hint
 from salad.images.open import FORMATS, open_picture
 from salad.images.stretch import stretch
 from salad.images.trim import trim_borders
@@ -109,8 +110,9 @@ def _check_file(path: Path) -> None:
     """Raise InputError for anything but a regular file of a valid size: others may block or never end."""
     try:
         status = path.stat()
-    except FileNotFoundError:
-        raise InputError("a link to a file that is not there" if path.is_symlink() else "no such file") from None
+    except (FileNotFoundError, NotADirectoryError):
+        is_link = path.is_symlink()
+        raise InputError("a link to a file that is not there" if is_link else f"no such file{hint(path)}") from None
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise InputError("a link that leads back to itself") from None

@@ -223,6 +223,8 @@ def test_names_against_labels():
     first, second = find_contradictions(normal + ill)
     assert first.endswith("names say otherwise: 2, the first: person1_bacteria_2.jpeg") and "labelled normal" in first
     assert second.endswith("names say otherwise: 1, the first: normal.png") and "labelled abnormal" in second
+    (line,) = find_contradictions(samples(NORMAL, names=["not_normal_1.png", "Unhealthy2.png", "normal.png"]))
+    assert "names say otherwise: 2, the first: not_normal_1.png" in line
     assert find_contradictions([replace(sample, row=0) for sample in normal + ill]) == []
 
 

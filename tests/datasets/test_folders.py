@@ -134,6 +134,15 @@ def test_test_folder_of_normal_images_only(write_folders):
         ["Cardiomegaly", "No Finding"],
         ["effusion", "no_findings", "pneumonia"],
         ["anomaly", "other"],
+        ["Non-Normal", "Normal"],
+        ["No Lung Opacity Not Normal", "Normal"],
+        ["COVID negative", "COVID positive"],  # it may be another disease
+        ["Lung Opacity", "No Lung Opacity"],
+        ["False", "True"],
+        ["no", "yes"],
+        ["Healthy", "Normal", "Pneumonia"],
+        ["Not Normal", "other"],
+        ["not_good", "unhealthy"],
     ],
 )
 def test_names_that_contradict_the_order(tmp_path, classes):
@@ -150,6 +159,31 @@ def test_error_proposes_the_class_that_is_called_normal(tmp_path):
         choose_normal_class(["ABNORMAL", "NORMAL"], None, where=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("classes", "advice"),
+    [
+        (["Lung Opacity", "No Lung Opacity Not Normal", "Normal"], "Normal"),
+        (["Mass", "No Finding"], "'No Finding'"),
+        (["Non-Normal", "other"], "NAME"),
+        (["abnormal", "healthy", "normal"], "NAME"),
+    ],
+)
+def test_advice_names_a_class_that_is_surely_normal_and_quotes_it(tmp_path, classes, advice):
+    with pytest.raises(InputError) as caught:
+        choose_normal_class(classes, None, where=tmp_path)
+    assert str(caught.value).endswith(f"--normal_class {advice}")
+
+
+def test_capitals_make_no_other_class(write_folders):
+    data_path = write_folders("train/Normal/a.png", "test/NORMAL/b.png", "test/normal/c.png", "test/sick/d.png")
+    train = read(data_path, "train")
+    test = read(data_path, "test", normal_class=train.normal_class)
+    assert (train.labels, sorted(names_and_labels(test), key=lambda pair: pair[0])) == (
+        [0],
+        [("test/NORMAL/b.png", 0), ("test/normal/c.png", 0), ("test/sick/d.png", 1)],
+    )
+
+
 def test_training_on_a_lone_abnormal_class_needs_to_be_asked_for(tmp_path):
     with pytest.raises(InputError, match="--normal_class"):
         choose_normal_class(["abnormal"], None, where=tmp_path)
@@ -163,12 +197,12 @@ def test_first_class_counts_as_normal(tmp_path, classes):
     assert choose_normal_class(classes, None, where=tmp_path) == classes[0]
 
 
-@pytest.mark.parametrize(("asked", "expected"), [("b", "b"), ("0", "a"), ("2", "1"), ("1", "1")])
+@pytest.mark.parametrize(("asked", "expected"), [("b", "b"), ("0", "a"), ("2", "1"), ("1", "1"), ("B ", "b")])
 def test_class_by_name_or_by_index(tmp_path, asked, expected):
     assert choose_normal_class(["a", "b", "1"], asked, where=tmp_path) == expected  # a name goes before an index
 
 
-@pytest.mark.parametrize("asked", ["c", "3", "-1", "A", ""])
+@pytest.mark.parametrize("asked", ["c", "3", "-1", ""])
 def test_unknown_class(tmp_path, asked):
     with pytest.raises(InputError, match=rf"'{asked}' \(found 0 = a, 1 = b, 2 = 1\).*--normal_class"):
         choose_normal_class(["a", "b", "1"], asked, where=tmp_path)

@@ -11,8 +11,9 @@ from running import SHORT, TINY, invoke, read_csv, read_json, read_tar, stopped
 
 from salad import cli
 from salad.datasets import DATASETS, medmnist, read_split
+from salad.datasets.cells import age_in_years
 from salad.datasets.lists import drawn_split, read_list
-from salad.datasets.tables import age_in_years, read_rows
+from salad.datasets.tables import read_rows
 from salad.errors import InputError
 from salad.images import npz
 from salad.images.cache_file import choose_folder
@@ -160,7 +161,7 @@ def test_the_shares_of_patients():
 
 
 def test_nih_mistakes(nih, tmp_path):
-    assert "holds none" in refused("NIH", tmp_path / "nowhere", "train")
+    assert "holds none" in refused("NIH", write_text(tmp_path / "empty/a.txt").parent, "train")
     write_text(nih / "Data_Entry_2017_v2020.csv", "Image Index")
     assert "several of them (Data_Entry_2017.csv, Data_Entry_2017_v2020.csv)" in refused("NIH", nih, "train")
     (nih / "Data_Entry_2017.csv").unlink()
@@ -241,7 +242,7 @@ def test_mura_mistakes(mura, tmp_path, caplog):
     assert "--part is KNEE, but train_image_paths.csv has XR_HAND, XR_WRIST" in refused(
         "MURA", mura, "train", part="KNEE"
     )
-    assert "train_image_paths.csv" in refused("MURA", tmp_path / "nowhere", "train")
+    assert "train_image_paths.csv" in refused("MURA", write_text(tmp_path / "empty/a.txt").parent, "train")
     (mura / MURA["train"][0]).unlink()
     assert len(read("MURA", mura, "train").samples) == 3 and "1 of 4 images" in caplog.text
     write_text(mura / "train_image_paths.csv", "MURA-v1.1/" + MURA["train"][1], "MURA-v1.1/train/../image1.png")
@@ -624,6 +625,112 @@ def test_chexpert_mistakes(chexpert, caplog):
     assert "no column 'Age'" in refused("CheXpert", chexpert, "train")
 
 
+def in_batches(chexpert):
+    """Move the small data set into the folders of the full one; returns the folder of the tables."""
+    top = chexpert / "chexpertchestxrays-u20210408"
+    tables = top / "CheXpert-v1.0 batch 1 (validate & csv)"
+    tables.mkdir(parents=True)
+    for name in ("train.csv", "valid.csv", "valid"):
+        (chexpert / name).rename(tables / name)
+    for number in (1, 2):
+        batch = top / f"CheXpert-v1.0 batch {number + 1} (train {number})"
+        batch.mkdir()
+        (chexpert / f"train/patient0000{number}").rename(batch / f"patient0000{number}")
+    (chexpert / "train").rmdir()
+    return tables
+
+
+@pytest.mark.parametrize("level", [0, 1, 2])
+def test_chexpert_as_unpacked(chexpert, level):
+    tables = in_batches(chexpert)
+    data_path = [tables, *tables.parents][level]
+    train, test = read("CheXpert", data_path, "train"), read("CheXpert", data_path, "test")
+    assert [sample.path.exists() for sample in train.samples] == [True] * 4 and len(test.samples) == 1
+    assert "batch 2 (train 1)/patient00001/study1/view1_frontal.jpg" in train.samples[0].name
+    assert {sample.patient for sample in train.samples} == {"patient00001", "patient00002"}
+
+
+def test_a_missing_image_is_named_with_its_suffix(chexpert):
+    for path in chexpert.glob("train/*/*/*"):
+        path.unlink()
+    assert "train/patient00001/study1/view1_frontal.jpg for example" in refused("CheXpert", chexpert, "train")
+
+
+@pytest.mark.parametrize(
+    ("name", "fixture"),
+    [("NIH", "nih"), ("MURA", "mura"), ("MedIAnomaly", "medianomaly"), ("RSNA", "rsna"), ("CheXpert", "chexpert")],
+)
+@pytest.mark.parametrize("levels", ["x", "x/x"])
+def test_a_folder_in_a_folder(name, fixture, levels, request, tmp_path_factory, write_image):
+    root, above = request.getfixturevalue(fixture), tmp_path_factory.mktemp("above")
+    (above / "__MACOSX/x").mkdir(parents=True)
+    (above / levels).parent.mkdir(parents=True, exist_ok=True)
+    expected = [sample.label for sample in read(name, root, "train").samples]
+    root.rename(above / levels)
+    assert read(name, above, "train").labels == expected
+
+
+def test_a_data_set_that_is_there_twice_is_not_chosen_from(chexpert, tmp_path):
+    for copy in ("a", "b"):
+        write_text(tmp_path / f"twice/{copy}/train.csv", CHEXPERT)
+    assert "holds the data set several times (a, b)" in refused("CheXpert", tmp_path / "twice", "train")
+
+
+def test_lists_and_tables_written_on_other_systems(nih, chexpert, mura):
+    for path, slash in [
+        (nih / "train_val_list.txt", ""),
+        (mura / "train_image_paths.csv", "/"),
+        (chexpert / "train.csv", "/"),
+    ]:
+        text = path.read_text()
+        text = text.replace("/", "\\") if slash else "".join(f"images\\{line}\n" for line in text.splitlines())
+        path.write_bytes(text.replace("\n", "\r\n").encode("utf-16"))
+    counts = [len(read(name, path, "train").samples) for name, path in [("NIH", nih), ("MURA", mura)]]
+    assert (counts, read("CheXpert", chexpert, "train").labels) == ([3, 4], [0, 0, 1, 1])
+
+
+def test_what_differs_in_capitals_is_said(nih, caplog):
+    names_of = {path: path.with_name(path.name.upper()) for path in nih.glob("images_*/images/*.png")}
+    for path, other in names_of.items():
+        path.rename(other)
+    assert "; there is images_001/images/00000001_000.PNG, which differs in capitals" in refused("NIH", nih, "train")
+
+
+@pytest.mark.parametrize("suffix", ["", ".IMA", ".dcm"])
+def test_rsna_by_content(rsna, suffix):
+    uid = "1.2.276.0.7230010.3.1.4.8323329.{}"
+    for path in rsna.glob("*.csv"):
+        path.write_text(path.read_text().replace("a0", uid.format("")))
+    for path in rsna.glob("*/*.dcm"):
+        (path.parent / f"{uid.format(path.stem[1:].removeprefix('0'))}{suffix}").write_bytes(bytes(128) + b"DICM")
+        path.unlink()
+    found = [sample for split in SPLITS if (part := maybe("RSNA", rsna, split)) for sample in part.samples]
+    assert len(found) == 9 and {sample.patient for sample in found} == {uid.format(i) for i in range(9)}
+
+
+def maybe(name, data_path, split):
+    """A split, None where it has no image."""
+    try:
+        return read(name, data_path, split)
+    except InputError:
+        return None
+
+
+@pytest.mark.parametrize(("name", "table"), [("NIH", "Data_Entry_2017.csv"), ("CheXpert", "train.csv")])
+def test_unknown_ages_that_min_age_drops_are_counted(name, table, request, caplog):
+    root = request.getfixturevalue(name.lower())
+    text = (root / table).read_text()
+    (root / table).write_text(text.replace("058Y", "411Y").replace(",70,Frontal", ",,Frontal"))
+    count = len(read(name, root, "train").samples)
+    assert not [record for record in caplog.records if "--min_age" in record.getMessage()]
+    assert len(read(name, root, "train", min_age=0).samples) < count
+    shown = {
+        "NIH": "leaves out 2 images whose age is unknown (411Y)",
+        "CheXpert": "leaves out 1 images whose age is unknown (none)",
+    }
+    assert f"train: --min_age {shown[name]}" in caplog.text
+
+
 # Table ----------------------------------------------------------------------------------------------------------
 
 
@@ -678,6 +785,15 @@ def test_tables_side_by_side(tmp_path, suffix):
         (["normal", "healthy"], None, "which of the labels"),
         (["0", "normal"], None, "which of the labels"),
         (["0", "2"], None, "which of the labels"),
+        (["Not Normal", "Unremarkable"], None, [1, 0]),
+        (["Not Normal", "mass"], None, "which of the labels Not Normal, mass is normal"),
+        (["COVID negative", "COVID positive"], None, "which of the labels"),
+        (["True", "False"], None, "which of the labels"),
+        (["no", "yes"], None, "which of the labels"),
+        (["Normal", "NORMAL", "sick"], None, [0, 0, 1]),  # one label
+        (["Normal", "sick"], "normal", [0, 1]),
+        (["0", "1.0"], "1.0", [1, 0]),
+        (["No Finding", "1"], None, "--normal_class 'No Finding'"),
         (["", "0"], None, "line 2 has no label"),
     ],
 )
@@ -721,8 +837,39 @@ def test_table_mistakes(tmp_path, lines, message):
     assert message in refused("Table", write_text(tmp_path / "list.csv", *lines), "train")
 
 
+def test_names_of_other_systems_in_a_table(tmp_path, write_image):
+    paths = [write_image(tmp_path / f"films/{name}.png") for name in ("a", "b", "\u00fc", "c d")]
+    lines = ["films\\a.png,0", f"{paths[1].as_uri()},0", "films/u\u0308.png,0", '"""films/c d.png"" ",0']
+    table = write_text(tmp_path / "train.csv", "path,label", *lines)
+    assert sorted(sample.path for sample in read("Table", table.parent, "train").samples) == sorted(paths)
+    write_text(table, "path,label", "films\\a.png,0", "films/a.png,0")
+    assert "lines 2 and 3 name the same image" in refused("Table", table.parent, "train")
+
+
+def test_columns_of_a_table_in_other_capitals(tmp_path, caplog):
+    write_text(tmp_path / "train.csv", " Path , LABEL,Patient ID,STUDY-ID,Subject,Gender", "a.png,0,7.0,,1,F")
+    (sample,) = read("Table", tmp_path, "train").samples
+    assert (sample.patient, sample.study, sample.sex) == ("7", None, None)
+    assert "its column 'Gender' is not read: is it 'sex'?" in caplog.text
+    assert "'Subject'" not in caplog.text  # the patient is known
+    write_text(tmp_path / "train.jsonl", '{"PATH": "a.png", "Label": 0, "patient id": null}')
+    (tmp_path / "train.csv").unlink()
+    assert read("Table", tmp_path, "train").labels == [0]
+    write_text(tmp_path / "test.csv", "filename,label")
+    assert "has no column 'path'; its columns are filename, label; is it 'filename'?" in refused(
+        "Table", tmp_path, "test"
+    )
+
+
+def test_a_label_of_a_data_frame_that_means_nothing_is_no_class(tmp_path):
+    write_text(tmp_path / "train.csv", "path,label", "a.png,0", "b.png,NaN")
+    assert "line 3 has no label" in refused("Table", tmp_path, "train")
+
+
 def test_what_is_no_table(tmp_path):
-    assert "must be a table (.csv, .tsv, .jsonl, .ndjson)" in refused("Table", tmp_path / "x.xlsx", "train")
+    assert "must be a table (.csv, .tsv, .jsonl, .ndjson)" in refused(
+        "Table", write_text(tmp_path / "in/x.xlsx"), "train"
+    )
     assert "no such file" in refused("Table", tmp_path / "x.csv", "train")
     assert "holds no table" in refused("Table", tmp_path, "train")
     for name in ("a.csv", "b.csv"):

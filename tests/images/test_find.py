@@ -151,3 +151,67 @@ def test_an_image_that_comes_back_is_a_new_one(folder):
 def test_a_folder_to_watch_must_be_there(tmp_path):
     with pytest.raises(InputError, match="--watch .*absent: no such folder"):
         next(watch(tmp_path / "absent", interval=1))
+
+
+def test_two_stars_take_nothing_twice_and_nothing_from_folders_that_are_left_out(folder, write_image, caplog):
+    write_image(folder / "@eaDir/a.png/thumb.jpg")
+    write_image(folder / "b/masks/2.png")
+    (folder / "b/up").symlink_to(folder)
+    expected = ["IM0001", "a.png", "b/1.JPG", "b/2.png", "b/deep/3.tiff"]
+    assert sorted(names(list_images([f"{folder}/**"]), folder)) == expected
+    assert sorted(names(list_images([f"{folder}/**/*.png"]), folder)) == ["a.png", "b/2.png"]
+    assert "1 file in system folders (@eaDir/)" in caplog.text
+    assert names(list_images([f"{folder}/*/masks/*"]), folder) == ["b/masks/2.png"]  # named
+
+
+@pytest.mark.parametrize("words", [[""], [" "], ["a.png", ""]])
+def test_an_empty_path_is_refused_before_anything_is_listed(words):
+    with pytest.raises(InputError, match="an empty path is given"):
+        list_images(words)
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode(),
+        lambda text: text.replace("\n", "\r\n").encode(),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.replace("\n", "\n  \n\t\r\n").encode(),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: text.encode("utf-16-le"),
+        lambda text: text.encode("utf-16-be"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+        lambda text: text.encode("cp1252"),
+        lambda text: text.replace("/", "\\").encode(),
+        lambda text: text.replace("\u00fc", "u\u0308").encode(),
+        lambda text: "".join(f'"{line}" \n' for line in text.splitlines()).encode(),
+    ],
+)
+def test_lists_as_programs_save_them(tmp_path, monkeypatch, write_image, encode):
+    monkeypatch.chdir(tmp_path)
+    listed = [str(write_image(Path(name))) for name in ("films/r\u00fcckw\u00e4rts.png", "films/b c.png")]
+    assert list(map(str, typed(encode("".join(f"{name}\n" for name in listed)))))[1:-1] == listed
+
+
+@pytest.mark.parametrize("content", [b"a.png\n" + b"b\0.png\n", "a.png\n".encode("utf-32")])
+def test_what_is_no_text_is_refused_with_the_way_out(content):
+    with pytest.raises(InputError, match="NUL characters"):
+        typed(content)
+
+
+def test_a_name_that_holds_what_ends_lines_elsewhere_is_read_as_it_is(tmp_path, monkeypatch, write_image):
+    monkeypatch.chdir(tmp_path)
+    write_image(Path("a\rb.png"))
+    assert list(map(str, typed(b"a\rb.png\n")))[1:-1] == ["a\rb.png"]
+
+
+def test_a_byte_order_mark_that_comes_in_two_parts():
+    reading, writing = os.pipe()
+    found = list_images(["-"], stdin=reading)
+    os.write(writing, b"\xff")
+    assert next(found) is None
+    os.write(writing, "\ufeffa.png\nb".encode("utf-16-le")[1:])
+    os.close(writing)
+    assert [path for path in found if path] == [Path("a.png"), Path("b")]
+    os.close(reading)
