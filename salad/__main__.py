@@ -31,6 +31,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
     """Describe a data set, its test images included, and report problems, without training."""
     as_json = given.pop("as_json")
     config = Config.of({**NO_RUN, **given})
+    from salad.checks.films import refuse_unread
     from salad.checks.inspection import inspect_data
     from salad.checks.leaks import refuse_leaks
     from salad.checks.screen import baseline_lines, fact_lines, warning_lines
@@ -42,6 +43,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
         baselines = baseline_lines(inspection.baselines) if inspection.baselines else []
         click.echo("\n".join([*fact_lines(inspection), *warning_lines(inspection), *baselines]))
     if config.data.strict:
+        refuse_unread(inspection.unread)
         refuse_leaks(inspection.leaks)
 
 
@@ -147,7 +149,8 @@ def predict(given: dict[str, Any], _: Team) -> None:
     2 only if no image can be read.
 
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
-    score is above the threshold of --specificity, else 0), seconds, error.
+    score is above the threshold of --specificity, else 0), seconds, error,
+    note (doubt about an image, such as a black one).
     """
     from salad.scoring.predict import Job, run_predict
 

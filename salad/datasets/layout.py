@@ -112,7 +112,7 @@ def check_there(data_path: Path) -> None:
     meant = (
         f": did you mean {shlex.quote(printable(parent / close))}?" if close else f", but {printable(parent)} is there"
     )
-    raise InputError(f"{where}: no such file or folder{meant}")
+    raise InputError(f"{where}: no such folder or file{meant}")
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:

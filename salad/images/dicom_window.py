@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from salad.images.stretch import find_range, ramp
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-PERCENTILES = 0.5, 99.5  # window for a file without one
 CHUNK = 2**20  # pixels to look up at a time
 
 Ints = NDArray[np.int64]
@@ -60,10 +61,10 @@ def _apply_modality(values: Values, ds: Dataset, *, counts: Ints) -> Values:
 
 
 def _apply_voi(values: Values, ds: Dataset, *, counts: Ints) -> Values:
-    """Apply the first VOI LUT, else the first window (PS3.3 C.11.2), else a percentile window; results in [0, 1]."""
+    """Apply the first VOI LUT, else the first window (PS3.3 C.11.2), else their range; results in [0, 1]."""
     if ds.get("VOILUTSequence"):
         entries, table = _look_up(values, ds, name="VOILUTSequence", counts=counts)
-        return _ramp(entries, table.min(), table.max())
+        return ramp(entries, table.min(), table.max())
     centre, width, function = _number(ds, "WindowCenter"), _number(ds, "WindowWidth"), _code(ds, "VOILUTFunction")
     if centre is not None and width is not None:
         from pydicom import Dataset
@@ -75,21 +76,8 @@ def _apply_voi(values: Values, ds: Dataset, *, counts: Ints) -> Values:
         window.PhotometricInterpretation, window.PixelRepresentation, window.BitsStored = "MONOCHROME2", 0, 1
         with contextlib.suppress(ValueError):  # a window that is too narrow is ignored
             return apply_windowing(values, window)  # in [0, 1], the range of one bit
-    return _ramp(values, *_percentile_window(values, counts))
-
-
-def _ramp(values: Values, low: float, high: float) -> Values:
-    """Map values linearly, `low` to 0 and `high` to 1, and clip them; a step if both are equal."""
-    return np.clip((values - low) / (high - low), 0, 1) if high > low else (values > low).astype(np.float64)
-
-
-def _percentile_window(values: Values, counts: Ints) -> tuple[float, float]:
-    """Compute the percentiles of the pixels, or their range if both percentiles are equal."""
-    order = np.argsort(values, kind="stable")
-    order = order[counts[order] > 0]
-    ranked, num_below = values[order], np.cumsum(counts[order])
-    low, high = ranked[np.searchsorted(num_below, np.array(PERCENTILES) / 100 * num_below[-1])]
-    return (low, high) if high > low else (ranked[0], ranked[-1])
+    shown, positions = np.unique(values[counts > 0], return_inverse=True)
+    return ramp(values, *find_range(shown, np.bincount(positions, counts[counts > 0]).astype(np.int64)))
 
 
 def _look_up(values: Values, ds: Dataset, *, name: str, counts: Ints) -> tuple[Values, Values]:

@@ -6,12 +6,10 @@ import random
 import warnings
 from dataclasses import dataclass
 
-from PIL import Image
-
 from salad.images.dicom import HEAD_BYTES, is_dicom
 from salad.images.dicom import read_header as read_dicom_header
 from salad.images.npz import row_shape
-from salad.images.read import FORMATS
+from salad.images.open import open_picture
 from salad.images.threads import map_in_chunks
 from salad.samples import Sample
 
@@ -60,7 +58,7 @@ def _read_header(sample: Sample) -> Header | None:
             if is_dicom(head, sample.path.suffix):
                 width, height, kind = read_dicom_header(file)
                 return Header(width, height, f"DICOM {kind}")
-            with Image.open(file, formats=FORMATS) as image:
+            with open_picture(file) as image:
                 return Header(*image.size, f"{image.format} {image.mode}")
     except Exception:  # damaged files raise any exception; the scan of all images reports the reason
         return None

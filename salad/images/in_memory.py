@@ -12,25 +12,31 @@ from PIL import Image
 
 from salad.errors import InputError, printable
 from salad.images.decoder import Decoder
-from salad.images.read import MAX_PIXELS, GreyImage, read_image, stretch, to_square
+from salad.images.deep import deep_to_grey, is_opaque
+from salad.images.read import MAX_PIXELS, GreyImage, read_image, to_grey, to_square
+from salad.images.stretch import stretch
 
-CHANNELS = 1, 3, 4  # grey, RGB, RGBA
+CHANNELS = 1, 2, 3, 4  # grey, grey and alpha, RGB, RGBA; no film has a side of so few pixels
 FORMS = "(H, W), (N, H, W), (N, H, W, 3) or (N, 3, H, W)"
+ONE = "(H, W), (H, W, 3) or (3, H, W)"
 
 Source = Path | NDArray[Any]
-"""Single image: a file, or its pixels (H, W) or (H, W, C), with C one of `CHANNELS`."""
+"""Single image: a file, or its pixels (H, W), (H, W, 3) or (H, W, 4)."""
 
 
 def images_of(images: object) -> Iterator[Source]:
     """Split the input into single images, in order.
 
     Args:
-        images: a path; an array or a tensor (H, W), (N, H, W), (H, W, 3 or 4), (N, H, W, C) or (N, C, H, W); or
-            an iterable of paths and single images, whose sizes may differ. An array of three dimensions is N grey
-            images unless the last dimension is 3 or 4.
+        images: a path; an array or a tensor (H, W), (H, W, C), (N, H, W), (N, H, W, C) or (N, C, H, W); or an iterable
+            of paths and single images, whose sizes may differ; C is 1 for grey, 3 for RGB and 4 for RGBA, or 2 for grey
+            with an opaque alpha, but not as (2, H, W). Of three dimensions, the last one is the channels if it is at
+            most 4, and else the first one the images. Yet three or four planes of which the first three are alike are
+            one image (3 or 4, H, W), and a tensor of three or four others, which torchvision would take for one, is
+            refused: as (1, 3, H, W) it is one image, as (3, 1, H, W) three.
 
     Yields:
-        A path, or an array (H, W) or (H, W, C).
+        A path, or an array (H, W), (H, W, 3) or (H, W, 4).
 
     Raises:
         InputError: the input is none of these.
@@ -45,9 +51,15 @@ def images_of(images: object) -> Iterator[Source]:
             yield Path(image) if isinstance(image, (str, Path)) else _single(_as_array(image))
         return
     array = _as_array(images)
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS[1:]):
-        yield array
-    elif array.ndim in (3, 4):
+    if array.ndim == 2 or (array.ndim == 3 and (array.shape[2] in CHANNELS or _has_like_planes(array))):
+        yield _single(array)
+    elif array.ndim == 3 and len(array) in CHANNELS[2:] and _is_tensor(images):
+        count = len(array)
+        raise InputError(
+            f"a tensor of shape {array.shape} is one colour image or {count} grey ones: "
+            f"give it as (1, {count}, H, W) or as ({count}, 1, H, W)"
+        )
+    elif array.ndim == 4 or (array.ndim == 3 and array.shape[1] not in CHANNELS):
         yield from map(_single, array)
     else:
         raise InputError(f"an array of shape {array.shape}: images are {FORMS}")
@@ -59,7 +71,7 @@ def read_source(source: Source, decoder: Decoder) -> GreyImage:
     Args:
         source: a file, or an array (H, W) or (H, W, C). uint8 values are kept. Other integers and floats are
             stretched from their own range to 0..255, like 16-bit and float files. False is black and True white.
-            Colour images must be uint8.
+            Colour images must be uint8 or uint16, unless R, G and B are alike; what is transparent lies on black.
         decoder: settings of size, resizing and trimming.
 
     Returns:
@@ -86,26 +98,36 @@ def _to_grey(pixels: NDArray[Any]) -> Image.Image:
     """Convert an array (H, W) or (H, W, C) to a grey image (mode L)."""
     if pixels.dtype.kind not in "buif":
         raise InputError(f"an array of {pixels.dtype}: pixels are whole numbers or floats")
-    if pixels.ndim == 3 and pixels.dtype != np.uint8:
-        raise InputError(f"a colour image of {pixels.dtype}: convert it to uint8 (0 to 255), or to one grey channel")
     if pixels.dtype == np.bool_:
         pixels = pixels * np.uint8(255)
-    elif pixels.dtype != np.uint8:
-        pixels = stretch(pixels)
-    return Image.fromarray(np.ascontiguousarray(pixels)).convert("L")
+    if pixels.dtype != np.uint8:
+        return Image.fromarray(deep_to_grey(pixels) if pixels.ndim == 3 else stretch(pixels))
+    return to_grey(Image.fromarray(np.ascontiguousarray(pixels)))
+
+
+def _has_like_planes(array: NDArray[Any]) -> bool:
+    """Detect the planes of one grey image, as (3, H, W) or with alpha as (4, H, W); constant planes may be films."""
+    planes = array[:3]
+    is_like = len(array) in CHANNELS[2:] and array.dtype.kind in "buif" and bool((planes == planes[0]).all())
+    return is_like and array[0].size > 0 and bool((planes[0] != planes[0].flat[0]).any())
 
 
 def _single(array: NDArray[Any]) -> NDArray[Any]:
     """Check that an array is a single image, and move its channels, if it has several, to the last dimension."""
-    if array.ndim == 3 and array.shape[2] not in CHANNELS and array.shape[0] in CHANNELS:
+    shape = array.shape
+    if array.ndim == 3 and shape[2] in CHANNELS and shape[0] in CHANNELS:
+        raise InputError(f"an image of shape {shape}: the channels are the first dimension or the last: give {ONE}")
+    if array.ndim == 3 and shape[0] in CHANNELS and shape[0] != 2:
         array = np.moveaxis(array, 0, 2)
+    if array.ndim == 3 and array.shape[2] == 2:
+        if not is_opaque(array[..., 1]):
+            raise InputError(f"an image of shape {shape} whose second channel is no opaque alpha: give {ONE}")
+        array = array[..., :1]
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in CHANNELS):
         return array
-    raise InputError(
-        f"an image of shape {array.shape}: a single image is (H, W), (H, W, 3) or (3, H, W), several are {FORMS}"
-    )
+    raise InputError(f"an image of shape {shape}: a single image is {ONE}, several are {FORMS}")
 
 
 def _is_tensor(value: object) -> bool:
@@ -118,6 +140,8 @@ def _as_array(image: Any) -> NDArray[Any]:
     if _is_tensor(image):
         image = image.detach().cpu()
         return np.asarray(image.float() if str(image.dtype) == "torch.bfloat16" else image)  # numpy has no bfloat16
+    if np.ma.is_masked(image):
+        raise InputError("a masked array: fill the masked pixels with a value")
     if not isinstance(image, np.ndarray):
         raise InputError(f"an image is a path, a numpy array or a torch tensor, not {type(image).__name__}")
     return image

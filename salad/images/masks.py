@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from salad.images.decoder import Decoder
-from salad.images.read import read_whole, to_square
+from salad.images.read import read_marks, read_whole, to_square
 from salad.images.trim import find_frame
 from salad.samples import Sample
 
@@ -30,8 +30,7 @@ def read_mask(sample: Sample, decoder: Decoder) -> NDArray[np.bool_] | None:
     """
     grey = read_whole(sample.path)
     if sample.mask is not None:
-        mask = read_whole(sample.mask).resize(grey.size, Image.Resampling.NEAREST)
-        mask = mask.point([0] + [255] * 255)
+        mask = read_marks(sample.mask).resize(grey.size, Image.Resampling.NEAREST)
     else:
         mask = Image.new("L", grey.size)
         for left, top, right, bottom in sample.boxes:

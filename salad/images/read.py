@@ -9,22 +9,24 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT, TiffImageFile
 
 from salad.errors import InputError, printable
+from salad.images.deep import Deep, deep_to_grey, read_deep
 from salad.images.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
 from salad.images.names import hint
+from salad.images.open import FORMATS, open_picture
+from salad.images.stretch import stretch
 from salad.images.trim import trim_borders
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 IMAGE_SUFFIXES = PICTURE_SUFFIXES | DICOM_SUFFIXES
-FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")  # detected by content; EPS, which runs a program, never is
 MAX_PIXELS = 8192 * 8192
 MAX_FILE_BYTES = 512 * 2**20
 SLOW_CODECS = {"bmp_rle", "ppm", "ppm_plain"}  # written in Python by Pillow: minutes for the largest image
 MAX_SLOW_PIXELS = 1024 * 1024
+UNSIGNED, SIGNED = 1, 2  # sample formats of a TIFF
 SHRINK_TO = 2  # smallest decoded size of a JPEG, as a multiple of isize: the resizing must still smooth
-STRETCH_CHUNK = 2**20  # pixels to hold in double precision at a time
 
 GreyImage = NDArray[np.uint8]
 
@@ -58,7 +60,12 @@ def read_whole(path: Path) -> Image.Image:
     return _read(path, MAX_PIXELS)
 
 
-def _read(path: Path, isize: int) -> Image.Image:
+def read_marks(path: Path) -> Image.Image:
+    """Decode a mask of full size, mode L: 255 where a pixel has any grey level or colour above 0, else 0."""
+    return _read(path, MAX_PIXELS, as_marks=True)
+
+
+def _read(path: Path, isize: int, *, as_marks: bool = False) -> Image.Image:
     """Decode a file to a grey image in mode L, whose sides may be reduced to no less than `SHRINK_TO` * isize."""
     # for all threads, permanently: Pillow's warnings are either harmless or refused below
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -66,7 +73,7 @@ def _read(path: Path, isize: int) -> Image.Image:
         _check_file(path)
         # opened here, so that Pillow does not memory-map it: truncation by another program would kill the process
         with path.open("rb") as file:
-            return _decode(file, path.suffix, isize)
+            return _decode(file, path.suffix, isize, as_marks=as_marks)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
     except UnidentifiedImageError:
@@ -77,16 +84,22 @@ def _read(path: Path, isize: int) -> Image.Image:
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
 
 
-def _decode(file: BinaryIO, suffix: str, isize: int) -> Image.Image:
+def _decode(file: BinaryIO, suffix: str, isize: int, *, as_marks: bool) -> Image.Image:
     """Decode an open file to a grey image in mode L."""
     head = file.read(HEAD_BYTES)
     file.seek(0)
     if is_dicom(head, suffix):
-        return read_dicom(file.read(), max_pixels=MAX_PIXELS)
-    with Image.open(file, formats=FORMATS) as image:
+        grey = read_dicom(file.read(), max_pixels=MAX_PIXELS)
+        return to_marks(grey) if as_marks else grey
+    with open_picture(file) as image:
         _check_image(image, file)
         _shrink_while_decoding(image, isize)
+        deep = read_deep(image, file)
         ImageOps.exif_transpose(image, in_place=True)
+        if as_marks:
+            return to_marks(image if deep is None else deep)
+        if deep is not None:
+            return Image.fromarray(deep_to_grey(deep, hidden=image.info.get("transparency")))
         return to_grey(image)
 
 
@@ -114,14 +127,8 @@ def _check_image(image: ImageFile.ImageFile, file: BinaryIO) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise InputError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} (8192 x 8192) are decoded: shrink it")
-    if image.format == "PPM" and image.mode == "I" and image.tile[0][0] == "ppm":
-        # 16-bit grey with a largest value below 65535: `stretch` rescales it anyway, and raw is 100 times faster
-        _, box, offset, _ = image.tile[0]
-        image.tile = [ImageFile._Tile("raw", box, offset, "I;16B")]
     if width * height > MAX_SLOW_PIXELS and SLOW_CODECS.intersection(tile[0] for tile in image.tile):
         raise InputError(f"{width} x {height} pixels in a kind of {image.format} that takes minutes: save it as PNG")
-    if image.format == "TIFF" and getattr(image, "is_animated", False):
-        raise InputError("a TIFF of several pages: save each page as a file")
     # libjpeg fills missing pixels with grey; Pillow notices a file that is too short, but not one padded with zeros
     if image.format in ("JPEG", "MPO") and b"\xff\xd9" not in file.read():
         raise InputError("a JPEG without its end: cut off")
@@ -139,31 +146,52 @@ def to_grey(image: Image.Image) -> Image.Image:
     Raises:
         InputError: the image has NaN or infinite pixels.
     """
-    if image.mode == "F" or image.mode.startswith("I"):
-        grey = stretch(np.asarray(image))
+    if image.mode == "F" or image.mode.startswith("I") or _sample_format(image) == SIGNED:
+        grey = stretch(_values(image))
         # of TIFFs with white as 0, Pillow inverts only those of 8 bits
         is_negative = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
         return Image.fromarray(255 - grey if is_negative else grey)
+    if image.has_transparency_data and getattr(image, "format", None) != "BMP":  # BMP has a byte that may hold anything
+        return _on_black(image).convert("L")
     if image.mode == "P":
-        image = image.convert("RGBA")  # a palette may have transparency, at which a direct "L" would warn
+        image = image.convert("RGB")
     return image.convert("L")
 
 
-def stretch(values: NDArray[np.generic]) -> GreyImage:
-    """Stretch the range of the values to 0..255, in chunks because a whole image in double precision takes much memory.
+def to_marks(mask: Image.Image | Deep) -> Image.Image:
+    """Find the pixels of a mask that are above 0, see `read_marks`; transparent ones are not."""
+    if isinstance(mask, Image.Image):
+        if mask.has_transparency_data and mask.mode[0] not in "FI":
+            mask = _on_black(mask)
+        mask = np.asarray(mask.convert("RGB") if mask.mode in ("P", "RGBA", "CMYK") else mask)
+    elif mask.shape[2] == 4:
+        mask = mask[..., :3] * (mask[..., 3:] > 0)
+    marked = mask.reshape(*mask.shape[:2], -1).max(axis=2) > 0
+    return Image.fromarray(marked.astype(np.uint8) * 255)
 
-    Raises:
-        InputError: a value is NaN or infinite.
-    """
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(high - low):
-        raise InputError("an image with NaN or infinite pixels")
-    flat, scale = values.reshape(-1), 255 / max(high - low, 1e-12)
-    grey = np.empty(flat.shape, np.uint8)
-    for start in range(0, len(flat), STRETCH_CHUNK):
-        chunk = slice(start, start + STRETCH_CHUNK)
-        grey[chunk] = np.rint((flat[chunk].astype(np.float64) - low) * scale)
-    return grey.reshape(values.shape)
+
+def _sample_format(image: Image.Image) -> int:
+    """Read the number that a TIFF gives for whole numbers, signed ones or floats; 0 for other files."""
+    return int(image.tag_v2.get(SAMPLEFORMAT, (1,))[0]) if isinstance(image, TiffImageFile) else 0
+
+
+def _values(image: Image.Image) -> NDArray[np.generic]:
+    """Collect the pixels of a deep grey image, with the sign that Pillow drops from TIFFs; transparent ones are 0."""
+    values = np.asarray(image)
+    if image.mode == "L":
+        return values.view(np.int8)
+    if image.mode == "I" and _sample_format(image) == UNSIGNED and image.tag_v2[BITSPERSAMPLE] == (32,):
+        return values.view(np.uint32)
+    hidden = image.info.get("transparency")
+    return values if hidden is None else np.where(values == hidden, 0, values)
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """Lay an image with alpha on black, as a screen shows it, so that no hidden pixel is read."""
+    image = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    if image.getextrema()[-1] == (255, 255):
+        return image
+    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
 
 
 def to_square(grey: Image.Image, isize: int, resize: str, *, trim: bool = False) -> Image.Image:

@@ -337,7 +337,7 @@ def test_medmnist_with_several_labels_an_image(tmp_path):
 
 def test_medmnist_mistakes(tmp_path):
     path = tmp_path / "x.npz"
-    assert "no such file" in refused("MedMNIST", path, "train")
+    assert "no such folder or file" in refused("MedMNIST", path, "train")
     assert "holds no .npz file" in refused("MedMNIST", tmp_path, "train")
     write_npz(path, shape=(8, 8, 8))
     assert "three-dimensional" in refused("MedMNIST", path, "train", normal_class="0")
@@ -870,7 +870,7 @@ def test_what_is_no_table(tmp_path):
     assert "must be a table (.csv, .tsv, .jsonl, .ndjson)" in refused(
         "Table", write_text(tmp_path / "in/x.xlsx"), "train"
     )
-    assert "no such file" in refused("Table", tmp_path / "x.csv", "train")
+    assert "no such folder or file" in refused("Table", tmp_path / "x.csv", "train")
     assert "holds no table" in refused("Table", tmp_path, "train")
     for name in ("a.csv", "b.csv"):
         write_text(tmp_path / name, "path,label,split")

@@ -70,6 +70,49 @@ def test_what_is_handed_over_falls_into_single_images(images, shapes):
     assert [getattr(one, "shape", None) or one.name for one in images_of(images)] == shapes
 
 
+@pytest.mark.parametrize("pixels", [GREY, DEEP, DEEP / np.float32(7), GREY / 255.0, GREY > 127])
+@pytest.mark.parametrize(
+    "shaped",
+    [
+        lambda grey, _: grey[..., None],
+        lambda grey, _: grey[None],
+        lambda grey, _: grey[None, None],
+        lambda grey, _: grey[None, ..., None],
+        lambda grey, _: [grey[..., None]],
+        lambda grey, _: [grey[None]],
+        lambda grey, most: np.dstack([grey, np.full_like(grey, most)]),
+        lambda grey, _: np.dstack([grey] * 3),
+        lambda grey, most: np.dstack([grey, grey, grey, np.full_like(grey, most)]),
+        lambda grey, _: np.stack([grey] * 3),
+        lambda grey, _: torch.tensor(np.stack([grey] * 3)),
+        lambda grey, most: torch.tensor(np.stack([grey, grey, grey, np.full_like(grey, most)])),
+        lambda grey, _: torch.tensor(np.stack([grey] * 3))[None],
+        lambda grey, _: torch.tensor(grey)[..., None],
+    ],
+)
+def test_shapes_of_one_grey_image(pixels, shaped):
+    most = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
+    (image,) = images_of(shaped(pixels, most))
+    assert np.array_equal(read_source(image, DECODER), read_source(pixels, DECODER))
+
+
+def test_planes_that_differ_or_are_constant_are_films():
+    films = [GREY, GREY // 2, GREY // 3]
+    assert [np.array_equal(a, b) for a, b in zip(images_of(np.stack(films)), films, strict=True)] == [True] * 3
+    assert len([*images_of(np.zeros((3, 24, 40)))]) == 3
+    assert len([*images_of(torch.rand(3, 1, 24, 40))]) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_is_transparent_lies_on_black(dtype):
+    most = np.iinfo(dtype).max
+    ramp = np.tile(np.linspace(most // 4, most // 2, 16).astype(dtype), (16, 1))
+    alpha = np.where(np.arange(16)[:, None] < 8, dtype(0), dtype(most)) * np.ones((16, 16), dtype)
+    found = read_source(np.dstack([ramp, ramp, ramp, alpha]), DECODER)
+    assert (found[:8] == 0).all() and found[8:, -1].min() > 100
+    assert np.array_equal(found[8:], read_source(ramp, DECODER)[8:])
+
+
 def test_channels_in_front_and_behind_are_the_same_image():
     (behind,), (in_front,) = images_of(COLOUR[None]), images_of(torch.from_numpy(COLOUR.transpose(2, 0, 1)[None]))
 
@@ -84,6 +127,17 @@ def test_channels_in_front_and_behind_are_the_same_image():
         (np.zeros(5), r"an array of shape \(5,\): images are"),
         (np.zeros((2, 5, 6, 7)), r"an image of shape \(5, 6, 7\): a single image is"),
         (np.zeros((2, 1, 5, 6, 7)), r"an array of shape \(2, 1, 5, 6, 7\)"),
+        (
+            torch.from_numpy(COLOUR.transpose(2, 0, 1).copy()),
+            r"\(3, 24, 40\) is one colour image or 3 .* \(1, 3, H, W\)",
+        ),
+        (torch.rand(4, 24, 40), r"\(4, 24, 40\) is one colour image or 4 grey ones"),
+        (np.dstack([GREY, GREY]), r"\(24, 40, 2\) whose second channel is no opaque alpha"),
+        (np.zeros((2, 2, 24, 40)), r"an image of shape \(2, 24, 40\): a single image is"),
+        (np.zeros((24, 3, 40)), r"an array of shape \(24, 3, 40\)"),
+        (np.zeros((3, 40, 3)), r"the channels are the first dimension or the last"),
+        ([np.zeros((3, 40, 3))], r"the channels are the first dimension or the last"),
+        (np.ma.masked_equal(GREY, GREY[0, 0]), "a masked array: fill"),
     ],
 )
 def test_what_is_no_image_is_refused(images, message):
@@ -97,7 +151,8 @@ def test_what_is_no_image_is_refused(images, message):
         (np.zeros((0, 5)), "an array of 5 x 0 pixels; from 1 to"),
         (np.broadcast_to(np.uint8(0), (8193, 8192)), "an array of 8192 x 8193 pixels"),
         (np.zeros((4, 4), complex), "an array of complex128: pixels are"),
-        (np.zeros((4, 4, 3)), r"a colour image of float64: convert it to uint8 \(0 to 255\)"),
+        (COLOUR.astype(float), r"a colour image of float64: convert it to uint8 \(0 to 255\)"),
+        (np.dstack([DEEP.astype(float)] * 4), r"an image with a transparency of float64: convert it to uint8"),
         (np.full((4, 4), np.nan), "NaN or infinite"),
     ],
 )
