@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from salad.cli import command_of, exit_status
+from salad.cli import PathType, command_of, exit_status
 from salad.config import Config
 from salad.config.declare import EXPORT, INSPECT, PREDICT
 from salad.distributed.team import Team
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = PathType()
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # required by `Config`, without effect here
 
 
