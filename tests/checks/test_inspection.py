@@ -497,6 +497,7 @@ def test_files_that_cannot_be_read_are_counted_named_and_refused_with_strict(wri
         result = invoke(main, "inspect", "CXR_author", data_path)
         assert result.exit_code == 0
         assert f"1 image of train cannot be read, the first: {TREE[0]} ({reason}" in result.stdout
+    assert result.stdout.startswith("train  2 images: 2 normal (0.normal); 1 cannot be read;")
     result = invoke(main, "inspect", "CXR_author", data_path, "--strict")
     assert result.exit_code == 2
     assert f"Error: --strict: 1 image of train cannot be read, the first: {TREE[0]} (damaged" in result.stderr
