@@ -80,7 +80,8 @@ class DataOptions:
     )
     strict: bool = option(
         False,
-        "Stop with exit status 2 if two splits share images or patients, instead of warning.",
+        "Stop with exit status 2 if two splits share images or patients, instead of warning; inspect stops at images "
+        "that cannot be read, too.",
         commands=READS_DATA,
         may_change=True,
     )
