@@ -566,6 +566,22 @@ def test_vindr_of_physionet(tmp_path):
     assert found == [{"a.dicom": 0, "c.dicom": 0}, {"b.dicom": 1, "d.dicom": 1}]
 
 
+def test_the_normal_finding_in_other_capitals(nih, tmp_path, write_image):
+    write_image(tmp_path / "v/train/a.png")
+    write_text(tmp_path / "v/train.csv", "Image_ID,Class_Name,rad_id", "a,No Finding,R1")
+    write_text(tmp_path / "v/lists/train.txt", "a")
+    assert read("VinDr", tmp_path / "v", "train", split_dir=tmp_path / "v/lists").labels == [0]
+    table = nih / "Data_Entry_2017.csv"
+    table.write_text(table.read_text().replace("No Finding", "No finding "))
+    assert read("NIH", nih, "train").labels == [0, 0, 1]
+
+
+def test_a_mistyped_folder_of_lists(nih, tmp_path):
+    (tmp_path / "lists").mkdir()
+    said = refused("NIH", nih, "train", split_dir=tmp_path / "list")
+    assert said.startswith(f"--split_dir {tmp_path / 'list'}: no such") and f"mean {tmp_path / 'lists'}?" in said
+
+
 def test_vindr_mistakes(tmp_path):
     assert "holds none of annotations/image_labels_train.csv, " in refused("VinDr", tmp_path, "train")
     write_text(tmp_path / "train.csv", "image_id,class", "a,b")
