@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from salad.cli import Group, Program, command_of, exit_status
+from salad.cli import Group, PathType, Program, command_of, exit_status
 from salad.config import Config
 from salad.config.declare import EXPORT, INSPECT, PREDICT
 from salad.distributed.team import Team
 from salad.errors import give
 
-FOLDER = click.Path(path_type=Path)
+FOLDER = PathType()
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # required by `Config`, without effect here
 
 
@@ -32,6 +32,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
     """Describe a data set, its test images included, and report problems, without training."""
     as_json = given.pop("as_json")
     config = Config.of({**NO_RUN, **given})
+    from salad.checks.films import refuse_unread
     from salad.checks.inspection import inspect_data
     from salad.checks.leaks import refuse_leaks
     from salad.checks.screen import baseline_lines, fact_lines, warning_lines
@@ -43,6 +44,7 @@ def inspect(given: dict[str, Any], _: Team) -> None:
         baselines = baseline_lines(inspection.baselines) if inspection.baselines else []
         give("\n".join([*fact_lines(inspection), *warning_lines(inspection), *baselines]))
     if config.data.strict:
+        refuse_unread(inspection.unread)
         refuse_leaks(inspection.leaks)
 
 

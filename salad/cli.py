@@ -19,7 +19,7 @@ import click
 
 import salad
 from salad.config import ARGUMENTS, OPTIONS, SECTIONS, Config
-from salad.config.declare import PREDICT, TEST, TRAIN, Option, read_values
+from salad.config.declare import PREDICT, TEST, TRAIN, Option, path_of, read_values
 from salad.config.recipes import recipe_values
 from salad.distributed.team import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
 from salad.errors import RunInterruptedError, StoppedError, cut, give, printable, shortage
@@ -39,6 +39,24 @@ LOST_PEER = (
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Run = Callable[[dict[str, Any], Team], None]
+
+
+class PathType(click.Path):
+    """Path on the command line; an empty one, which would mean the current folder, is refused."""
+
+    name = "path"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert a word to a path."""
+        if isinstance(value, str):
+            try:
+                path_of(value)
+            except ValueError as error:
+                self.fail(str(error), param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Program(click.Command):
@@ -194,7 +212,7 @@ def _common_options() -> list[click.Parameter]:
     return [
         click.Option(
             ["--load_config"],
-            type=click.Path(path_type=Path),
+            type=PathType(),
             help="JSON file of options, such as config.json of a run. The command line overrides it  [default: none]",
         ),
         click.Option(["--debug"], is_flag=True, help="Show the traceback of an internal error.  [default: off]"),
@@ -219,7 +237,7 @@ def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> N
 def _parameter(declared: Option, program: str) -> click.Parameter:
     """Make the click parameter of an option."""
     facts, default = declared.facts, declared.default
-    given_type: Any = click.Path(path_type=Path) if declared.kind is Path else declared.kind
+    given_type: Any = PathType() if declared.kind is Path else declared.kind
     if facts.is_argument:
         return click.Argument([declared.name], type=given_type)
     if facts.choices:

@@ -27,6 +27,7 @@ from running import (
 )
 
 from salad import cli
+from salad.__main__ import main
 from salad.config import ARGUMENTS, OPTIONS, Config
 from salad.config.data import num_cores
 from salad.config.declare import TEST, TRAIN
@@ -560,3 +561,26 @@ def test_the_command_that_goes_on_is_the_same_run(typed):
     words = cli.without_resume(["main.py", "CXR_author", "unet", "auto", "data", *typed.split(), "--lr", "0.1"])
     seed = ["--seed", "3"] if "--seed" in typed else []
     assert words == ["main.py", "CXR_author", "unet", "auto", "data", *seed, "--lr", "0.1"]
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (main, ["inspect", "CXR_author", ""]),
+        (main, ["inspect", "CXR_author", " "]),
+        (main, ["inspect", "NIH", ".", "--split_dir", ""]),
+        (main, ["predict", "--load_model", "m.tar", "--watch", ""]),
+        (main, ["predict", "--load_model", "", "a.png"]),
+        (main, ["predict", "--load_model", "m.tar", "--calibrate", "", "a.png"]),
+        (main, ["predict", "--load_model", "m.tar", "--out", "", "a.png"]),
+        (main, ["export", "", "--format", "onnx", "--out", "x"]),
+        (cli.train, ["CXR_author", "unet", "", "data"]),
+        (cli.test, ["CXR_author", "unet", "xp", ""]),
+        (cli.train, ["CXR_author", "unet", "xp", "data", "--cache", ""]),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, command, words):
+    monkeypatch.chdir(tmp_path)
+    result = invoke(command, *words)
+    assert result.exit_code == 2 and "an empty path: is a variable not set?" in result.stderr
+    assert not [*tmp_path.iterdir()]

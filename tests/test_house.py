@@ -20,6 +20,7 @@ TESTED_IN = {
     "errors": "test_cli",
     "samples": "datasets/test_readers",
     "checks/baselines": "checks/test_inspection",
+    "checks/films": "checks/test_inspection",
     "checks/labels": "checks/test_inspection",
     "checks/leaks": "checks/test_inspection",
     "checks/screen": "checks/test_inspection",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Iterable
@@ -10,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from salad.checks.baselines import Baselines, measure_baselines
+from salad.checks.films import Unread, look_at
 from salad.checks.labels import find_contradictions, find_twofold
-from salad.checks.leaks import MAX_HASHED_BYTES, Leak, Place, compare_splits
+from salad.checks.leaks import MAX_HASHED_BYTES, Leak, Place, compare_splits, doubt_patients
+from salad.checks.siblings import find_mirrors
 from salad.datasets import read_split
 from salad.errors import InputError, printable
 from salad.images.decoder import Decoder
-from salad.images.doubts import doubt_line, find_doubt
 from salad.images.headers import Header, draw_places, read_headers
-from salad.images.threads import map_in_chunks
 from salad.samples import NORMAL, Sample, Split
 
 if TYPE_CHECKING:
@@ -76,6 +75,7 @@ class Inspection:
         num_uncompared: number of images not compared by content because of the limit on bytes.
         doubts: lines of text about doubtful classes and labels.
         baselines: AUCs on val without a model; None if not measured.
+        unread: images that cannot be read, by name of the split; empty if they were not looked for.
     """
 
     splits: dict[str, SplitFacts]
@@ -85,6 +85,7 @@ class Inspection:
     num_uncompared: int
     doubts: tuple[str, ...]
     baselines: Baselines | None = None
+    unread: dict[str, Unread] = dataclasses.field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for JSON; patients are counted, never named."""
@@ -148,8 +149,10 @@ def inspect_data(config: Config) -> Inspection:
     inspection = inspect_splits(
         splits, train_on=config.data.train_on, num_threads=num_threads, max_bytes=None, absent=absent
     )
-    films = [_doubt_films(name, split, decoder, num_threads) for name, split in splits.items()]
-    inspection = dataclasses.replace(inspection, doubts=(*inspection.doubts, *filter(None, films)))
+    seen = {name: look_at(name, split, decoder=decoder, num_threads=num_threads) for name, split in splits.items()}
+    doubts = (*inspection.doubts, *(doubt for doubt, _ in seen.values() if doubt))
+    unread = {name: unread for name, (_, unread) in seen.items()}
+    inspection = dataclasses.replace(inspection, doubts=doubts, unread=unread)
     if val := splits.get("val"):
         baselines = measure_baselines(val, decoder=decoder, num_threads=num_threads)
         inspection = dataclasses.replace(inspection, baselines=baselines)
@@ -178,8 +181,10 @@ def inspect_splits(
     """
     compared = compare_splits(splits, train_on=train_on, num_threads=num_threads, max_bytes=max_bytes)
     left_out = {"train"} if train_on == "normal" else set()
+    opened = {name: [split.samples[i] for i in draw_places(len(split.samples))] for name, split in splits.items()}
+    headers = {name: read_headers(samples, num_threads=num_threads) for name, samples in opened.items()}
     return Inspection(
-        splits={name: _count(split, name in left_out, num_threads) for name, split in splits.items()},
+        splits={name: _count(split, name in left_out, headers[name]) for name, split in splits.items()},
         absent=absent or {},
         leaks=compared.leaks,
         copies=tuple(_copies(compared.groups)),
@@ -188,22 +193,10 @@ def inspect_splits(
             *(doubt for split in splits.values() for doubt in split.doubts),
             *find_twofold([[sample for _, sample in group] for group in compared.groups]),
             *find_contradictions([sample for split in splits.values() for sample in split.samples]),
+            *doubt_patients(splits, train_on=train_on),
+            *(line for name in splits for line in find_mirrors(opened[name], headers[name])),
         ),
     )
-
-
-def _doubt_films(name: str, split: Split, decoder: Decoder, num_threads: int) -> str:
-    """Describe the films of a split, or of a sample of it, that show next to nothing; empty if there are none."""
-
-    def doubt(sample: Sample) -> str | None:
-        with contextlib.suppress(InputError):
-            return find_doubt(decoder.read(sample))
-        return None
-
-    samples = [split.samples[i] for i in draw_places(len(split.samples))]
-    doubts = map_in_chunks(doubt, samples, num_threads=num_threads, size=8)
-    doubted = [(sample.name, doubt) for sample, doubt in zip(samples, doubts, strict=True) if doubt]
-    return doubt_line(name, doubted, num_images=len(samples)) if doubted else ""
 
 
 def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:
@@ -217,10 +210,9 @@ def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:
     return copies
 
 
-def _count(split: Split, only_normal: bool, num_threads: int) -> SplitFacts:
+def _count(split: Split, only_normal: bool, opened: list[Header | None]) -> SplitFacts:
     samples = split.samples
-    opened = [samples[i] for i in draw_places(len(samples))]
-    headers: list[Header] = [header for header in read_headers(opened, num_threads=num_threads) if header]
+    headers = [header for header in opened if header]
     names = frozenset(map(printable, split.classes))
     patients = Counter(sample.patient for sample in samples)
     num_abnormal = len(samples) - split.num_normal

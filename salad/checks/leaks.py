@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import Any
 
 from salad.checks.duplicates import find_duplicates
+from salad.datasets.cells import loose_key
 from salad.errors import InputError
 from salad.samples import NORMAL, Sample, Split
 
@@ -117,6 +118,41 @@ def _find_leaks(
                 num_images=len(pairs),
                 pairs=tuple(sorted(pairs)[:NUM_KEPT]),
             )
+
+
+def doubt_patients(splits: dict[str, Split], *, train_on: str) -> list[str]:
+    """Find patients of two splits whose identifiers differ only in capitals, leading zeros or hyphens.
+
+    Args:
+        splits: splits to compare, by name, in the order train, val, test.
+        train_on: ``normal``, which ignores the abnormal images of train, or ``all``.
+
+    Returns:
+        Lines of text, one for every two splits; patients are never named.
+    """
+    members = [
+        (name, sample)
+        for name, split in splits.items()
+        for sample in split.samples
+        if sample.patient and not (name == "train" and train_on == "normal" and sample.label != NORMAL)
+    ]
+    by_key: dict[str, dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+    for name, sample in members:
+        by_key[loose_key(sample.patient or "")][name].append(sample)
+    lines = []
+    for first, second in combinations(splits, 2):
+        pairs = []
+        for by_split in by_key.values():
+            known = {sample.patient for sample in by_split.get(first, ())}
+            others = [sample for sample in by_split.get(second, ()) if known and sample.patient not in known]
+            pairs += [(sample.name, by_split[first][0].name) for sample in others]
+        if pairs:
+            shown = " and ".join(min(pairs))
+            lines.append(
+                f"images of {second} whose patients may be in {first}, too, as their identifiers differ only in "
+                f"capitals, zeros or hyphens: {len(pairs):,}, the first: {shown}"
+            )
+    return lines
 
 
 def refuse_leaks(leaks: Iterable[Leak]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from salad.checks.baselines import Baselines
+from salad.checks.films import Unread
 from salad.checks.inspection import SPLITS, Inspection, SplitFacts
 
 MAX_VALUES = 3  # views, sizes, modes or classes to name
@@ -14,7 +15,11 @@ MAX_WIDTH = 300  # characters of a line; file names can be long
 
 def fact_lines(inspection: Inspection) -> list[str]:
     """Describe each split in a line, then the comparison by content."""
-    lines = [f"{name:<5}  {_split_line(inspection.splits[name])}" for name in SPLITS if name in inspection.splits]
+    lines = [
+        f"{name:<5}  {_split_line(inspection.splits[name], inspection.unread.get(name))}"
+        for name in SPLITS
+        if name in inspection.splits
+    ]
     lines += [f"{name:<5}  {reason}" for name, reason in inspection.absent.items()]
     num_images = sum(split.num_images for split in inspection.splits.values())
     compared = f"{num_images - inspection.num_uncompared:,} images compared by content"
@@ -28,8 +33,9 @@ def fact_lines(inspection: Inspection) -> list[str]:
 
 
 def warning_lines(inspection: Inspection) -> list[str]:
-    """List leaks, then doubts, one line each."""
-    lines = [f"leak: {leak}" for leak in inspection.leaks] + [f"doubt: {doubt}" for doubt in inspection.doubts]
+    """List unread images, leaks, then doubts, one line each."""
+    lines = [unread.line(name) for name, unread in inspection.unread.items() if unread.num_images]
+    lines += [f"leak: {leak}" for leak in inspection.leaks] + [f"doubt: {doubt}" for doubt in inspection.doubts]
     if len(lines) > MAX_WARNINGS:
         lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more warnings"]
     return [_cut(line) for line in lines]
@@ -42,13 +48,15 @@ def baseline_lines(baselines: Baselines) -> list[str]:
     return [f"AUC on val without any model, {images}; below 0.5, smaller values are the abnormal ones:", *aucs]
 
 
-def _split_line(split: SplitFacts) -> str:
+def _split_line(split: SplitFacts, unread: Unread | None) -> str:
     abnormal = {name: count for name, count in split.classes.items() if name != split.normal_class}
     classes = [f"{split.num_normal:,} normal ({split.normal_class})"]
     if split.num_abnormal:
         names = "" if abnormal.keys() == {"abnormal"} else f" ({_values(abnormal)})"
         classes.append(f"{split.num_abnormal:,} abnormal{names}" + (", left out" if split.num_left_out else ""))
     parts = [f"{split.num_images:,} images: {', '.join(classes)}"]
+    if unread and unread.num_images:
+        parts.append(f"{unread.num_images:,} cannot be read")
     if split.num_patients:
         unknown = f" ({split.num_without_patient:,} images without)" if split.num_without_patient else ""
         parts.append(f"{split.num_patients:,} patients{unknown}")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from salad.config.declare import INSPECT, PREDICT, SCORES_TOO, TEST, TRAIN, argument, option
 from salad.datasets import DATASETS, check_dataset
+from salad.errors import InputError
 from salad.samples import Selection
 
 READS_DATA = TRAIN, TEST, INSPECT
@@ -79,7 +80,8 @@ class DataOptions:
     )
     strict: bool = option(
         False,
-        "Stop with exit status 2 if two splits share images or patients, instead of warning.",
+        "Stop with exit status 2 if two splits share images or patients, instead of warning; inspect stops at images "
+        "that cannot be read, too.",
         commands=READS_DATA,
         may_change=True,
     )
@@ -112,6 +114,8 @@ class DataOptions:
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset_name, self.selection)
+        if self.cache is not None and not self.cache.strip():
+            raise InputError("--cache is an empty path: is a variable not set? off is for no cache")
 
     @property
     def selection(self) -> Selection:

@@ -93,7 +93,7 @@ class Option:
         if self.many and isinstance(value, list):
             return tuple(value)
         if self.kind is Path and isinstance(value, str):
-            return Path(value)
+            return path_of(value)
         return float(value) if self.kind is float and type(value) is int else value
 
     def has_type(self, value: Any) -> bool:
@@ -126,6 +126,17 @@ class Option:
             raise InputError(f"--{self.name} is {value}, but must be {bound}")
         if facts.high is not None and value > facts.high:
             raise InputError(f"--{self.name} is {value}, but must be at most {facts.high}")
+
+
+def path_of(text: str) -> Path:
+    """Convert text to a path.
+
+    Raises:
+        ValueError: the text is empty or blank, which would mean the current folder.
+    """
+    if not text.strip() and not os.path.lexists(text):
+        raise ValueError("an empty path: is a variable not set? A dot stands for the current folder")
+    return Path(text)
 
 
 def options_of(section: str, cls: type) -> list[Option]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from salad.datasets.cells import age_in_years, id_of, known, sex_of, view_of
 from salad.datasets.tables import read_rows
 from salad.errors import InputError, printable
+from salad.images.names import name_key, stem_of, with_slashes
 from salad.samples import Sample
 
 logger = logging.getLogger(__name__)
@@ -27,12 +28,13 @@ COLUMNS = {
     "age": ("age", "patientage"),
     "label": ("label",),
 }
-LABEL_WORDS = {"0": "normal", "1": "abnormal"}
+LABEL_WORDS = {"0": "normal", "0.0": "normal", "1": "abnormal", "1.0": "abnormal"}
 
 NIH_NAME = re.compile(r"000(\d{5})_\d{3}")  # patient_follow-up
 # Kermany et al. number bacterial and viral patients separately, and use two series of numbers for normal ones
-PNEUMONIA_NAME = re.compile(r"(person\d+_(?:bacteria|virus))(?:_\d+)+")
-NORMAL_NAME = re.compile(r"((?:NORMAL2-)?IM-\d{4})(?:-\d{4})+")
+PNEUMONIA_NAME = re.compile(r"(person\d+_(?:bacteria|virus))(?:_\d+)+", re.IGNORECASE)
+NORMAL_NAME = re.compile(r"((?:NORMAL2-)?IM-\d{4})(?:-\d{4})+", re.IGNORECASE)
+COPY = re.compile(r"(?: ?\(\d+\)| ?-? copy)+$", re.IGNORECASE)  # of a file manager
 
 
 @dataclass(kw_only=True)
@@ -61,20 +63,46 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
     Returns:
         The same samples in the same order; labels never change.
     """
-    notes = _read_tables(data_path)
-    stems = [sample.path.stem for sample in samples]
+    notes = _Notes(_read_tables(data_path))
+    stems = [stem_of(sample.path.name) for sample in samples]
     # IM-0001-0001 alone proves nothing: other programs write it as the first image of every patient
-    is_kermany = any(stem.startswith("NORMAL2-IM-") or PNEUMONIA_NAME.fullmatch(stem) for stem in stems)
-    num_named = Counter(sample.path.name for sample in samples)
+    is_kermany = any(stem.upper().startswith("NORMAL2-IM-") or PNEUMONIA_NAME.fullmatch(stem) for stem in stems)
+    num_named = Counter(name_key(sample.path.name) for sample in samples)
     annotated = []
     for sample, stem in zip(samples, stems, strict=True):
-        note = notes.get(sample.name)
-        if note is None and num_named[sample.path.name] == 1:  # a name that occurs twice is ambiguous
-            note = notes.get(printable(sample.path.name))
-        note = note or Note()
+        is_alone = num_named[name_key(sample.path.name)] == 1  # a name that occurs twice is ambiguous
+        note = notes.find(sample, is_alone=is_alone) or Note()
         patient = note.patient or patient_from_name(stem, is_kermany=is_kermany)
         annotated.append(replace(sample, **{**vars(note), "patient": patient}))
     return annotated
+
+
+class _Notes:
+    """Notes of tables, to find by the path of an image, the end of a longer path, or its file name.
+
+    Args:
+        notes: notes by the path in a table.
+    """
+
+    def __init__(self, notes: dict[str, Note]) -> None:
+        self.notes = notes
+        self.ends: dict[str, list[str]] = defaultdict(list)
+        self.without_capitals: dict[str, list[str]] = defaultdict(list)
+        for path in notes:
+            self.ends[path.rpartition("/")[2]].append(path)
+            self.without_capitals[path.casefold()].append(path)
+
+    def find(self, sample: Sample, *, is_alone: bool) -> Note | None:
+        """Find the note of a sample; a file name tells only where no other image has it."""
+        name, file = name_key(sample.name), name_key(printable(sample.path.name))
+        longer = [path for path in self.ends.get(file, ()) if path.endswith(f"/{name}")]
+        paths = [name, *(longer if len(longer) == 1 else []), *([file] if is_alone else [])]
+        paths += [other for path in paths for other in self._in_other_capitals(path)]
+        return next((self.notes[path] for path in paths if path in self.notes), None)
+
+    def _in_other_capitals(self, path: str) -> list[str]:
+        found = self.without_capitals.get(path.casefold(), [])
+        return found if len(found) == 1 else []
 
 
 def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
@@ -87,10 +115,14 @@ def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
     Returns:
         The patient; None for a name of another form.
     """
+    stem = COPY.sub("", stem)
     if match := NIH_NAME.fullmatch(stem):
         return str(int(match[1]))  # as the official table writes it
-    match = PNEUMONIA_NAME.fullmatch(stem) or (NORMAL_NAME.fullmatch(stem) if is_kermany else None)
-    return match[1] if match else None
+    match = PNEUMONIA_NAME.fullmatch(stem)
+    if match:
+        return match[1].lower()
+    match = NORMAL_NAME.fullmatch(stem) if is_kermany else None
+    return match[1].upper() if match else None
 
 
 def _read_tables(data_path: Path) -> dict[str, Note]:
@@ -131,7 +163,7 @@ def _read_table(path: Path) -> Iterator[tuple[str, Note]]:
         if not columns:
             return
         cells = dict.fromkeys(COLUMNS, "") | {key: row[column] for key, column in columns.items()}
-        image = printable(cells["path"].replace("\\", "/").removeprefix("./"))
+        image = name_key(printable(with_slashes(cells["path"]).removeprefix("./")))
         label = LABEL_WORDS.get(cells["label"], cells["label"])
         note = Note(
             patient=id_of(cells["patient"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,13 +13,15 @@ from tqdm import tqdm
 
 from salad.datasets.tables import read_text
 from salad.errors import InputError, StorageError, printable
+from salad.images.listing import OTHERS, LeftOut, list_files
 from salad.samples import ABNORMAL, NORMAL
+
+logger = logging.getLogger(__name__)
 
 CLASSES = {NORMAL: "0.normal", ABNORMAL: "1.abnormal"}
 SPLIT_LISTS = {"train": ("train.txt",), "val": ("val.txt",), "test": ("test.txt", "test_attending_rad.txt")}
 TANG_LIST = "test_attending_rad.txt"  # only the lists of Tang et al. (npj Digital Medicine 2020) have it
 TANG_COUNTS = {"train": (4261, 4313), "val": (849, 857), "test": (677, 667)}  # normal, abnormal
-FOLDERS = ("images", "images_*", "images_*/images")
 NUM_SHOWN = 5
 
 Lists = dict[str, dict[str, int]]  # split -> image name -> label
@@ -30,7 +33,7 @@ def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False
     Files are hard links where the file system allows it. The folder gets its name only when it is complete.
 
     Args:
-        nih: folder of the images; they lie in it, in images/, in images_001/ ... or in images_001/images/ ...
+        nih: folder of the images, at any depth.
         lists: folder of train.txt, val.txt and test.txt or test_attending_rad.txt, lines ``<image> <0|1>``.
         out: folder to create; it must not exist, or must be empty.
         allow_missing: True to continue when images are missing.
@@ -52,7 +55,7 @@ def build_tree(nih: Path, lists: Path, *, out: Path, allow_missing: bool = False
     }
     num_wanted = sum(map(len, wanted.values()))
     if len(missing) == num_wanted:
-        raise InputError(f"--nih {printable(nih)}: none of the {num_wanted:,} images is in it, in images/ or images_*/")
+        raise InputError(f"--nih {printable(nih)}: none of the {num_wanted:,} images is in it, at any depth")
     if missing and not allow_missing:
         raise InputError(
             f"--nih {printable(nih)}: {len(missing):,} of {num_wanted:,} images are missing, the first "
@@ -112,13 +115,15 @@ def _read_list(path: Path) -> Iterator[tuple[str, tuple[str, int]]]:
             continue
         if len(words) != 2 or words[1] not in ("0", "1"):
             raise InputError(f"{position}: '{printable(line[:80])}' must be an image and 0 (normal) or 1 (abnormal)")
-        if Path(words[0]).name != words[0] or words[0] == "..":  # else a file could be written outside --out
+        if (
+            Path(words[0]).name != words[0] or "\\" in words[0] or words[0] == ".."
+        ):  # else a file could be written outside --out
             raise InputError(f"{position}: '{printable(words[0][:80])}' must be a file name without a folder")
         yield position, (printable(words[0]), int(words[1]))
 
 
 def find_images(nih: Path) -> dict[str, Path]:
-    """Index all files of a download by name; the first of two files of the same name counts.
+    """Index all images of a download by name, at any depth; the first of two of the same name counts.
 
     Args:
         nih: folder of the download.
@@ -132,15 +137,14 @@ def find_images(nih: Path) -> dict[str, Path]:
     if not nih.is_dir():
         raise InputError(f"--nih {printable(nih)}: no such folder")
     images: dict[str, Path] = {}
+    left_out = LeftOut()
     try:
-        below = [folder for pattern in FOLDERS for folder in sorted(nih.glob(pattern)) if folder.is_dir()]
-        for folder in [nih, *below]:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.is_file():
-                        images.setdefault(entry.name, Path(entry.path))
+        for file in list_files(nih, left_out=left_out):
+            images.setdefault(os.path.basename(file), Path(file))  # noqa: PTH119
     except OSError as error:
         raise InputError(f"--nih {printable(error.filename or nih)}: cannot be listed ({error.strerror})") from None
+    left_out.counts.pop(OTHERS, None)
+    left_out.say(nih, logger=logger)
     return images
 
 

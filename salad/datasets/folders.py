@@ -9,7 +9,7 @@ from salad.datasets.layout import find_root, find_split, holds_splits, say_missi
 from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.images.listing import LeftOut, is_image, list_files, num_files, reason_to_leave_out
-from salad.images.names import find_file, stem_of
+from salad.images.names import name_key, shortened, stem_of
 from salad.images.read import IMAGE_SUFFIXES
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
@@ -67,34 +67,59 @@ def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Samp
     data_path, left_out = folder.parent, LeftOut()
     for name in _left_out_folders(folder):
         left_out.add(reason_to_leave_out(name) or "", f"{name}/", number=num_files(folder / name))
-    masks = data_path / MASK_FOLDER if (data_path / MASK_FOLDER).is_dir() else None
+    masks = Masks(folder)
     samples = [
         Sample(
             Path(file),
             printable(Path(file).relative_to(data_path).as_posix()),
             NORMAL if class_key(name) == class_key(normal) else ABNORMAL,
-            mask=find_mask(Path(file), masks) if masks else None,
+            mask=masks.find(Path(file)),
         )
         for name in classes
         for file in list_files(folder / name, left_out=left_out)
     ]
     left_out.say(folder, logger=logger)
+    masks.say()
     return samples
 
 
-def find_mask(file: Path, masks: Path) -> Path | None:
-    """Find the mask of an image: ``masks/test/1.abnormal/a.png`` for ``test/1.abnormal/a.jpeg``.
+class Masks:
+    """Masks of images: ``masks/test/1.abnormal/a.png`` for ``test/1.abnormal/a.jpeg``, with any image suffix.
 
     Args:
-        file: the image.
-        masks: folder of the masks.
-
-    Returns:
-        Path of the mask; None if it does not exist.
+        split: folder of a split, with or without masks/ beside it.
     """
-    inner = file.relative_to(masks.parent)
-    mask = find_file((inner.parent / f"{stem_of(file.name)}.png").as_posix(), masks)
-    return mask if mask.is_file() else None
+
+    def __init__(self, split: Path) -> None:
+        self.split, self.folder = split, split.parent / MASK_FOLDER / split.name
+        self.masks: dict[str, Path] = {}
+        self.in_other_capitals: dict[str, str] = {}
+        self.unused: list[str] = []
+        if self.folder.is_dir():
+            left_out = LeftOut()
+            for file in sorted(list_files(self.folder, left_out=left_out), key=lambda file: not file.endswith(".png")):
+                self.masks.setdefault(self._key(Path(file), self.folder), Path(file))
+            left_out.say(self.folder, logger=logger)
+            self.in_other_capitals = {key.casefold(): key for key in self.masks}
+
+    def find(self, file: Path) -> Path | None:
+        """Find the mask of an image; None if there is none."""
+        if not self.masks:
+            return None
+        key = self._key(file, self.split)
+        if key not in self.masks and key.casefold() in self.in_other_capitals:
+            self.unused.append(self.in_other_capitals[key.casefold()])
+        return self.masks.get(key)
+
+    def say(self) -> None:
+        """Log the masks that are not used because their names differ in capitals from those of images."""
+        if self.unused:
+            where, first = printable(self.folder), shortened(self.unused[0])
+            logger.warning("%s: %d masks differ from images in capitals, the first: %s", where, len(self.unused), first)
+
+    def _key(self, file: Path, folder: Path) -> str:
+        inner = file.relative_to(folder)
+        return name_key((inner.parent / stem_of(inner.name)).as_posix())
 
 
 def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: bool) -> list[str]:

@@ -99,11 +99,16 @@ def holds_splits(folder: Path) -> bool:
     return any(class_key(inner.name) in names for inner in sub_folders(folder))
 
 
-def check_there(data_path: Path) -> None:
-    """Raise `InputError` if DATA_PATH does not exist; the message names a similar path that does."""
+def check_there(data_path: Path, *, option: str = "") -> None:
+    """Raise `InputError` if a path does not exist; the message names a similar path that does.
+
+    Args:
+        data_path: path to check.
+        option: option that gave the path, for the message; empty for DATA_PATH.
+    """
     if data_path.exists():
         return
-    where = printable(data_path)
+    where = f"{option} {printable(data_path)}".strip()
     if data_path.is_symlink():
         raise InputError(f"{where}: a link to a folder or file that is not there")
     parent = next(folder for folder in data_path.absolute().parents if folder.is_dir())
@@ -112,7 +117,7 @@ def check_there(data_path: Path) -> None:
     meant = (
         f": did you mean {shlex.quote(printable(parent / close))}?" if close else f", but {printable(parent)} is there"
     )
-    raise InputError(f"{where}: no such file or folder{meant}")
+    raise InputError(f"{where}: no such folder or file{meant}")
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:

@@ -11,6 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from salad.datasets.cells import age_in_years
+from salad.datasets.layout import check_there
 from salad.datasets.tables import read_text, shown
 from salad.errors import InputError, printable
 from salad.images.listing import OTHERS, LeftOut, list_files
@@ -140,6 +141,8 @@ def find_members(data_path: Path, split: str, *, split_dir: Path | None, by_stem
         InputError: train or test has no list, or a list cannot be read.
     """
     folder = split_dir
+    if folder is not None:
+        check_there(folder, option="--split_dir")
     if folder is None and any((data_path / name).is_file() for part in ("train", "test") for name in LISTS[part]):
         folder = data_path
     if folder is None:

@@ -6,6 +6,7 @@ from salad.datasets.cells import age_in_years, id_of, sex_of, view_of
 from salad.datasets.layout import find_root
 from salad.datasets.lists import AgeFilter, Members, find_members, make_split, place_samples
 from salad.datasets.tables import Row, read_rows, shown
+from salad.datasets.words import class_key
 from salad.errors import InputError, printable
 from salad.images.names import last_part
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
@@ -58,11 +59,11 @@ def _is_member(row: Row, members: Members) -> bool:
 
 def _draft(row: Row) -> Sample:
     findings = tuple(finding.strip() for finding in row[FINDINGS].split("|"))
-    label = NORMAL if findings == (NORMAL_CLASS,) else ABNORMAL
+    is_normal = [class_key(finding) for finding in findings] == [class_key(NORMAL_CLASS)]
     return Sample(
         Path(),
         last_part(row[NAME]),
-        label,
+        NORMAL if is_normal else ABNORMAL,
         patient=id_of(row[PATIENT]),
         view=view_of(row[VIEW]),
         findings=findings,

@@ -72,7 +72,7 @@ def read_classes(data_path: Path) -> dict[str, str]:
         if classes.setdefault(row["patientId"], row["class"]) != row["class"]:
             raise InputError(f"{where}: line {number} gives an image a second class")
     for number, row in read_rows(data_path / LABEL_FILE, needed=("patientId", "Target")):
-        if row["Target"] == "1" and classes.get(row["patientId"]) == NORMAL_CLASS:
+        if row["Target"] in ("1", "1.0") and classes.get(row["patientId"]) == NORMAL_CLASS:
             raise InputError(
                 f"{printable(data_path / LABEL_FILE)}: line {number} shows an opacity in an image that {CLASS_FILE} "
                 f"calls {NORMAL_CLASS}"

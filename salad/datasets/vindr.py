@@ -6,6 +6,7 @@ from pathlib import Path
 from salad.datasets.layout import find_root
 from salad.datasets.lists import Members, find_members, make_split, place_samples
 from salad.datasets.tables import Row, parse_box, read_rows
+from salad.datasets.words import class_key
 from salad.errors import InputError, printable
 from salad.images.names import last_part
 from salad.samples import ABNORMAL, NORMAL, Box, Sample, Selection, Split
@@ -89,9 +90,9 @@ def read_boxes(data_path: Path, parts: list[str]) -> dict[str, tuple[Box, ...]]:
     boxes: dict[str, tuple[Box, ...]] = defaultdict(tuple)
     for part in parts:
         table = find_table(data_path, part, names=BOX_TABLES)
-        for _, row in read_rows(table) if table else ():
+        for _, row in read_rows(table, optional=(IMAGE, FINDING, *BOX)) if table else ():
             box = parse_box(*(row.get(name, "") for name in BOX))
-            if box and row.get(FINDING) != NORMAL_CLASS:
+            if box and class_key(row.get(FINDING, "")) != class_key(NORMAL_CLASS):
                 boxes[row.get(IMAGE, "")] += (box,)
     return boxes
 
@@ -109,7 +110,7 @@ def read_readings(table: Path) -> Readings:
         InputError: the table cannot be read, or has neither form.
     """
     readings: Readings = defaultdict(lambda: defaultdict(set))
-    for _, row in read_rows(table, needed=(IMAGE,)):
+    for _, row in read_rows(table, needed=(IMAGE,), optional=(READER, FINDING, NORMAL_CLASS)):
         if FINDING not in row and NORMAL_CLASS not in row:
             raise InputError(f"{printable(table)}: has neither a column '{FINDING}' nor one '{NORMAL_CLASS}'")
         readings[row[IMAGE]][row.get(READER, "")].update(_findings(row))
@@ -118,7 +119,7 @@ def read_readings(table: Path) -> Readings:
 
 def _findings(row: Row) -> list[str]:
     if FINDING in row:
-        return [row[FINDING]]
+        return [NORMAL_CLASS if class_key(row[FINDING]) == class_key(NORMAL_CLASS) else row[FINDING]]
     return [column for column, text in row.items() if column not in (IMAGE, READER) and text in ("1", "1.0")]
 
 

@@ -44,7 +44,11 @@ MASK_WORDS = frozenset(
     + ("attention", "thumbnail", "thumbnails", "thumb", "thumbs", "preview", "previews")
     + ("lungmask", "lungmasks", "leftmask", "rightmask")
 )
-MASK_NAME = re.compile(r"(.+?)[\W_]+(?:[a-z]+[\W_]+)?([a-z]+)", re.IGNORECASE)  # `a_mask`, `a_lung_mask`
+MASK_ENDS = tuple(MASK_WORDS)
+# `a_mask.png`, `a_lung_mask.png`: the film's stem
+MASK_NAME = re.compile(
+    rf"(.+?)[\W_]+(?:[a-z]+[\W_]+)?(?:{'|'.join(sorted(MASK_WORDS, reverse=True))})(?:\.[a-z]\w*)?", re.IGNORECASE
+)
 KEEP_WORDS = frozenset({"no", "non", "not", "un", "without", "with", "and"})  # `without_labels`, `images_and_masks`
 
 SYSTEM, HIDDEN, MASKS = "in system folders", "that are hidden", "of masks or the like"
@@ -144,7 +148,9 @@ def reason_to_leave_out(name: str) -> str | None:
 
 def is_image(path: str, left_out: LeftOut) -> bool:
     """Tell if a file is an image, by its suffix or else by its first bytes; count it if it is none."""
-    name = os.path.basename(path)  # noqa: PTH119
+    name = path.rpartition(os.sep)[2]
+    if f".{name.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES and name[0] != "." and name[:8].lower() != "dicomdir":
+        return True  # without a slower look, for a million files
     suffix = suffix_of(name)
     if name.startswith("."):
         reason = HIDDEN
@@ -152,8 +158,6 @@ def is_image(path: str, left_out: LeftOut) -> bool:
         reason = COPIES
     elif name.lower().startswith("dicomdir"):
         reason = OTHERS
-    elif suffix in IMAGE_SUFFIXES:
-        return True
     else:
         head = _head(path)
         if head is not None and _shows_image(head, suffix):
@@ -171,19 +175,14 @@ def _shows_image(head: bytes, suffix: str) -> bool:
 
 def _images_of(entries: list[os.DirEntry[str]], left_out: LeftOut) -> Iterator[str]:
     """List the images among the files of one folder, without the mask `a_mask.png` of an image `a.png`."""
-    masks = [entry.name for entry in entries if MASK_WORDS.intersection(_words(stem_of(entry.name))[-1:])]
-    stems = {stem_of(entry.name) for entry in entries} if masks else set[str]()
+    named = [name for entry in entries if (name := entry.name).rpartition(".")[0].lower().endswith(MASK_ENDS)]
+    films = {name: match[1] for name in named if (match := MASK_NAME.fullmatch(name))}
+    stems = {stem_of(entry.name) for entry in entries} if films else set[str]()
     for entry in entries:
-        if masks and _film_of(entry.name) in stems:
+        if films and films.get(entry.name) in stems:
             left_out.add(MASKS, entry.name)
         elif is_image(entry.path, left_out):
             yield entry.path
-
-
-def _film_of(name: str) -> str | None:
-    """Return the stem of the image that a file is the mask of, by its name; None for any other name."""
-    match = MASK_NAME.fullmatch(stem_of(name))
-    return match[1] if match and match[2].lower() in MASK_WORDS else None
 
 
 def _words(name: str) -> list[str]:

@@ -486,3 +486,59 @@ def test_test_py_compares_with_what_was_trained_on(films, tmp_path):
     shutil.rmtree(films / "val")
     score(xp, films, "--strict")  # nothing to compare with
     assert len(read_csv(xp / "scores.csv")) == 7
+
+
+def test_files_that_cannot_be_read_are_counted_named_and_refused_with_strict(write_folders):
+    data_path = write_folders(*TREE)
+    broken = data_path / TREE[0]
+    whole = broken.read_bytes()
+    for content, reason in [(b"no image", "not an image"), (b"", "an empty file"), (whole[:60], "damaged, cut off")]:
+        broken.write_bytes(content)
+        result = invoke(main, "inspect", "CXR_author", data_path)
+        assert result.exit_code == 0
+        assert f"1 image of train cannot be read, the first: {TREE[0]} ({reason}" in result.stdout
+    assert result.stdout.startswith("train  2 images: 2 normal (0.normal); 1 cannot be read;")
+    result = invoke(main, "inspect", "CXR_author", data_path, "--strict")
+    assert result.exit_code == 2
+    assert f"Error: --strict: 1 image of train cannot be read, the first: {TREE[0]} (damaged" in result.stderr
+    found = json.loads(invoke(main, "inspect", "CXR_author", data_path, "--json").stdout)["unread"]
+    assert found["train"]["num_images"] == 1 and found["train"]["first"][0][0] == TREE[0]
+    assert found["test"]["num_images"] == 0
+
+
+def test_missing_files_of_a_table_are_unread_beyond_the_sample_too(tmp_path, write_image, monkeypatch):
+    monkeypatch.setattr(headers, "MAX_SAMPLED", 2)
+    write_image(tmp_path / "A.png")
+    lines = [f"nowhere/{i}.png,0,train" for i in range(4)] + ["a.png,0,test", "A.png,0,val"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split", *lines]))
+    result = invoke(main, "inspect", "Table", tmp_path / "t.csv")
+    assert "4 images of train cannot be read, the first: nowhere/0.png (no such file)" in result.stdout
+    assert (
+        "1 image of test cannot be read, the first: a.png (no such file; there is A.png, which differs" in result.stdout
+    )
+    assert invoke(main, "inspect", "Table", tmp_path / "t.csv", "--strict").exit_code == 2
+
+
+@pytest.mark.parametrize("patients", [("012", "12"), ("P1", "p1"), ("P-12", "P012")])
+def test_identifiers_that_may_be_of_one_patient_are_doubted(tmp_path, write_image, patients):
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(tmp_path / name)
+    rows = [f"a.png,0,train,{patients[0]}", f"b.png,0,val,{patients[1]}", "c.png,0,val,nan"]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,split,patient_id", *rows]))
+    found = inspect_splits({name: read_split("Table", tmp_path / "t.csv", name) for name in ("train", "val")},
+                           train_on="normal", num_threads=0)  # fmt: skip
+    assert found.leaks == ()
+    (doubt,) = found.doubts
+    assert doubt.startswith("images of val whose patients may be in train, too") and doubt.endswith("b.png and a.png")
+
+
+@pytest.mark.parametrize("ids", [("12", "12.0"), ("12.0", '="12"'), ("P1", " P1 ")])
+def test_one_patient_in_two_forms_is_a_leak_and_unknown_ones_are_none(tmp_path, write_image, ids):
+    for name in "abcd":
+        write_image(tmp_path / f"{name}.png")
+    rows = [f"a.png,0,{ids[0]}", "c.png,0,None"], [f"b.png,0,{ids[1]}", "d.png,0,None"]
+    for split, lines in zip(("train", "val"), rows, strict=True):
+        (tmp_path / f"{split}.csv").write_text("\n".join(["path,label,patient_id", *lines]))
+    found = inspect_splits({name: read_split("Table", tmp_path, name) for name in ("train", "val")},
+                           train_on="normal", num_threads=0)  # fmt: skip
+    assert [(leak.kind, leak.num_images) for leak in found.leaks] == [("patient", 1)] and found.doubts == ()

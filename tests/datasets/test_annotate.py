@@ -25,6 +25,9 @@ def read(data_path, split="train"):
         ("person12_virus_45", "person12_virus"),  # counted anew: another child
         ("person12_virus_45_2", "person12_virus"),
         ("person12", None),
+        ("PERSON12_VIRUS_45", "person12_virus"),
+        ("00000231_013 (1)", "231"),
+        ("00000231_013 - Copy", "231"),
     ],
 )
 def test_patients_from_names(stem, patient, is_kermany):
@@ -153,3 +156,23 @@ def test_odd_names_are_matched(write_folders):
     (data_path / "t.csv").write_text(f'\ufeffpath,patient\n"{name}",5\n', encoding="utf-8")
     assert [sample.patient for sample in read(data_path).values()] == ["5"]
     assert Path(name).suffix == ".png"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["C:\\data\\train\\0.normal\\a.png", "/mnt/data/train/0.normal/a.png", "TRAIN/0.Normal/A.PNG", "A.png",
+     '"""train/0.normal/a.png"""', "file:///data/train/0.normal/a.png"],
+)  # fmt: skip
+def test_a_table_of_another_system_is_matched(write_folders, path):
+    data_path = write_folders("train/0.normal/a.png", "train/0.normal/b.png")
+    (data_path / "t.csv").write_text(f"path,patient_id\n{path},12.0\nother/b.png,7\n")
+    assert [sample.patient for sample in read(data_path).values()] == ["12", None]
+
+
+@pytest.mark.parametrize("text", ["", "nan", "None", "<NA>", "N/A", "unknown", "-", "Anonymous"])
+def test_an_unknown_patient_of_a_table_is_nobody(write_folders, text):
+    data_path = write_folders("train/0.normal/00000231_013.png", "train/0.normal/b.png")
+    (data_path / "t.csv").write_text(f"file,patient,sex,view\n00000231_013.png,{text},,\nb.png,{text},{text},{text}\n")
+    known, other = read(data_path).values()
+    assert known.patient == "231"  # of the name
+    assert (other.patient, other.sex, other.view) == (None, None, None)

@@ -251,3 +251,18 @@ def test_class_folders_without_images(tmp_path):
 def test_unknown_data_set(tmp_path):
     with pytest.raises(InputError, match=f"'CXR'.*{', '.join(DATASETS)}"):
         read_split("CXR", tmp_path, "train")
+
+
+def test_masks_are_found_by_stem_in_any_format(write_folders, caplog):
+    images = ["1.ill/a.png", "1.ill/1.2.3.dcm", "1.ill/1.2.4", "1.ill/u\u0308.png", "1.ill/b.png", "1.ill/C.png"]
+    masks = ["1.ill/a.png", "1.ill/a.bmp", "1.ill/1.2.3.png", "1.ill/1.2.4.PNG", "1.ill/\u00fc.tif", "1.ill/c.png"]
+    data_path = write_folders("train/0.normal/a.png", *(f"masks/test/{name}" for name in masks))
+    for name in images:
+        (data_path / "test" / name).parent.mkdir(parents=True, exist_ok=True)
+        (data_path / "test" / name).write_bytes((data_path / "masks/test/1.ill/a.png").read_bytes())
+    found = {sample.name: sample.mask for sample in read(data_path, "test").samples}
+    expected = [masks[0], masks[2], masks[3], masks[4], None, None]
+    assert found == {
+        f"test/{name}": mask and data_path / "masks/test" / mask for name, mask in zip(images, expected, strict=True)
+    }
+    assert "1 masks differ from images in capitals, the first: 1.ill/c" in caplog.text

@@ -41,10 +41,10 @@ def test_each_situation_is_said_with_its_way_out(write_folders, tmp_path):
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"CXR_phantom"}))
 def test_a_mistyped_path_is_met_with_one_that_is_like_it(tmp_path, name):
     (tmp_path / "my data/chest_xray").mkdir(parents=True)
-    meant = f"no such file or folder: did you mean '{tmp_path / 'my data/chest_xray'}'?"
+    meant = f"no such folder or file: did you mean '{tmp_path / 'my data/chest_xray'}'?"
     assert refused(tmp_path / "my data/chest-xray/in", name=name).endswith(meant)
     assert refused(tmp_path / "my data/CHEST_XRAY", name=name).endswith(meant)
-    assert refused(tmp_path / "zzz/y", name=name).endswith(f"no such file or folder, but {tmp_path} is there")
+    assert refused(tmp_path / "zzz/y", name=name).endswith(f"no such folder or file, but {tmp_path} is there")
     (tmp_path / "link").symlink_to(tmp_path / "absent")
     assert "a link to a folder or file that is not there" in refused(tmp_path / "link", name=name)
 

@@ -337,7 +337,7 @@ def test_medmnist_with_several_labels_an_image(tmp_path):
 
 def test_medmnist_mistakes(tmp_path):
     path = tmp_path / "x.npz"
-    assert "no such file" in refused("MedMNIST", path, "train")
+    assert "no such folder or file" in refused("MedMNIST", path, "train")
     assert "holds no .npz file" in refused("MedMNIST", tmp_path, "train")
     write_npz(path, shape=(8, 8, 8))
     assert "three-dimensional" in refused("MedMNIST", path, "train", normal_class="0")
@@ -564,6 +564,22 @@ def test_vindr_of_physionet(tmp_path):
     write_text(tmp_path / "lists/test.txt", "b", "d.dicom")
     found = [names(read("VinDr", tmp_path, split, split_dir=tmp_path / "lists")) for split in ("train", "test")]
     assert found == [{"a.dicom": 0, "c.dicom": 0}, {"b.dicom": 1, "d.dicom": 1}]
+
+
+def test_the_normal_finding_in_other_capitals(nih, tmp_path, write_image):
+    write_image(tmp_path / "v/train/a.png")
+    write_text(tmp_path / "v/train.csv", "Image_ID,Class_Name,rad_id", "a,No Finding,R1")
+    write_text(tmp_path / "v/lists/train.txt", "a")
+    assert read("VinDr", tmp_path / "v", "train", split_dir=tmp_path / "v/lists").labels == [0]
+    table = nih / "Data_Entry_2017.csv"
+    table.write_text(table.read_text().replace("No Finding", "No finding "))
+    assert read("NIH", nih, "train").labels == [0, 0, 1]
+
+
+def test_a_mistyped_folder_of_lists(nih, tmp_path):
+    (tmp_path / "lists").mkdir()
+    said = refused("NIH", nih, "train", split_dir=tmp_path / "list")
+    assert said.startswith(f"--split_dir {tmp_path / 'list'}: no such") and f"mean {tmp_path / 'lists'}?" in said
 
 
 def test_vindr_mistakes(tmp_path):
@@ -870,7 +886,7 @@ def test_what_is_no_table(tmp_path):
     assert "must be a table (.csv, .tsv, .jsonl, .ndjson)" in refused(
         "Table", write_text(tmp_path / "in/x.xlsx"), "train"
     )
-    assert "no such file" in refused("Table", tmp_path / "x.csv", "train")
+    assert "no such folder or file" in refused("Table", tmp_path / "x.csv", "train")
     assert "holds no table" in refused("Table", tmp_path, "train")
     for name in ("a.csv", "b.csv"):
         write_text(tmp_path / name, "path,label,split")

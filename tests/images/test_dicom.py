@@ -208,14 +208,12 @@ def test_content_counts_not_the_suffix(tmp_path):
 def test_file_without_a_preamble(tmp_path, syntax, keeps_meta):
     content = written(dataset(film()), syntax)
     (length,) = struct.unpack_from("<I", content, 140)
-    path = tmp_path / "film.DCM"
-    path.write_bytes(content[132 if keeps_meta else 144 + length :])
-    assert np.array_equal(
-        read_image(path, isize=40, resize="crop"),
-        read_image(write(tmp_path / "whole.dcm", content), isize=40, resize="crop"),
-    )
+    bare = content[132 if keeps_meta else 144 + length :]
+    expected = read_image(write(tmp_path / "whole.dcm", content), isize=40, resize="crop")
+    for name in ("film.DCM", "film", "1.2.840.15", "film.IMA"):
+        assert np.array_equal(read_image(write(tmp_path / name, bare), isize=40, resize="crop"), expected)
     with pytest.raises(InputError, match="not an image"):
-        read_image(path.rename(tmp_path / "film.png"), isize=40, resize="crop")
+        read_image(write(tmp_path / "other", bare[:4] + b"\xff" * 200), isize=40, resize="crop")
 
 
 def write(path: Path, content: bytes) -> Path:
