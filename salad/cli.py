@@ -36,6 +36,7 @@ COMMAND_SECTION = "this command"
 LOST_PEER = (
     "Error: another process of this run died without a message (killed? out of memory?); torchrun tells which one"
 )
+NO_SUCH_PATH = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES, errno.EPERM)
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Run = Callable[[dict[str, Any], Team], None]
@@ -139,7 +140,7 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
         if debug and team.size == 1:
             team.end(traceback.format_exc(), 1)
         if isinstance(error, OSError) and error.errno and error.filename:
-            team.end(f"Error: {printable(error.filename)}: {error.strerror}", 1)
+            team.end(f"Error: {printable(error.filename)}: {error.strerror}", 2 if error.errno in NO_SUCH_PATH else 1)
         message = f"Internal error: {type(error).__name__}: {printable(error)}; {REPORT}"
         team.end(traceback.format_exc() if debug else message, 1)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
+import re
 import sys
 import warnings
 import zipfile
@@ -19,6 +21,7 @@ from torch import Tensor
 from salad.errors import DamagedError, InputError, printable, refuse_disk, refuse_shortage
 from salad.input_files import open_input
 
+ASKED = re.compile(r"allocate (\d+) bytes")  # in an error of torch
 ZIP_HEAD = b"PK\x03\x04"
 MAX_SHOWN = 40  # characters of a value that a message shows
 WORDS = {float: "a number", int: "a whole number", str: "text"}
@@ -34,8 +37,13 @@ def load_tensors(path: Path) -> Any:
         MachineError: there is too little memory to read it, or too few open files.
         StorageError: its disk fails.
     """
-    with reading(path), open_input(path) as file:
-        _check_stored(file)
+    with reading(path), open_input(path) as opened:
+        is_archive = opened.read(len(ZIP_HEAD)) == ZIP_HEAD
+        opened.seek(0)
+        # a file as before torch 1.6 may ask for more bytes at once than it has: only memory gives no more than it holds
+        file = opened if is_archive else io.BytesIO(opened.read())
+        if is_archive:
+            _check_stored(opened)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about kinds of tensors that are refused below
             content = torch.load(file, map_location="cpu", weights_only=True)
@@ -56,7 +64,9 @@ def reading(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except Exception as error:  # torch.load raises many types of errors on damaged files
-        refuse_shortage(error, path)
+        asked = ASKED.search(str(error))
+        if not asked or int(asked[1]) <= path.stat().st_size:  # else the file claims more than it holds
+            refuse_shortage(error, path)
         if isinstance(error, OSError) and error.errno:
             refuse_disk(error, path)
             raise InputError(f"{path}: cannot be read ({error.strerror})") from None
@@ -65,10 +75,7 @@ def reading(path: Path) -> Iterator[None]:
 
 def _check_stored(file: BinaryIO) -> None:
     """Refuse an archive with compressed or overlapping entries, which torch never writes: they may fill the memory."""
-    head, size = file.read(len(ZIP_HEAD)), os.fstat(file.fileno()).st_size
-    file.seek(0)
-    if head != ZIP_HEAD:  # the format before torch 1.6
-        return
+    size = os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):

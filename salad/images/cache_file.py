@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import zlib
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from salad.images.doubts import find_doubt
 from salad.images.stamp import Stamp
 from salad.input_files import open_input, parse_json, read_input
 from salad.samples import Sample
+
+logger = logging.getLogger(__name__)
 
 VERSION = 3  # raised when the file format changes, or the pixels that a decoder makes
 
@@ -133,7 +136,7 @@ def choose_folder(cache: str | None, data_path: Path) -> Path | None:
         data_path: path of the data set; if it is a file, the hidden folder lies beside it and serves all such files.
 
     Returns:
-        The folder; None for ``off``.
+        The folder; None for ``off``, and for a user without a home whose `data_path` is read-only.
     """
     if cache == "off":
         return None
@@ -141,6 +144,9 @@ def choose_folder(cache: str | None, data_path: Path) -> Path | None:
     if cache is None and os.access(home, os.W_OK):
         return home / FOLDER_NAME / inside
     path = data_path.resolve()
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salad"
+    folder = cache or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "salad")  # noqa: PTH111, PTH118
+    if not cache and folder.startswith("~"):
+        logger.warning("no cache: %s is read-only, and this user has no home; --cache FOLDER makes one", home)
+        return None
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return (Path(cache) if cache else user) / f"{path.name}-{digest}"
+    return Path(folder) / f"{path.name}-{digest}"

@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 import pickle
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -63,21 +65,23 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _fetch_imagenet() -> dict[str, Tensor] | None:
-    weights = ResNet18_Weights.IMAGENET1K_V1
+    weights, folder = ResNet18_Weights.IMAGENET1K_V1, Path(torch.hub.get_dir()) / "checkpoints"
+    if folder.parts[0] == "~":  # a user without a home, for whom torch would make a folder of this name
+        folder = Path(tempfile.gettempdir()) / f"torch-{os.getuid()}"
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(
         FETCH_TIMEOUT_SECONDS
     )  # a cluster node without internet access would otherwise wait for minutes
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch prints a line about the download
-            return dict(weights.get_state_dict(progress=False, check_hash=True))
+            return dict(weights.get_state_dict(progress=False, check_hash=True, model_dir=str(folder)))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a damaged file
         logger.warning(
             "ImageNet weights could not be fetched (%s): the encoder starts from random weights. To use them, put %s "
             "into %s, or pass --weights FILE; --weights none silences this.",
             error,
             weights.url,
-            Path(torch.hub.get_dir()) / "checkpoints",
+            folder,
         )
         return None
     finally:
