@@ -14,7 +14,7 @@ UNPRINTABLE = re.compile(
     "\U000e0000-\U000e00ff]"
 )
 # what a message cuts in its middle: from how many characters on, how many it keeps at each end, and of which kind
-TOO_LONG = ((60, 20, r"\d"), (400, 150, r"\S"), (1500, 700, "."))
+TOO_LONG = ((100, 20, r"\d"), (400, 150, r"\S"), (1500, 700, "."))
 
 NO_MEMORY = "out of memory: free some, or use a smaller --batch_size or --isize, or --amp bf16 in training"
 NO_THREADS = (

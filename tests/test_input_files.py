@@ -109,7 +109,7 @@ def test_the_readers_of_json_files_never_wait(tmp_path, kind):
 def test_an_index_of_a_cache_that_names_no_row_is_no_cache(tmp_path, row):
     from salad.images.cache_file import pixel_path
 
-    text = '{"version": 2, "images": [["a", 1, 1, 0, %s, 5]], "bad": []}'
+    text = '{"version": 3, "images": [["a", 1, 1, 1, 0, %s, 5]], "bad": []}'
     for number, expected in (("0", True), (row, False)):
         index = tmp_path / "train-x.json"
         index.write_text(text % number)
