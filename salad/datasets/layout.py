@@ -139,6 +139,8 @@ def say_missing(data_path: Path, split: str) -> str:
     start = f"{printable(data_path / split)}: no such folder; {printable(data_path)}"
     if not data_path.is_dir():
         return f"{start} is a file: give a folder with train/ and test/, or read a table with the data set Table"
+    if any(class_key(data_path.name) in names for names in SPLIT_FOLDERS.values()):
+        return f"{start} is itself the folder of a split: give the folder above it"
     inner = [folder.name for folder in sub_folders(data_path)]
     num_images, more = _num_images(data_path)
     splits = [name for name in inner if any(class_key(name) in names for names in SPLIT_FOLDERS.values())]

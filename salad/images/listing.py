@@ -51,8 +51,8 @@ MASK_NAME = re.compile(
 )
 KEEP_WORDS = frozenset({"no", "non", "not", "un", "without", "with", "and"})  # `without_labels`, `images_and_masks`
 
-SYSTEM, HIDDEN, MASKS = "in system folders", "that are hidden", "of masks or the like"
-COPIES, OTHERS, CLOSED = "half written or kept as backups", "that are no images", "that cannot be opened"
+SYSTEM, HIDDEN, MASKS = "in system folders", "under hidden names", "of masks or the like"
+COPIES, OTHERS, CLOSED = "half written or kept as backups", "of no image format", "that cannot be opened"
 TWICE, UNLISTED = "reached twice through links", "that cannot be listed"
 FOLDERS = {TWICE, UNLISTED}
 

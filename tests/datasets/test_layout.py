@@ -34,6 +34,7 @@ def test_each_situation_is_said_with_its_way_out(write_folders, tmp_path):
     assert "holds notes, but must hold train/ and test/" in refused(tmp_path / "other")
     write_folders("only/train/0.normal/a.png")
     assert "holds train: add test/ with one sub-folder per class" in refused(tmp_path / "data/only", "test")
+    assert "is itself the folder of a split: give the folder above" in refused(tmp_path / "data/only/train")
     (tmp_path / "file.txt").touch()
     assert "file.txt is a file" in refused(tmp_path / "file.txt")
 
