@@ -103,7 +103,7 @@ make_env() { # make_env EXTRA: sets PY
 
 check_extras() { # check_extras EXTRA,...: does pyproject.toml have them?
     local extra known
-    known=$(sed -n '/^\[project.optional-dependencies\]/,/^\[/s/^\([a-z]*\) = .*/\1/p' "$HERE/pyproject.toml")
+    known=$(sed -n '/^\[project.optional-dependencies\]/,/^\[/s/^\([A-Za-z0-9._-]*\) = .*/\1/p' "$HERE/pyproject.toml")
     while IFS= read -r -d , extra; do
         grep -qxF -e "$extra" <<<"$known" ||
             die "--env-only $1: pyproject.toml has no extra '$extra'; it has ${known//$'\n'/, }"
@@ -120,7 +120,7 @@ fetch() { # fetch [--archive FILE]
 }
 
 alone() { [ $# -eq 0 ] || die "unexpected argument: $1 (see bash setup.sh --help)"; }
-finish() { say "Ready. Next: cd \"$HERE\" && $ACTIVATE && $1"; }
+finish() { say "Ready. Next: cd $(printf %q "$HERE") && $ACTIVATE && $1"; }
 
 mode=${1:-}
 [ $# -eq 0 ] || shift

@@ -17,7 +17,6 @@ RIDDLES = {"What", "Where", "Whether", "How", "Which"}  # no sentence of a docst
 TESTED_IN = {
     "__main__": "test_cli",
     "build": "images/test_preprocessing",
-    "errors": "test_cli",
     "samples": "datasets/test_readers",
     "checks/baselines": "checks/test_inspection",
     "checks/films": "checks/test_inspection",

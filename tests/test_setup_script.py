@@ -137,9 +137,9 @@ def test_plain_run_makes_venv_installs_and_fetches(checkout, tmp_path):
     calls, last = checkout.succeed(cwd=tmp_path)
     venv = f"python [-m] [venv] [{checkout.root}/.venv]"
     assert calls == [venv, "python [-m] [pip] [install] [--quiet] [pip>=21.3]", pip_line("data,dicom"), FETCH]
+    quoted = str(checkout.root).replace(" ", "\\ ")
     assert last.endswith(
-        f'cd "{checkout.root}" && source .venv/bin/activate && '
-        "python main.py CXR_author CXR_resnet18 log/CXR_test data/author"
+        f"cd {quoted} && source .venv/bin/activate && python main.py CXR_author CXR_resnet18 log/CXR_test data/author"
     )
     assert checkout.succeed()[0] == [FETCH]  # the second run is quick
 

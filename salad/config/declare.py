@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from salad.errors import InputError, printable
+from salad.input_files import parse_json, read_input
 
 TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
 SCORES_TOO = TRAIN, TEST, PREDICT
@@ -109,8 +110,10 @@ class Option:
     def check(self, value: Any) -> None:
         """Raise `InputError` if the declaration does not allow a value."""
         if not self.has_type(value):
-            raise InputError(f"--{self.name} is {value!r}, but must be of type {self.kind.__name__}")
+            raise InputError(f"--{self.name} is {_brief(value)}, but must be of type {self.kind.__name__}")
         for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path) and "\0" in str(item):
+                raise InputError(f"--{self.name} is {_brief(str(item))}, but no name of a file has a NUL byte")
             if item is not None:
                 self._check_bounds(item)
 
@@ -172,16 +175,10 @@ def read_values(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
         InputError: the file cannot be read, or it holds an unknown name or a value of a wrong type.
     """
     try:
-        with path.open("rb") as file:  # limit the bytes here: a pipe has no size to check beforehand
-            content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise InputError(f"--load_config {path}: larger than {MAX_CONFIG_BYTES:,} bytes, so not a file of options")
-        values = json.loads(content.decode("utf-8"))
+        values = parse_json(read_input(path, most=MAX_CONFIG_BYTES))
     except OSError as error:
         raise InputError(f"--load_config {path}: cannot be read ({error.strerror})") from None
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # JSON syntax, encoding, too deeply nested brackets
+    except ValueError as error:
         raise InputError(f"--load_config {path}: not a JSON file ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"--load_config {path}: must hold a JSON object with option names as keys")
@@ -219,6 +216,16 @@ def _from_file(declared: Option, value: Any, path: Path) -> Any:
         shown, kind = _short(repr(value)), declared.kind.__name__
         raise InputError(f"--load_config {path}: {declared.name} is {shown}, but must be of type {kind}")
     return converted
+
+
+def _brief(value: Any) -> str:
+    """Show a value from an unknown source, such as lists in lists whose whole text would fill the memory."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxstring, shown.maxother = 2, MAX_SHOWN, MAX_SHOWN
+    try:
+        return shown.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a huge {type(value).__name__}"
 
 
 def _short(text: str) -> str:

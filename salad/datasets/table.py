@@ -1,6 +1,5 @@
 """Read `Table`: any CSV, TSV or JSON-lines file with the columns path, label[, split, patient_id, finding]."""
 
-import json
 import logging
 import os
 import shlex
@@ -13,6 +12,7 @@ from salad.datasets.tables import Row, matched_names, read_rows, read_text, show
 from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.images.names import find_file, shortened
+from salad.input_files import parse_json
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 logger = logging.getLogger(__name__)
@@ -218,8 +218,8 @@ def read_json_lines(path: Path) -> list[tuple[int, Row]]:
             continue
         where = f"{printable(path)}: line {number}"
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{where} is no JSON ({printable(error)[:200]})") from None
         if isinstance(values, dict):
             meant = matched_names(values, (*NEEDED, *OPTIONAL))

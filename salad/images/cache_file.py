@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import zlib
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salad.images.doubts import find_doubt
+from salad.input_files import open_input, parse_json, read_input
 from salad.samples import Sample
+
+logger = logging.getLogger(__name__)
 
 VERSION = 3  # raised when the file format changes, or the pixels that a decoder makes
 
@@ -77,14 +81,15 @@ class Cache:
 def load_cache(index_path: Path, isize: int) -> Cache | None:
     """Load a cache from disk; None if it is absent, incomplete or of another version."""
     try:
-        text = index_path.read_text(encoding="ascii")
-        file = pixel_path(index_path, text).open("rb", buffering=0)
-        index = json.loads(text)
+        text = read_input(index_path).decode("ascii")
+        file = open_input(pixel_path(index_path, text))
+        index = parse_json(text)
         rows = {Stamp(*entry[:3]): Row(*entry[4:]) for entry in index["images"]}
         bad = frozenset(Stamp(*entry) for entry in index["bad"])
         is_whole = os.fstat(file.fileno()).st_size == len(rows) * isize * isize
+        is_whole = is_whole and all(type(row.number) is int and 0 <= row.number < len(rows) for row in rows.values())
         return Cache(file=file, rows=rows, bad=bad) if index["version"] == VERSION and is_whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 
@@ -126,7 +131,7 @@ def choose_folder(cache: str | None, data_path: Path) -> Path | None:
         data_path: path of the data set; if it is a file, the hidden folder lies beside it and serves all such files.
 
     Returns:
-        The folder; None for ``off``.
+        The folder; None for ``off``, and for a user without a home whose `data_path` is read-only.
     """
     if cache == "off":
         return None
@@ -134,6 +139,9 @@ def choose_folder(cache: str | None, data_path: Path) -> Path | None:
     if cache is None and os.access(home, os.W_OK):
         return home / FOLDER_NAME / inside
     path = data_path.resolve()
-    user = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "salad"
+    folder = cache or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "salad")  # noqa: PTH111, PTH118
+    if not cache and folder.startswith("~"):
+        logger.warning("no cache: %s is read-only, and this user has no home; --cache FOLDER makes one", home)
+        return None
     digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
-    return (Path(cache) if cache else user) / f"{path.name}-{digest}"
+    return Path(folder) / f"{path.name}-{digest}"

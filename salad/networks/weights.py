@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 import pickle
 import socket
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ from torch import Tensor
 from torchvision.models import ResNet, ResNet18_Weights
 
 from salad.errors import InputError
+from salad.tensor_files import load_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -53,32 +56,32 @@ def load_trunk(trunk: ResNet, source: str) -> str:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"--weights {path}: there is no such file; give a file, imagenet or none") from None
-    except Exception as error:  # torch.load raises many kinds
-        raise InputError(f"--weights {path}: cannot be read as a state dict ({type(error).__name__})") from None
+        state = load_tensors(path)
+    except InputError as error:
+        raise InputError(f"--weights {error}; give a file of weights, imagenet or none") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"--weights {path}: holds no plain state dict of tensors")
     return state
 
 
 def _fetch_imagenet() -> dict[str, Tensor] | None:
-    weights = ResNet18_Weights.IMAGENET1K_V1
+    weights, folder = ResNet18_Weights.IMAGENET1K_V1, Path(torch.hub.get_dir()) / "checkpoints"
+    if folder.parts[0] == "~":  # a user without a home, for whom torch would make a folder of this name
+        folder = Path(tempfile.gettempdir()) / f"torch-{os.getuid()}"
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(
         FETCH_TIMEOUT_SECONDS
     )  # a cluster node without internet access would otherwise wait for minutes
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch prints a line about the download
-            return dict(weights.get_state_dict(progress=False, check_hash=True))
+            return dict(weights.get_state_dict(progress=False, check_hash=True, model_dir=str(folder)))
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a damaged file
         logger.warning(
             "ImageNet weights could not be fetched (%s): the encoder starts from random weights. To use them, put %s "
             "into %s, or pass --weights FILE; --weights none silences this.",
             error,
             weights.url,
-            Path(torch.hub.get_dir()) / "checkpoints",
+            folder,
         )
         return None
     finally:

@@ -17,10 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import click
-
 from salad.device import keep_freed_memory
-from salad.errors import InputError, StorageError, printable
+from salad.errors import InputError, StorageError, printable, say
 from salad.images.find import images_below, list_images, watch
 from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
 
@@ -105,7 +103,7 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
     )
     seconds = time.perf_counter() - start
     speed = f"{num_rows} images in {seconds:.1f} s ({num_rows / seconds:.1f} images/s)"
-    click.echo(f"{speed}, {num_bad} of them cannot be read", err=True)
+    say(f"{speed}, {num_bad} of them cannot be read")
     if num_bad == num_rows:
         raise InputError(f"none of the {num_rows} images can be read" if num_rows else "there are no images")
 

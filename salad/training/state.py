@@ -15,7 +15,7 @@ from salad.anchors import Anchors
 from salad.build import RunContext
 from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.device import amp_dtype
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, refuse_shortage
 from salad.memory import MemoryBank
 from salad.samples import Split
 from salad.training.guards import check_loss_scale, check_weights
@@ -142,9 +142,10 @@ class TrainingState:
         """
         try:
             self._load(checkpoint)
-        except (InputError, torch.OutOfMemoryError):
+        except InputError:
             raise
         except Exception as error:  # a missing value or one of a wrong type can raise anything
+            refuse_shortage(error, checkpoint.path)
             reason = printable(error)[:120]
             raise InputError(
                 f"{checkpoint.path}: holds no state that a run can go on from ({reason} is missing or unfit)"
@@ -163,14 +164,33 @@ class TrainingState:
         if self.trained.head is not None:
             self.trained.head.load_state_dict(training["head"])
         self.optimizer.load_state_dict(training["optimizer"])
-        self.schedule.load_state_dict(training["schedule"])
+        self._check_optimizer()
+        # only what this release of torch knows: a schedule takes any name of the file for an attribute of its own
+        own = self.schedule.state_dict()
+        self.schedule.load_state_dict(
+            {name: _alike(training["schedule"].get(name, own[name]), own[name]) for name in own}
+        )
         self.scaler.load_state_dict(training.get("scaler", {}))
-        self.round, self.epoch_in_round = int(training["round"]), int(training["epoch_in_round"])
-        self.epochs_done, self.best_auc = int(training["epoch"]), float(training["best_auc"])
+        self.round, self.epoch_in_round = training["round"], training["epoch_in_round"]
+        self.epochs_done, self.best_auc = training["epoch"], float(training["best_auc"])
+        if self.round > self.context.config.num_rounds or not self.epoch_in_round <= min(
+            self.epochs_done, self.epochs_of_round
+        ):
+            raise InputError(
+                f"{checkpoint.path}: stands in epoch {self.epochs_done}, the {self.epoch_in_round}th of round "
+                f"{self.round}, which a run with its options never reaches"
+            )
         self.meters = Meters.from_state_dict(training["tally"], device) if training["tally"] else None
         self._load_rng(training)
         # after an interruption at the end of an epoch, the schedule rightly steps before the optimiser
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+
+    def _check_optimizer(self) -> None:
+        """Raise ValueError if the state of a weight has neither its shape nor is a single number."""
+        for weight, state in self.optimizer.state.items():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape not in ((), weight.shape):
+                    raise ValueError(f"the optimizer's {name} of a weight")
 
     def _load_rng(self, training: dict[str, Any]) -> None:
         """Restore the random generators; warn if the number of processes has changed."""
@@ -186,6 +206,13 @@ class TrainingState:
         )
         if team.is_first:
             set_rng_state(rngs[0])
+
+
+def _alike(value: Any, own: Any) -> Any:
+    """Return a value of a file; raise ValueError if it is of another type than the program's own."""
+    if not isinstance(value, type(own)):
+        raise ValueError(f"a {type(own).__name__} of the schedule")
+    return value
 
 
 def fingerprints(train: Split, val: Split | None) -> dict[str, str]:
