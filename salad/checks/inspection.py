@@ -193,7 +193,7 @@ def inspect_splits(
 
 
 def _doubt_films(name: str, split: Split, decoder: Decoder, num_threads: int) -> str:
-    """Describe the films of a split, or of a sample of it, that show next to nothing; empty if there are none."""
+    """Describe the films of a split, or of a sample of it, to doubt, see `find_doubt`; empty if there are none."""
 
     def doubt(sample: Sample) -> str | None:
         with contextlib.suppress(InputError):

@@ -16,14 +16,15 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from salad.errors import InputError
-from salad.images.dicom_header import code, numbers, whole_number
+from salad.images.dicom_bits import without_unused_bits
+from salad.images.dicom_header import code, whole_number
 from salad.images.dicom_window import grey_levels
 from salad.images.jpeg import check_jpeg
 
@@ -198,6 +199,8 @@ def _check(ds: Dataset, syntax: str, max_pixels: int) -> None:
         raise InputError(f"a DICOM file of {columns} x {rows} pixels with {samples} samples each")
     if bits > 16:
         raise InputError(f"a DICOM file with {bits} bits allocated for a pixel; at most 16 are read")
+    if bits not in (1, 8, 16):
+        raise InputError(f"a DICOM file with BitsAllocated {bits}: 1, 8 and 16 are read")
     if not 0 < stored <= bits or signed not in (0, 1):
         raise InputError(f"a DICOM file with BitsStored {stored} of BitsAllocated {bits}, PixelRepresentation {signed}")
     high = whole_number(ds, "HighBit", default=stored - 1)
@@ -243,37 +246,9 @@ def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
     decoder = get_decoder(syntax)
     if plugin and plugin not in decoder.available_plugins:
         raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, pip install {NEEDS_PACKAGE[plugin]}")
-    pixels = decoder.as_array(ds, index=0, decoding_plugin=plugin, correct_unused_bits=False)[0]
-    return _without_unused_bits(pixels, ds)
-
-
-def _without_unused_bits(pixels: NDArray[np.generic], ds: Dataset) -> NDArray[np.generic]:
-    """Cut the values to the bits that are stored, unless the others belong to them.
-
-    Other bits may hold the sign, overlays (an old practice) or anything, or BitsStored is wrong. The image whose
-    neighbouring pixels are more alike is the right one. Padding keeps its value.
-    """
-    stored, size = int(ds.BitsStored), pixels.dtype.itemsize
-    if stored == 8 * size:
-        return pixels
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="))
-    cut = pixels.view(f"u{size}") & (2**stored - 1)
-    if ds.PixelRepresentation:
-        sign = 2 ** (stored - 1)
-        cut = ((cut ^ sign).astype(np.int32) - sign).astype(f"i{size}")
-    is_other = cut != pixels
-    if not is_other.any():
-        return cut
-    padding = {int(value) % 2 ** (8 * size) for value in numbers(ds, "PixelPaddingValue")[:1] if value is not None}
-    is_padding = is_other & np.isin(pixels.view(f"u{size}"), [*padding])
-    cut = np.where(is_padding, pixels, cut)
-    return cut if _roughness(cut) <= _roughness(pixels) else pixels
-
-
-def _roughness(pixels: NDArray[np.generic]) -> float:
-    """Add up the differences of neighbouring pixels."""
-    values = pixels.astype(np.float32)
-    return float(sum(np.abs(np.diff(values, axis=axis)).sum(dtype=np.float64) for axis in (0, 1)))
+    options: Any = {"correct_unused_bits": False}  # pydicom's own types know no options
+    pixels = decoder.as_array(ds, index=0, decoding_plugin=plugin, **options)[0]
+    return without_unused_bits(pixels, ds)
 
 
 def _frame(ds: Dataset) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from salad.errors import InputError
 
@@ -74,7 +74,7 @@ def _values(ds: Dataset, name: str) -> list[object]:
     return [] if all(one is None or _text(one) == "" for one in values) else values
 
 
-def _order(ds: Dataset) -> str:
+def _order(ds: Dataset) -> Literal["big", "little"]:
     return "big" if ds.original_encoding[1] is False else "little"
 
 
