@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 MIN_SPAN = 32  # grey levels from the 1st to the 99th percentile
 EDGE = 16  # grey levels next to 0 and 255 that count as black and white
 MAX_SHARE = 0.9  # share of black and white pixels
-# Of the same films, none has more than one such row but at its edges, nor 17 % more at the lower edge than at the upper.
+# Of the same films, none has two such rows but at its edges, nor 17 % more at the lower edge than at the upper.
 MAX_INNER_BAND = 0.05  # share of the rows that are of one and the same grey level, not at an edge
 MAX_LAST_BAND = 0.25  # the same at the lower edge, less those at the upper one
 MIN_ROWS = 32
