@@ -14,6 +14,7 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPL
 from salad.errors import InputError, printable, refuse_shortage
 from salad.images.deep import Deep, deep_to_grey, read_deep
 from salad.images.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
+from salad.images.jpeg import check_jpeg
 from salad.images.names import hint
 from salad.images.open import FORMATS, open_picture
 from salad.images.stretch import stretch
@@ -132,9 +133,11 @@ def _check_image(image: ImageFile.ImageFile, file: BinaryIO) -> None:
         raise InputError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} (8192 x 8192) are decoded: shrink it")
     if width * height > MAX_SLOW_PIXELS and SLOW_CODECS.intersection(tile[0] for tile in image.tile):
         raise InputError(f"{width} x {height} pixels in a kind of {image.format} that takes minutes: save it as PNG")
-    # libjpeg fills missing pixels with grey; Pillow notices a file that is too short, but not one padded with zeros
-    if image.format in ("JPEG", "MPO") and b"\xff\xd9" not in file.read():
-        raise InputError("a JPEG without its end: cut off")
+    if image.format in ("JPEG", "MPO"):
+        position = file.tell()
+        file.seek(0)
+        check_jpeg(file.read())
+        file.seek(position)
 
 
 def _shrink_while_decoding(image: ImageFile.ImageFile, isize: int) -> None:
@@ -183,7 +186,8 @@ def _values(image: Image.Image) -> NDArray[np.generic]:
     values = np.asarray(image)
     if image.mode == "L":
         return values.view(np.int8)
-    if image.mode == "I" and _sample_format(image) == UNSIGNED and image.tag_v2[BITSPERSAMPLE] == (32,):
+    is_unsigned = image.mode == "I" and _sample_format(image) == UNSIGNED
+    if isinstance(image, TiffImageFile) and is_unsigned and image.tag_v2[BITSPERSAMPLE] == (32,):
         return values.view(np.uint32)
     hidden = image.info.get("transparency")
     return values if hidden is None else np.where(values == hidden, 0, values)
