@@ -44,8 +44,12 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     """Anomaly detector for radiographs, loaded from a checkpoint or fitted on normal images.
 
     The argument `images` of the methods is a path, a list of paths, an array or a tensor (see `images_of`); arrays are
-    preprocessed like files. Scores are larger for more anomalous images. As in scikit-learn, `predict` returns 1 for
-    inliers and -1 for outliers, and `decision_function` is positive for inliers.
+    preprocessed like files. An array (N, H, W) is N grey images; (H, W, C) with at most 4 channels is one image, and so
+    are three or four planes (C, H, W) of which the first three are alike. A tensor of other three or four planes is
+    refused: give it as (1, C, H, W) or as (C, 1, H, W).
+
+    Scores are larger for more anomalous images. As in scikit-learn, `predict` returns 1 for inliers and -1 for
+    outliers, and `decision_function` is positive for inliers.
 
     The arguments have the names of the options of main.py. None takes the value of the recipe, or else the default of
     main.py. Values are checked on use.

@@ -11,6 +11,7 @@ from running import SHORT, TINY, assert_same_scores, invoke, read_tar, score, st
 
 from salad import checkpoint as checkpoints
 from salad import cli
+from salad.__main__ import main
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.errors import InputError, StorageError
 from salad.networks import build_network
@@ -294,6 +295,18 @@ def drop(content: dict, *names: str) -> dict:
     return {name: value for name, value in content.items() if name not in names}
 
 
+def with_weight(content: dict, weight: torch.Tensor) -> dict:
+    return {**content, "model_state_dict": {**content["model_state_dict"], "final.weight": weight}}
+
+
+def circles() -> list:
+    """Lists in each other whose text would fill the memory."""
+    inner: list = []
+    for _ in range(60):
+        inner = [inner, inner]
+    return inner
+
+
 @pytest.mark.parametrize(
     "corrupt",
     {
@@ -320,6 +333,33 @@ def drop(content: dict, *names: str) -> dict:
         },
         "labels of another length": lambda content: {**content, "row_labels": torch.zeros(5, dtype=torch.long)},
         "config without isize": lambda content: {**content, "config": drop(content["config"], "isize")},
+        "rows of integers": lambda content: {
+            **content, "memory_state_dict": {**content["memory_state_dict"], "memory": torch.ones(8, 8).long()}
+        },
+        "rows that are not finite": lambda content: {
+            **content, "memory_state_dict": {**content["memory_state_dict"], "memory": torch.full((8, 8), torch.inf)}
+        },
+        "rows that repeat one": lambda content: {
+            **content,
+            "memory_state_dict": {**content["memory_state_dict"], "memory": torch.ones(1, 8).expand(10**9, 8)},
+        },
+        "anchors that are no rows": lambda content: {
+            **content,
+            "ans_discovery_state_dict": {**content["ans_discovery_state_dict"], "anchor_indexes": torch.arange(1, 9)},
+        },
+        "a data_path of another type": lambda content: {**content, "config": {**content["config"], "data_path": 5}},
+        "a data_path with NUL": lambda content: {**content, "config": {**content["config"], "data_path": "a\0b"}},
+        "an option of another type": lambda content: {**content, "config": {**content["config"], "k": "many"}},
+        "an option out of bounds": lambda content: {**content, "config": {**content["config"], "n_views": -3}},
+        "an option of circles": lambda content: {**content, "config": {**content["config"], "k": circles()}},
+        "an option of 5,000 digits": lambda content: {**content, "config": {**content["config"], "k": 10**5000}},
+        "a negative epoch": lambda content: {**content, "epoch": -5},
+        "an epoch of a fraction": lambda content: {**content, "epoch": 1.5},
+        "a huge epoch": lambda content: {**content, "epoch": 10**400},
+        "a schema that is a float": lambda content: {**content, "schema_version": 1.0},
+        "weights of integers": lambda content: with_weight(content, torch.ones(3, 4, 1, 1).long()),
+        "complex weights": lambda content: with_weight(content, torch.ones(3, 4, 1, 1).to(torch.complex64)),
+        "weights that are not finite": lambda content: with_weight(content, torch.full((3, 4, 1, 1), torch.nan)),
         "a number for a tensor": lambda content: {
             **content, "model_state_dict": {**content["model_state_dict"], "final.weight": 1.0}
         },
@@ -328,6 +368,53 @@ def drop(content: dict, *names: str) -> dict:
 )  # fmt: skip
 def test_unfit_content_ends_in_one_line(content, data, tmp_path, corrupt):
     refuse(save(corrupt[1](content), tmp_path / "unfit.tar"), data, tmp_path / "xp")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_rows_and_weights_of_another_precision_are_converted(content, data, run, tmp_path, dtype):
+    memory = content["memory_state_dict"]["memory"]
+    content["memory_state_dict"]["memory"] = memory.to(dtype)
+    content["model_state_dict"]["final.weight"] = content["model_state_dict"]["final.weight"].to(dtype)
+    path = save(content, tmp_path / "foreign.tar")
+    assert load_checkpoint(path).bank.rows.dtype == torch.float32
+    torch.testing.assert_close(load_checkpoint(path).bank.rows, memory, atol=0.01, rtol=0.01)
+    assert score(tmp_path / "xp", data, "--load_model", path) == pytest.approx(score(run, data), abs=0.02)
+
+
+def test_options_of_a_newer_release_are_said_and_not_resumed(content, data, run, tmp_path):
+    content["config"]["w_novel"] = 0.5
+    path = save(content, tmp_path / "newer.tar")
+    result = invoke(cli.test, "CXR_author", "unet", tmp_path / "xp", data, *TINY, "--load_model", path)
+    assert result.exit_code == 0 and "holds options that this release lacks, without effect: w_novel" in result.stderr
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copy(path, tmp_path / "run/last.tar")
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "run", data, "--resume"))
+    assert "cannot be resumed by this release" in line and "w_novel" in line and "--overwrite" not in line
+
+
+def test_a_missing_seal_is_said(content, data, run, tmp_path):
+    path = tmp_path / "cut.tar"
+    path.write_bytes((run / "model.tar").read_bytes()[:-20])
+    words = ["CXR_author", "unet", tmp_path / "xp", data, *TINY, "--load_model"]
+    result = invoke(cli.test, *words, path)
+    assert result.exit_code == 0 and f"{path}: its seal is missing" in result.stderr
+    assert "seal" not in invoke(cli.test, *words, run / "model.tar").stderr
+    published = save({name: content[name] for name in PUBLISHED_KEYS}, tmp_path / "published.tar")
+    assert "seal" not in invoke(cli.test, *words, published).stderr  # the authors' files never had one
+
+
+def test_names_in_a_checkpoint_do_not_act_on_the_terminal(content, data, tmp_path):
+    evil = "\x1b]0;x\x07\u202e\nError: all is well"
+    content["config"] |= {"data_path": evil, "cache": evil, evil: 1}
+    content["normal_class"] = evil
+    path = save(content, tmp_path / "evil.tar")
+    for command, words in ((cli.test, ["CXR_author", "unet", tmp_path / "xp", data, *TINY, "--load_model", path]),
+                           (main, ["predict", "--load_model", path, data / "test"]),
+                           (main, ["export", path, "--format", "safetensors", "--out", tmp_path / "x"])):  # fmt: skip
+        result = invoke(command, *words)
+        assert not any(sign in result.output for sign in "\x1b\x07\u202e") and "\nError: all" not in result.output
+    log = tmp_path / "xp/log.txt"
+    assert not log.exists() or "\x1b" not in log.read_text()
 
 
 def test_weights_that_give_no_finite_score_end_in_one_line(content, data, tmp_path):

@@ -43,6 +43,7 @@ TESTED_IN = {
     "images/decoder": "images/test_scan",
     "images/gdcm_process": "images/test_dicom",
     "images/headers": "checks/test_inspection",
+    "images/dicom_bits": "images/test_dicom",
     "images/masks": "explaining/test_overlays",
     "images/npz": "datasets/test_readers",
     "images/stamp": "images/test_cache",

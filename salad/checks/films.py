@@ -1,4 +1,4 @@
-"""Look at the films of a split: those that cannot be read, and those that show next to nothing."""
+"""Look at the films of a split: those that cannot be read, and those to doubt."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def look_at(name: str, split: Split, *, decoder: Decoder, num_threads: int) -> t
         num_threads: number of threads that decode.
 
     Returns:
-        A line about films that show next to nothing, empty if there are none; and the images that cannot be read.
+        A line about films to doubt, see `find_doubt`, empty if there are none; and the images that cannot be read.
     """
 
     def look(sample: Sample) -> tuple[str | None, str | None]:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -109,8 +110,10 @@ class Option:
     def check(self, value: Any) -> None:
         """Raise `InputError` if the declaration does not allow a value."""
         if not self.has_type(value):
-            raise InputError(f"--{self.name} is {value!r}, but must be of type {self.kind.__name__}")
+            raise InputError(f"--{self.name} is {_brief(value)}, but must be of type {self.kind.__name__}")
         for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Path) and "\0" in str(item):
+                raise InputError(f"--{self.name} is {_brief(str(item))}, but no name of a file has a NUL byte")
             if item is not None:
                 self._check_bounds(item)
 
@@ -213,6 +216,16 @@ def _from_file(declared: Option, value: Any, path: Path) -> Any:
         shown, kind = _short(repr(value)), declared.kind.__name__
         raise InputError(f"--load_config {path}: {declared.name} is {shown}, but must be of type {kind}")
     return converted
+
+
+def _brief(value: Any) -> str:
+    """Show a value from an unknown source, such as lists in lists whose whole text would fill the memory."""
+    shown = reprlib.Repr()
+    shown.maxlevel, shown.maxstring, shown.maxother = 2, MAX_SHOWN, MAX_SHOWN
+    try:
+        return shown.repr(value)
+    except ValueError:  # an integer of thousands of digits
+        return f"a huge {type(value).__name__}"
 
 
 def _short(text: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from salad.datasets.tables import shown
 from salad.datasets.words import class_key, sense_of
 from salad.errors import InputError, printable
-from salad.images.listing import LeftOut, is_image, reason_to_leave_out
+from salad.images.listing import LeftOut, is_image, reason_to_leave_out, say_once
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def find_root(data_path: Path, holds: Callable[[Path], object]) -> Path:
             raise InputError(f"{printable(data_path)}: holds the data set several times ({names}): name one of these")
         if found:
             if found[0] != data_path:
-                logger.info("%s: the data set is in %s", printable(data_path), printable(found[0]))
+                say_once(f"{printable(data_path)}: the data set is in {printable(found[0])}", logger=logger)
             return found[0]
         level = [inner for folder in level for inner in sub_folders(folder)]
         if len(level) > MAX_FOLDERS:
@@ -89,7 +89,7 @@ def find_split(data_path: Path, split: str) -> Path | None:
         folders = shown(sorted(entry.name for entry in similar))
         raise InputError(f"{printable(data_path)}: which of {folders} is {split}? Call it {split}")
     if similar:
-        logger.info("%s: %s/ is read as %s", printable(data_path), printable(similar[0].name), split)
+        say_once(f"{printable(data_path)}: {printable(similar[0].name)}/ is read as {split}", logger=logger)
     return similar[0] if similar else None
 
 
@@ -139,6 +139,8 @@ def say_missing(data_path: Path, split: str) -> str:
     start = f"{printable(data_path / split)}: no such folder; {printable(data_path)}"
     if not data_path.is_dir():
         return f"{start} is a file: give a folder with train/ and test/, or read a table with the data set Table"
+    if any(class_key(data_path.name) in names for names in SPLIT_FOLDERS.values()):
+        return f"{start} is itself the folder of a split: give the folder above it"
     inner = [folder.name for folder in sub_folders(data_path)]
     num_images, more = _num_images(data_path)
     splits = [name for name in inner if any(class_key(name) in names for names in SPLIT_FOLDERS.values())]

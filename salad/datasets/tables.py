@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from salad.errors import InputError, printable
-from salad.images.names import shortened
+from salad.images.names import hint, shortened
 from salad.samples import Box
 
 MAX_TABLE_BYTES = 256 * 2**20
@@ -52,7 +52,7 @@ def read_text(path: Path) -> str:
     where = printable(path)
     try:
         if not path.is_file():
-            raise InputError(f"{where}: no such file")
+            raise InputError(f"{where}: no such file{hint(path) or _held(path.parent)}")
         with path.open("rb") as file:
             content = file.read(MAX_TABLE_BYTES + 1)
     except OSError as error:
@@ -66,6 +66,12 @@ def read_text(path: Path) -> str:
     if "\0" in text:
         raise InputError(f"{where}: holds NUL characters, so it is no table; save it as UTF-8")
     return text
+
+
+def _held(folder: Path) -> str:
+    """Word what a folder holds, for the end of a message about a file that it should hold."""
+    names = sorted(entry.name for entry in folder.iterdir() if entry.name[0] != ".") if folder.is_dir() else []
+    return f"; its folder holds {shown(names)}" if names else ""
 
 
 def matched_names(header: Iterable[str], known: Iterable[str]) -> dict[str, str]:

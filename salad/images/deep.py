@@ -57,7 +57,8 @@ def read_deep(image: ImageFile.ImageFile, file: BinaryIO) -> Deep | None:
         lower = _decoded(again)
     if rawmode == GREY_AND_ALPHA:
         lower = lower[..., [1, 1, 1, 3]]
-    return upper.astype(np.uint16) << 8 | lower
+    deep: Deep = upper.astype(np.uint16) << np.uint16(8) | lower
+    return deep
 
 
 def deep_to_grey(pixels: NDArray[Any], *, hidden: tuple[int, ...] | None = None) -> NDArray[np.uint8]:

@@ -16,14 +16,17 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from salad.errors import InputError, shortage
+from salad.images.dicom_bits import without_unused_bits
+from salad.images.dicom_header import code, whole_number
 from salad.images.dicom_window import grey_levels
+from salad.images.jpeg import check_jpeg
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -36,9 +39,10 @@ INSTALL = 'pip install "salad[dicom]"'
 MAX_UNPACKED_BYTES = 2**28  # size of a deflated file after unpacking
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2"}
+JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 # pydicom's names of the decoders that run in this process. Pillow and pydicom's own survive any damaged input.
 PLUGINS = {
-    "1.2.840.10008.1.2.4.50": "pillow",  # JPEG baseline, 8 bits
+    JPEG_BASELINE: "pillow",  # 8 bits
     "1.2.840.10008.1.2.4.90": "pillow",  # JPEG 2000 lossless
     "1.2.840.10008.1.2.4.91": "pillow",  # JPEG 2000
     "1.2.840.10008.1.2.5": "pydicom",  # RLE
@@ -52,11 +56,13 @@ JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"  # 8 bits (read by Pillow) or 12
 GDCM = {JPEG_EXTENDED, *(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81))}  # JPEG lossless, JPEG-LS
 GDCM_SCRIPT = Path(__file__).with_name("gdcm_process.py")
 GDCM_SECONDS = 60
+PRECISION = re.compile(rb"\xff[\xc3\xf7]\0.(.)", re.DOTALL)  # bits of a lossless JPEG or a JPEG-LS
 # JPEG of these kinds ends with a marker that cannot occur in its data; decoders fill missing pixels with grey
-HAVE_END_MARK = {"1.2.840.10008.1.2.4.50", *GDCM}
+HAVE_END_MARK = {JPEG_BASELINE, *GDCM}
 GREY, PALETTE = {"MONOCHROME1", "MONOCHROME2"}, "PALETTE COLOR"
 COLOURS = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 PALETTE_ELEMENTS = "{}PaletteColorLookupTableDescriptor", "{}PaletteColorLookupTableData"
+FLOAT_PIXELS = "FloatPixelData", "DoubleFloatPixelData"
 # The only elements that are read: none of them identifies a patient.
 ELEMENTS = [
     *("SOPClassUID", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames"),
@@ -64,8 +70,9 @@ ELEMENTS = [
     *("PixelPaddingValue", "PixelPaddingRangeLimit", "RescaleSlope", "RescaleIntercept", "ModalityLUTSequence"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PresentationLUTShape"),
     *(name.format(colour) for name in PALETTE_ELEMENTS for colour in ("Red", "Green", "Blue")),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
+    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths", *FLOAT_PIXELS),
 ]
+NUMBERS = "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"
 HEADER_ELEMENTS = ["Rows", "Columns", "BitsStored", "PhotometricInterpretation"]
 
 _importing = threading.Lock()
@@ -173,34 +180,54 @@ def _parse(content: bytes) -> tuple[Dataset, str]:
     return ds, str(ds.file_meta.TransferSyntaxUID)
 
 
+def _set_whole(ds: Dataset, name: str, *, default: int | None = None) -> int:
+    """Set an element to the whole number that it holds in any VR, for pydicom; see `whole_number`."""
+    value = whole_number(ds, name, default=default)
+    if name in ds:
+        del ds[name]
+    setattr(ds, name, value)
+    return value
+
+
 def _check(ds: Dataset, syntax: str, max_pixels: int) -> None:
     """Raise InputError, before decoding, if a file cannot give one complete image."""
-    if "PixelData" not in ds:
+    for name in FLOAT_PIXELS:
+        if name in ds:
+            raise InputError(f"a DICOM file with {name}: only PixelData, of whole numbers, is read: convert it")
+    if not ds.get("PixelData"):
         kind = getattr(ds.get("SOPClassUID") or ds.file_meta.get("MediaStorageSOPClassUID"), "name", "")
         if "Rows" in ds or "Image Storage" in kind:
             raise InputError("a DICOM file that is damaged or cut off: it ends before its pixels")
         known = f" ({kind})" if re.fullmatch(r"[A-Z][A-Za-z -]+Storage", kind) else ""
         raise InputError(f"a DICOM file without an image{known}")
-    frames = int(ds.get("NumberOfFrames") or 1)
+    frames = whole_number(ds, "NumberOfFrames", default=1)
     if frames > 1:
         raise InputError(f"a DICOM file of {frames} frames: save each of them as a file")
-    rows, columns, samples, bits = (
-        int(ds[name].value) for name in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated")
-    )
+    rows, columns, samples, bits, stored, signed = (_set_whole(ds, name) for name in NUMBERS)
     if rows * columns > max_pixels:
         raise InputError(f"{columns} x {rows} pixels; at most {max_pixels:,} are decoded: shrink it")
     if rows * columns == 0 or samples not in (1, 3):
         raise InputError(f"a DICOM file of {columns} x {rows} pixels with {samples} samples each")
     if bits > 16:
         raise InputError(f"a DICOM file with {bits} bits allocated for a pixel; at most 16 are read")
-    high = int(ds.get("HighBit", ds.BitsStored - 1))
-    if high != ds.BitsStored - 1:
-        raise InputError(f"a DICOM file whose {ds.BitsStored} bits end at bit {high}, which the standard forbids")
+    if bits not in (1, 8, 16):
+        raise InputError(f"a DICOM file with BitsAllocated {bits}: 1, 8 and 16 are read")
+    if not 0 < stored <= bits or signed not in (0, 1):
+        raise InputError(f"a DICOM file with BitsStored {stored} of BitsAllocated {bits}, PixelRepresentation {signed}")
+    high = whole_number(ds, "HighBit", default=stored - 1)
+    if high != stored - 1:
+        raise InputError(f"a DICOM file whose {stored} bits end at bit {high}, which the standard forbids")
+    if samples == 3:
+        _set_whole(ds, "PlanarConfiguration", default=0)
     kinds = GREY | {PALETTE} if samples == 1 else COLOURS
-    if ds.PhotometricInterpretation not in kinds:
+    kind = code(ds, "PhotometricInterpretation")
+    if not kind and not ds.get("PhotometricInterpretation"):
+        raise InputError("a DICOM file without PhotometricInterpretation")
+    ds.PhotometricInterpretation = kind
+    if kind not in kinds:
         raise InputError(f"a DICOM file of {samples} samples a pixel that is none of {', '.join(sorted(kinds))}")
     if syntax in NATIVE:
-        share = 2 if ds.PhotometricInterpretation == "YBR_FULL_422" else samples
+        share = 2 if kind == "YBR_FULL_422" else samples
         if len(ds.PixelData) < rows * columns * share * bits // 8:
             raise InputError("a DICOM file that is cut off: it holds fewer pixels than its header says")
 
@@ -214,6 +241,8 @@ def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
         frame = _frame(ds)
         if syntax in HAVE_END_MARK and b"\xff\xd9" not in frame:
             raise InputError("a DICOM file whose JPEG has no end: cut off")
+        if syntax == JPEG_BASELINE or (syntax == JPEG_EXTENDED and ds.BitsStored == 8):
+            check_jpeg(frame)
     plugin = PLUGINS.get(syntax, "")
     if syntax == JPEG_EXTENDED and ds.BitsStored == 8:
         plugin = "pillow"
@@ -228,7 +257,9 @@ def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:
     decoder = get_decoder(syntax)
     if plugin and plugin not in decoder.available_plugins:
         raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, pip install {NEEDS_PACKAGE[plugin]}")
-    return decoder.as_array(ds, index=0, decoding_plugin=plugin)[0]
+    options: Any = {"correct_unused_bits": False}  # pydicom's own types know no options
+    pixels = decoder.as_array(ds, index=0, decoding_plugin=plugin, **options)[0]
+    return without_unused_bits(pixels, ds)
 
 
 def _frame(ds: Dataset) -> bytes:
@@ -247,7 +278,9 @@ def _decode_apart(frame: bytes, ds: Dataset, syntax: str) -> bytes:
     if importlib.util.find_spec("gdcm") is None:
         raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, {INSTALL}")
     shape = ds.Rows, ds.Columns, ds.SamplesPerPixel
-    words = [syntax, ds.PhotometricInterpretation, *shape, ds.BitsAllocated, ds.BitsStored, ds.PixelRepresentation]
+    precision = PRECISION.search(frame)  # which GDCM does not look at
+    stored = max(ds.BitsStored, min(precision[1][0], ds.BitsAllocated) if precision else 0)
+    words = [syntax, ds.PhotometricInterpretation, *shape, ds.BitsAllocated, stored, ds.PixelRepresentation]
     try:
         done = subprocess.run(
             [sys.executable, str(GDCM_SCRIPT), *map(str, words)],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import MutableSequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from salad.errors import InputError
+from salad.images.dicom_header import code, number, numbers
 from salad.images.stretch import find_range, ramp
 
 if TYPE_CHECKING:
@@ -39,25 +39,43 @@ def grey_levels(stored: NDArray[np.generic], ds: Dataset) -> NDArray[np.uint8]:
     counts = np.zeros_like(values)
     for part in parts:
         counts += np.bincount(part.astype(np.int64) - low, minlength=len(values))
-    first, last = _number(ds, "PixelPaddingValue"), _number(ds, "PixelPaddingRangeLimit")
-    ends = (math.inf,) if first is None else (first, first if last is None else last)
-    padding = (values >= min(ends)) & (values <= max(ends))
+    padding = _padding(values, ds, counts=counts)
     if counts[~padding].any():
         counts[padding] = 0
     shares = _apply_voi(_apply_modality(values.astype(np.float64), ds, counts=counts), ds, counts=counts)
     levels = np.rint(255 * shares).astype(np.uint8)
     # INVERSE means the same as MONOCHROME1: a file with both is inverted once
-    if ds.PhotometricInterpretation == "MONOCHROME1" or _code(ds, "PresentationLUTShape") == "INVERSE":
+    if ds.PhotometricInterpretation == "MONOCHROME1" or code(ds, "PresentationLUTShape") == "INVERSE":
         levels = 255 - levels
     levels[padding] = 0
     return np.concatenate([levels[part.astype(np.int64) - low] for part in parts]).reshape(stored.shape)
+
+
+def _padding(values: Ints, ds: Dataset, *, counts: Ints) -> NDArray[np.bool_]:
+    """Find the values that only pad the image.
+
+    The sign of the limits comes from a VR, which is a guess in implicit files and wrong in some others, so they are
+    read as pixels are: signed or not, and, where no pixel is one of these, with the sign in the highest bit stored.
+    """
+    first = next(iter(numbers(ds, "PixelPaddingValue")), None)
+    if first is None:
+        return np.zeros(len(values), bool)
+    last = next(iter(numbers(ds, "PixelPaddingRangeLimit")), None)
+    limits = np.array([first, first if last is None else last]).astype(np.int64) % 2**16
+    padding = np.zeros(len(values), bool)
+    for bits in (16, int(ds.BitsStored)):
+        ends = (limits + 2 ** (bits - 1)) % 2**bits - 2 ** (bits - 1) if ds.PixelRepresentation else limits
+        padding = (values >= ends.min()) & (values <= ends.max())
+        if counts[padding].any():
+            break
+    return padding
 
 
 def _apply_modality(values: Values, ds: Dataset, *, counts: Ints) -> Values:
     """Apply the Modality LUT, else the rescale slope and intercept (PS3.3 C.11.1)."""
     if ds.get("ModalityLUTSequence"):
         return _look_up(values, ds, name="ModalityLUTSequence", counts=counts)[0]
-    return values * (_number(ds, "RescaleSlope") or 1.0) + (_number(ds, "RescaleIntercept") or 0.0)
+    return values * (number(ds, "RescaleSlope", default=1.0) or 1.0) + number(ds, "RescaleIntercept", default=0.0)
 
 
 def _apply_voi(values: Values, ds: Dataset, *, counts: Ints) -> Values:
@@ -65,8 +83,10 @@ def _apply_voi(values: Values, ds: Dataset, *, counts: Ints) -> Values:
     if ds.get("VOILUTSequence"):
         entries, table = _look_up(values, ds, name="VOILUTSequence", counts=counts)
         return ramp(entries, table.min(), table.max())
-    centre, width, function = _number(ds, "WindowCenter"), _number(ds, "WindowWidth"), _code(ds, "VOILUTFunction")
-    if centre is not None and width is not None:
+    function = code(ds, "VOILUTFunction")
+    for centre, width in zip(numbers(ds, "WindowCenter"), numbers(ds, "WindowWidth"), strict=False):
+        if centre is None or width is None:
+            continue
         from pydicom import Dataset
         from pydicom.pixels.processing import apply_windowing
 
@@ -97,9 +117,13 @@ def _look_up(values: Values, ds: Dataset, *, name: str, counts: Ints) -> tuple[V
         The entry of each value, and all entries of the table.
 
     Raises:
+        InputError: the table has no descriptor or no data.
         ValueError: the table is empty.
     """
     item, order = ds[name].value[0], ">" if ds.original_encoding[1] is False else "<"
+    for element in ("LUTDescriptor", "LUTData"):
+        if element not in item:
+            raise InputError(f"a DICOM file whose {name} is without {element}")
     length, first, _ = map(int, item.LUTDescriptor)
     length = length % 2**16 or 2**16
     data = item.LUTData
@@ -112,18 +136,3 @@ def _look_up(values: Values, ds: Dataset, *, name: str, counts: Ints) -> tuple[V
     signs = first, first % 2**16, (first + 2**15) % 2**16 - 2**15  # as in the file, unsigned, signed
     first = max(signs, key=lambda start: int(counts[(values >= start) & (values < start + len(table))].sum()))
     return table[np.clip(np.rint(values) - first, 0, len(table) - 1).astype(np.int64)], table
-
-
-def _number(ds: Dataset, name: str) -> float | None:
-    """Read the first value of an element; None if it is absent or not a finite number."""
-    try:
-        value = ds.get(name)
-        number = float(value[0] if isinstance(value, MutableSequence) else value)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _code(ds: Dataset, name: str) -> str:
-    """Read a code string in upper case; empty if it is absent."""
-    return str(ds.get(name) or "").strip().upper()

@@ -51,12 +51,12 @@ MASK_NAME = re.compile(
 )
 KEEP_WORDS = frozenset({"no", "non", "not", "un", "without", "with", "and"})  # `without_labels`, `images_and_masks`
 
-SYSTEM, HIDDEN, MASKS = "in system folders", "that are hidden", "of masks or the like"
-COPIES, OTHERS, CLOSED = "half written or kept as backups", "that are no images", "that cannot be opened"
+SYSTEM, HIDDEN, MASKS = "in system folders", "under hidden names", "of masks or the like"
+COPIES, OTHERS, CLOSED = "half written or kept as backups", "of no image format", "that cannot be opened"
 TWICE, UNLISTED = "reached twice through links", "that cannot be listed"
 FOLDERS = {TWICE, UNLISTED}
 
-_said: set[str] = set()  # the splits of a data set may come from one folder, which is then listed several times
+_said: set[str] = set()
 
 
 class LeftOut:
@@ -87,12 +87,16 @@ class LeftOut:
         return f"{number:,} {what} {reason} ({', '.join(names[:NAMES_SHOWN])}{more})"
 
     def say(self, where: Path, *, logger: logging.Logger) -> None:
-        """Log in one line what was left out, once for the same folder and counts; silent where nothing was."""
-        line = f"{printable(where)}: left out: {self}"
-        if self.counts and line not in _said:
-            if logger.isEnabledFor(logging.WARNING):
-                _said.add(line)
-            logger.warning("%s", line)
+        """Log in one line what was left out; silent where nothing was."""
+        if self.counts:
+            say_once(f"{printable(where)}: left out: {self}", logger=logger)
+
+
+def say_once(line: str, *, logger: logging.Logger) -> None:
+    """Log a warning once: the splits of a data set may come from one folder, which is looked at several times."""
+    if line not in _said and logger.isEnabledFor(logging.WARNING):
+        _said.add(line)
+        logger.warning("%s", line)
 
 
 def list_files(folder: Path, *, left_out: LeftOut, stops: bool = True) -> Iterator[str]:

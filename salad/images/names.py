@@ -104,7 +104,7 @@ def _hint_in(parent: Path, name: str, path: Path) -> str:
         if name_key(other).casefold() == name_key(name).casefold():
             return f"; there is {shortened(other)}, which differs in capitals"
     stem = stem_of(name)
-    if same := [other for other in others if stem_of(other) == stem]:
+    if same := [other for other in others if stem_of(other) == stem and (parent / other).is_file()]:
         return f"; there is {shortened(same[0])}"
     return ""
 

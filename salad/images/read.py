@@ -186,7 +186,8 @@ def _values(image: Image.Image) -> NDArray[np.generic]:
     values = np.asarray(image)
     if image.mode == "L":
         return values.view(np.int8)
-    if image.mode == "I" and _sample_format(image) == UNSIGNED and image.tag_v2[BITSPERSAMPLE] == (32,):
+    is_unsigned = image.mode == "I" and _sample_format(image) == UNSIGNED
+    if isinstance(image, TiffImageFile) and is_unsigned and image.tag_v2[BITSPERSAMPLE] == (32,):
         return values.view(np.uint32)
     hidden = image.info.get("transparency")
     return values if hidden is None else np.where(values == hidden, 0, values)

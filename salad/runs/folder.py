@@ -50,7 +50,7 @@ class RunFolder:
         try:
             self._made = make_folder(path)
             self._before = {file.name for file in path.iterdir()}
-            if log.exists() and not log.is_file():  # a pipe would block
+            if os.path.lexists(log) and not log.is_file():  # noqa: PTH110  # a pipe would block
                 raise InputError(f"{log}: is no regular file; remove it, or choose another XP_PATH")
             log.touch()
         except OSError as error:

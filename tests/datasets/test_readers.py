@@ -686,6 +686,16 @@ def test_a_folder_in_a_folder(name, fixture, levels, request, tmp_path_factory, 
     assert read(name, above, "train").labels == expected
 
 
+def test_a_table_that_is_not_there_is_met_with_what_is(chexpert):
+    (chexpert / "train.csv").rename(chexpert / "Train.csv")
+    assert "train.csv: no such file; there is Train.csv, which differs in capitals" in refused(
+        "CheXpert", chexpert, "train"
+    )
+    (chexpert / "Train.csv").rename(chexpert / "labels")
+    said = refused("CheXpert", chexpert, "train")
+    assert said.endswith("train.csv: no such file; its folder holds labels, train, valid, valid.csv")
+
+
 def test_a_data_set_that_is_there_twice_is_not_chosen_from(chexpert, tmp_path):
     for copy in ("a", "b"):
         write_text(tmp_path / f"twice/{copy}/train.csv", CHEXPERT)

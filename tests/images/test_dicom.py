@@ -48,6 +48,12 @@ MAX_PIXELS = 8192 * 8192
 PixelDecoder = pydicom.pixels.decoders.base.Decoder
 
 
+NEEDED = (
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"),
+    "PhotometricInterpretation",
+)
+
+
 def film(*, bits: int = 12) -> np.ndarray:
     """A ramp with a bright disc, whose values fill the bits."""
     y, x = np.mgrid[:40, :52]
@@ -188,7 +194,37 @@ def test_one_bit():
 def test_unused_bits_are_left_out():
     pixels = film(bits=10)
     overlaid = pixels | (np.arange(pixels.size, dtype=np.uint16).reshape(pixels.shape) % 2) << 12
-    assert np.array_equal(stored(written(dataset(overlaid, bits=10))), pixels)
+    for syntax in (EXPLICIT, BIG_ENDIAN, RLE):
+        assert np.array_equal(grey(written(dataset(overlaid, bits=10), syntax)), grey(written(dataset(pixels))))
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, BIG_ENDIAN, RLE, LOSSLESS, LS, J2K])
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16])
+def test_bits_that_belong_to_the_values_are_kept(tmp_path, syntax, dtype):
+    pixels = np.rint(film() * 14000.0 / 4095).astype(dtype) - (dtype == np.int16) * dtype(7000)
+    expected = grey(written(dataset(pixels)))
+    if syntax in (LOSSLESS, LS, J2K):
+        content = with_gdcm(written(dataset(pixels)), syntax, tmp_path)
+        ds = pydicom.dcmread(io.BytesIO(content))
+        ds.BitsStored, ds.HighBit = 12, 11
+        content = written(ds, syntax, frame=pydicom.encaps.get_frame(ds.PixelData, 0, number_of_frames=1))
+    else:
+        content = written(dataset(pixels, bits=12), syntax)
+    assert np.array_equal(grey(content), expected)
+
+
+def test_sign_in_unused_bits_or_not():
+    values = film().astype(np.int16) - 2048
+    whole = grey(written(dataset(values)))
+    for raw in (values, (values.view(np.uint16) & 0xFFF).view(np.int16)):
+        assert np.array_equal(grey(written(dataset(raw, bits=12))), whole)
+
+
+def test_padding_beyond_the_bits_stored():
+    padded = np.where(np.arange(52) < 6, np.uint16(65535), film())
+    found = grey(written(dataset(padded, bits=12, PixelPaddingValue=65535)))
+    assert (found[:, :6] == 0).all()
+    assert np.array_equal(found[:, 6:], grey(written(dataset(film()[:, 6:].copy()))))
 
 
 # How a file is told ---------------------------------------------------------------------------------------------
@@ -256,7 +292,15 @@ def test_headers_without_pixels():
         ({"PixelData": None}, "ends before its pixels"),
         ({"PixelData": None, "Rows": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}, "(Basic Text SR Storage)"),
         ({"PixelData": None, "Rows": None, "SOPClassUID": "1.2.840.10008.1.3.10"}, "(Media Storage Directory Storage)"),
-        ({"BitsStored": None}, "damaged"),
+        *(({name: None}, f"a DICOM file without {name}") for name in NEEDED),
+        *(({name: ""}, f"a DICOM file without {name}") for name in NEEDED[:-1]),
+        *(({name: [3, 4]}, f"whose {name} is not one whole number") for name in NEEDED[:-1]),
+        ({"BitsStored": 17}, "BitsStored 17 of BitsAllocated 16"),
+        ({"BitsStored": 0}, "BitsStored 0 of"),
+        ({"PixelRepresentation": 2}, "PixelRepresentation 2"),
+        ({"PixelData": b""}, "ends before its pixels"),
+        ({"PixelData": None, "FloatPixelData": bytes(8)}, "with FloatPixelData: only PixelData"),
+        ({"PixelData": None, "DoubleFloatPixelData": bytes(8)}, "with DoubleFloatPixelData: only PixelData"),
     ],
 )
 def test_files_that_give_no_whole_picture(elements, words, monkeypatch):
@@ -268,13 +312,31 @@ def test_files_that_give_no_whole_picture(elements, words, monkeypatch):
     ("name", "words"),
     [
         ("PhotometricInterpretation", "none of MONOCHROME1"),
-        ("NumberOfFrames", "damaged"),
-        ("Rows", "damaged"),
-        ("PixelRepresentation", "damaged"),
+        *(
+            (name, f"whose {name} is not one whole number")
+            for name in ("NumberOfFrames", "Rows", "PixelRepresentation")
+        ),
+        ("RescaleSlope", "whose RescaleSlope is not a number"),
     ],
 )
 def test_text_where_numbers_and_codes_should_be(name, words):
     assert words in refuse(written(with_text(dataset(film()), name), IMPLICIT))
+
+
+@pytest.mark.parametrize("name", ["ModalityLUTSequence", "VOILUTSequence"])
+def test_tables_without_their_elements(name):
+    item = pydicom.Dataset()
+    assert f"whose {name} is without LUTDescriptor" in refuse(written(dataset(film(), **{name: [item]})))
+    item.add_new("LUTDescriptor", "US", [4, 0, 16])
+    assert f"whose {name} is without LUTData" in refuse(written(dataset(film(), **{name: [item]})))
+
+
+def test_jpeg_with_a_hole():
+    noisy = film(bits=8) // 2 + np.random.default_rng(0).integers(0, 60, (40, 52), dtype=np.uint8)
+    frame = with_pillow(noisy, "JPEG", quality=95)
+    third = len(frame) // 3
+    holed = frame[: 2 * third] + bytes(third // 2) + frame[2 * third + third // 2 :]
+    assert "hole" in refuse(written(dataset(noisy), BASELINE, frame=holed))
 
 
 def test_text_where_the_kind_of_file_should_be():

@@ -34,6 +34,14 @@ SPOT = np.pad(np.full((8, 8), 255), 28)
         (RAMP // 4 + 100, "nearly constant"),
         (np.pad(RAMP[:32] * 0 + 120, ((16, 16), (0, 0))), "nearly constant"),
         ((RAMP > 30) * 255, "nearly all black or white"),
+        (RAMP.T * 4, None),  # each row of a level of its own
+        (np.r_[RAMP[:28], 0 * RAMP[:4], RAMP[:32]] * 4, "with a band of one grey level: a hole?"),
+        (np.r_[RAMP[:28], 0 * RAMP[:4] + 90, RAMP[:32]] * 4, "with a band of one grey level: a hole?"),
+        (np.r_[RAMP[:28], 0 * RAMP[:2], RAMP[:34]] * 4, None),
+        (np.r_[RAMP[:40], 0 * RAMP[:24]] * 4, "with an end of one grey level: cut off?"),
+        (np.r_[RAMP[:40], 0 * RAMP[:24] + 32] * 4, "with an end of one grey level: cut off?"),
+        (np.r_[0 * RAMP[:20], RAMP[:20], 0 * RAMP[:24]] * 4, None),
+        (np.r_[RAMP[:52], 0 * RAMP[:12]] * 4, None),
     ],
 )
 def test_doubts(levels, doubt):
@@ -42,7 +50,7 @@ def test_doubts(levels, doubt):
 
 def test_line_names_the_first_films():
     assert doubt_line("val", [("a", "constant")], num_images=1000) == (
-        "1 of 1,000 images of val/ show next to nothing, namely a (constant)"
+        "1 of 1,000 images of val/ are doubtful, namely a (constant)"
     )
     line = doubt_line("val", [(name, "constant") for name in "abcdef"], num_images=9)
     assert "6 of 9" in line and "a (constant)" in line and "c (constant)" in line and "d (" not in line

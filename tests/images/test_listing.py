@@ -37,7 +37,7 @@ def test_a_file_is_told_by_its_suffix_else_by_its_first_bytes(tmp_path):
     (tmp_path / "broken").symlink_to(tmp_path / "absent")
     found, said = listed(tmp_path)
     assert found == images
-    assert "7 files that are no images (.txt, DICOMDIR, P5 is a letter, ...)" in said
+    assert "7 files of no image format (.txt, DICOMDIR, P5 is a letter, ...)" in said
     assert "2 files that cannot be opened (broken, pipe)" in said
 
 
@@ -75,7 +75,7 @@ def test_files_that_are_no_films(tmp_path, write_image):
     assert found == ["a.png", "b_mask.png"]  # there is no b.png, so it may be a film of that name
     assert said == (
         "4 files half written or kept as backups (a.png.bak, a.png~, c.png.part, ...), "
-        "2 files of masks or the like (a_lung_mask.png, a_mask.png), 2 files that are hidden (._a.png, .a.png.png)"
+        "2 files of masks or the like (a_lung_mask.png, a_mask.png), 2 files under hidden names (._a.png, .a.png.png)"
     )
 
 

@@ -304,6 +304,77 @@ def test_a_checkpoint_without_a_whole_state_is_refused(data, whole_newer, tmp_pa
     assert "last.tar: holds no state that a run can go on from" in line or f"last.tar: {name} is" in line
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("round", 99),
+        ("round", -5),
+        ("epoch_in_round", 99),
+        ("epoch", -5),
+        ("epoch", True),
+        ("epoch", 1.0),
+        ("epoch", 0),
+    ],
+)
+def test_a_place_that_the_run_never_reaches_is_refused(data, whole_newer, tmp_path, name, value):
+    shutil.copytree(whole_newer, tmp_path / "xp")
+    torch.save({**read_tar(whole_newer / "last.tar"), name: value}, tmp_path / "xp/last.tar")
+    before = (tmp_path / "xp/last.tar").read_bytes()
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume", "--n_epochs", 3))
+    assert "last.tar: " in line and "--overwrite" not in line
+    assert (tmp_path / "xp/last.tar").read_bytes() == before
+
+
+def test_a_schedule_takes_no_names_but_its_own(data, whole_newer, tmp_path):
+    shutil.copytree(whole_newer, tmp_path / "xp")
+    content = read_tar(whole_newer / "last.tar")
+    content["schedule"] |= {"step": 5, "get_last_lr": None}
+    torch.save(content, tmp_path / "xp/last.tar")
+    result = invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume", "--n_epochs", 3)
+    assert result.exit_code == 0, result.stderr
+
+
+UNREAD = {
+    "memory": MemoryError(),
+    "threads": RuntimeError("can't start new thread"),
+    "files": OSError(24, "Too many open files"),
+    "disk": OSError(5, "Input/output error"),
+    "rights": PermissionError(13, "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREAD)
+@pytest.mark.parametrize("unread", ["last.tar", "model_round"])
+def test_no_advice_replaces_a_run_whose_checkpoints_were_not_read(data, whole, tmp_path, monkeypatch, kind, unread):
+    """last.tar cannot be read, or it is damaged and those of the rounds cannot be read."""
+    xp, load, status = tmp_path / "xp", torch.load, 2 if kind == "rights" or unread != "last.tar" else 1
+    shutil.copytree(whole, xp)
+    if unread != "last.tar":
+        os.truncate(xp / "last.tar", 1000)
+
+    def failing(file, **how):
+        if unread in getattr(file, "name", ""):
+            raise UNREAD[kind]
+        return load(file, **how)
+
+    monkeypatch.setattr(torch, "load", failing)
+    before = {path: path.read_bytes() for path in xp.iterdir()}
+    line = stopped(invoke(cli.train, "CXR_author", "unet", xp, data, "--resume"), status=status)
+    assert unread in line and "--overwrite" not in line
+    assert before == {path: path.read_bytes() for path in xp.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "loop"])
+@pytest.mark.parametrize("name", ["last.tar", "log.txt"])
+def test_what_is_no_file_is_not_waited_for(data, whole, tmp_path, name, kind):
+    xp = tmp_path / "xp"
+    shutil.copytree(whole, xp)
+    (xp / name).unlink()
+    {"pipe": os.mkfifo, "folder": Path.mkdir, "loop": lambda path: path.symlink_to(path)}[kind](xp / name)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", xp, data, "--resume"))
+    assert name in line and "--overwrite" not in line
+
+
 def test_only_the_newest_rounds_are_kept(data, tmp_path):
     train(tmp_path, data, "--n_epochs", 1, "--ans_select_rate", 0.34, "--keep", 2)
     assert sorted(path.name for path in tmp_path.glob("model_round*")) == ["model_round1.tar", "model_round2.tar"]
