@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, refuse_shortage
 from salad.images.dicom import HEAD_BYTES, is_dicom
 from salad.images.read import IMAGE_SUFFIXES
 
@@ -147,4 +147,5 @@ def _stamp(path: Path) -> Stamp | None:
 
 def _warn(error: OSError) -> None:
     """Warn about a folder that cannot be listed."""
+    refuse_shortage(error, error.filename)  # else a part of the images would be taken for all
     logger.warning("%s: cannot be listed (%s)", printable(error.filename), error.strerror)
