@@ -192,6 +192,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             path = Path(values.pop("xp_path", None) or stack.enter_context(tempfile.TemporaryDirectory()))
             config = Config.of({**values, "dataset_name": "CXR_author", "data_path": Path(), "xp_path": path})
             folder = RunFolder(path)
+            stack.enter_context(folder.starting())
             if not config.run.overwrite:
                 folder.check_free()
             checkpoint = fit_images(images, config=config, val_share=share, folder=folder)

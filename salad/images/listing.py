@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from salad.errors import printable
+from salad.errors import printable, refuse_shortage
 from salad.images.dicom import is_dicom
 from salad.images.names import shortened, stem_of, suffix_of
 from salad.images.read import IMAGE_SUFFIXES
@@ -129,6 +129,7 @@ def list_files(folder: Path, *, left_out: LeftOut, stops: bool = True) -> Iterat
             with os.scandir(current) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
         except OSError as error:
+            refuse_shortage(error, current)  # else a part of the images would be taken for all
             if stops:
                 raise
             left_out.add(UNLISTED, os.path.basename(current))  # noqa: PTH119

@@ -212,5 +212,5 @@ def test_file_that_cannot_be_read(tmp_path, name):
 
 def test_number_that_json_does_not_know(tmp_path):
     (tmp_path / "config.json").write_text('{"lr": NaN}')
-    with pytest.raises(InputError, match="--lr is nan"):
+    with pytest.raises(InputError, match="NaN is not a number of JSON"):
         make(**read_values(tmp_path / "config.json", OPTIONS))

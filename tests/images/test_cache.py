@@ -370,6 +370,16 @@ def test_where_the_cache_is(tmp_path, monkeypatch):
     assert chosen is not None and chosen.parent == tmp_path / "user/salad" and chosen.name.startswith("data-")
 
 
+def test_a_user_without_a_home_has_no_cache_of_read_only_data_but_may_name_one(data, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a number without a line in passwd
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    assert choose_folder(None, data) is None and "this user has no home; --cache FOLDER makes one" in caplog.text
+    named = choose_folder(str(tmp_path / "here"), data)
+    assert named is not None and named.parent == tmp_path / "here"
+    assert choose_folder("off", data) is None
+
+
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images():
     script = (

@@ -12,6 +12,7 @@ from salad.build import RunContext
 from salad.config import Config
 from salad.errors import InputError
 from salad.networks import build_network
+from salad.networks import weights as initial
 
 TRUNK_SAMPLES = ("conv1.weight", "bn1.running_var", "layer2.0.downsample.0.weight", "layer4.1.bn2.bias")
 
@@ -90,6 +91,16 @@ def test_what_torch_says_of_a_download_goes_to_stderr(torch_home, capsys):
     build("imagenet")
     said = capsys.readouterr()
     assert said.out == "" and ResNet18_Weights.IMAGENET1K_V1.url in said.err
+
+
+def test_a_user_without_a_home_gets_no_folder_of_that_name(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "~/.cache/torch/hub")  # as torch has it then
+    monkeypatch.setattr(
+        initial.ResNet18_Weights, "get_state_dict", lambda _, **how: seen.append(how["model_dir"]) or {}
+    )
+    assert initial._fetch_imagenet() == {}
+    assert Path(seen[0]).is_absolute()
 
 
 def test_fetching_leaves_the_timeout_of_sockets_alone(torch_home):
