@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from salad.checks.baselines import Baselines, measure_baselines
 from salad.checks.labels import find_contradictions, find_twofold
 from salad.checks.leaks import MAX_HASHED_BYTES, Leak, Place, compare_splits
+from salad.config import OPTIONS
 from salad.datasets import read_split
 from salad.errors import InputError, printable
+from salad.evaluation.few import few_for_auc, few_to_calibrate, few_to_train
 from salad.images.decoder import Decoder
 from salad.images.headers import Header, draw_places, read_headers
 from salad.samples import NORMAL, Sample, Split
@@ -180,11 +182,24 @@ def inspect_splits(
         copies=tuple(_copies(compared.groups)),
         num_uncompared=compared.num_unread,
         doubts=(
+            *_few(splits, left_out),
             *(doubt for split in splits.values() for doubt in split.doubts),
             *find_twofold([[sample for _, sample in group] for group in compared.groups]),
             *find_contradictions([sample for split in splits.values() for sample in split.samples]),
         ),
     )
+
+
+def _few(splits: dict[str, Split], left_out: Set[str]) -> Iterator[str]:
+    """Warn of numbers that will rest on few images; abnormal images are left out of the splits named."""
+    for name, split in splits.items():
+        num_abnormal = 0 if name in left_out else len(split.samples) - split.num_normal
+        if name == "train":
+            yield from few_to_train(split.num_normal)
+        else:
+            yield from few_for_auc(name, num_normal=split.num_normal, num_abnormal=num_abnormal)
+        if name == "val" and split.num_normal:
+            yield from few_to_calibrate(split.num_normal, least=OPTIONS["min_normals"].default)
 
 
 def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:

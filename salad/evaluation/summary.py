@@ -215,6 +215,7 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
             writer.writerow([sample.name, sample.label, repr(score), percentile, *map(repr, others)])
     text = {
         **summary.as_json(),
+        "warnings": list(result.warnings),
         "k": result.k,
         **({"parts": _parts(result)} if result.parts else {}),
         "num_normal": split.num_normal,

@@ -50,6 +50,7 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
             f"only {', '.join(sorted(PARTS))} and fused ones can be exported: save it with such a score first, "
             'Detector.load(PATH, score="knn").save(FILE)'
         )
+    scorer.model.log_warnings()
     with atomic_file(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters
         note = FORMATS[form](scorer, temporary)
@@ -75,6 +76,8 @@ def facts(scorer: Scorer) -> dict[str, str]:
         "backbone": config.scoring.backbone,
         "threshold": calibration and calibration.threshold(config.scoring.specificity),
         "specificity": config.scoring.specificity,
+        "num_normals": calibration and len(calibration.scores),
+        "warnings": scorer.model.warnings,
         "normal_class": checkpoint.normal_class,
         "config": checkpoint.config or config.as_json(),
     }
@@ -134,8 +137,8 @@ def _to_safetensors(scorer: Scorer, path: Path) -> str:
         tensors[f"standards.{part}"] = torch.tensor(pair, dtype=torch.float64)  # mean and standard deviation
     if scorer.model.context.preprocessing.template is not None:
         tensors["mean_image"] = scorer.model.context.preprocessing.template
-    if scorer.calibration is not None:
-        tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
+    if scorer.model.held_out is not None:
+        tensors["val_normal_scores"] = torch.from_numpy(scorer.model.held_out.scores)
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
     score = scorer.config.scoring.score
     return f"{len(tensors)} tensors: the network, the memory of its score {score} and its calibration"

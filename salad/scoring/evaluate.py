@@ -21,6 +21,7 @@ from salad.datasets.loader import Loader
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards
+from salad.evaluation.few import few_for_auc
 from salad.evaluation.result import Result
 from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
@@ -122,12 +123,17 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
         split = context.scan({"test": split})["test"]
     context.check_same_for_all(split)
     model = ScoringModel.load(checkpoint, context)
-    if model.calibration is None or (config.scoring.is_fused and model.standards is None):
+    if model.held_out is None or (config.scoring.is_fused and model.standards is None):
         model = model.calibrated(score_val_normals(model))
     logger.info("test: %s", split)
     result = score_split(model, split, keeps_z=checkpoint.embeds)
     _warn_of_useless_scores(result, checkpoint, parts=config.scoring.parts)
-    return dataclasses.replace(result, k=model.normals.k or None, calibration=model.calibration), model
+    num_abnormal = len(split.samples) - split.num_normal
+    warnings = (*model.warnings, *few_for_auc("test", num_normal=split.num_normal, num_abnormal=num_abnormal))
+    for line in warnings:
+        logger.warning("%s", line)
+    held = {"calibration": model.calibration, "warnings": warnings}
+    return dataclasses.replace(result, k=model.normals.k or None, **held), model
 
 
 def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:

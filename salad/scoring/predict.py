@@ -91,7 +91,8 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
         keep_freed_memory()
     if job.normals is not None:
         scorer.calibrate(images_below(job.normals))
-    if scorer.calibration is None:
+    scorer.model.log_warnings()
+    if scorer.model.held_out is None:
         logger.warning(
             "no percentiles and no threshold: %s; --calibrate FOLDER of normal images sets both", NOT_CALIBRATED
         )
