@@ -147,7 +147,8 @@ def predict(given: dict[str, Any], _: Team) -> None:
     2 only if no image can be read.
 
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
-    score is above the threshold of --specificity, else 0), seconds, error.
+    score is above the threshold of --specificity, else 0), seconds, error,
+    note (doubt about an image, such as a black one).
     """
     from salad.scoring.predict import Job, run_predict
 

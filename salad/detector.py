@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import itertools
 import logging
@@ -209,14 +210,20 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     def score(self, images: object) -> np.ndarray:
         """Compute the anomaly score of each image, (N,), float64; larger is more anomalous.
 
+        Images that show next to nothing, such as black ones, are scored, with a warning in the log.
+
         Raises:
             InputError: an image cannot be read.
         """
-        scores = []
+        scores, notes = [], collections.defaultdict(list)
         for number, scored in enumerate(self._scorer().stream(images_of(images))):
             if scored.score is None:
                 raise InputError(f"{shown_name(scored.source)} (number {number}): {scored.error}")
             scores.append(scored.score)
+            if scored.note:
+                notes[scored.note].append(f"{shown_name(scored.source)} (number {number})")
+        for note, noted in notes.items():
+            logger.warning("%s: %d of %d images, the first is %s", note, len(noted), len(scores), noted[0])
         return np.array(scores, dtype=np.float64)
 
     def score_samples(self, images: object) -> np.ndarray:

@@ -107,6 +107,12 @@ def test_other_scores_are_those_of_test_py(run, data, files, name):
     assert Detector.load(run / "model.tar", score=name, device="cpu").score(files) == pytest.approx(expected, rel=1e-3)
 
 
+def test_films_that_show_nothing_are_said_once(detector, films, caplog):
+    assert len(detector.score([films[0], films[0] * 0, films[0] * 0])) == 3
+    (line,) = [message for message in caplog.messages if "nearly black" in message]
+    assert line.startswith("nearly black: 2 of 3 images, the first is") and line.endswith("(number 1)")
+
+
 def test_arrays_and_tensors_score_as_their_files(detector, files):
     pixels, expected = pixels_of(files), detector.score(files)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,9 @@ from salad.datasets import read_split
 from salad.errors import InputError, printable
 from salad.evaluation.few import few_for_auc, few_to_calibrate, few_to_train
 from salad.images.decoder import Decoder
+from salad.images.doubts import doubt_line, find_doubt
 from salad.images.headers import Header, draw_places, read_headers
+from salad.images.threads import map_in_chunks
 from salad.samples import NORMAL, Sample, Split
 
 if TYPE_CHECKING:
@@ -147,6 +150,8 @@ def inspect_data(config: Config) -> Inspection:
     inspection = inspect_splits(
         splits, train_on=config.data.train_on, num_threads=num_threads, max_bytes=None, absent=absent
     )
+    films = [_doubt_films(name, split, decoder, num_threads) for name, split in splits.items()]
+    inspection = dataclasses.replace(inspection, doubts=(*inspection.doubts, *filter(None, films)))
     if val := splits.get("val"):
         baselines = measure_baselines(val, decoder=decoder, num_threads=num_threads)
         inspection = dataclasses.replace(inspection, baselines=baselines)
@@ -182,7 +187,7 @@ def inspect_splits(
         copies=tuple(_copies(compared.groups)),
         num_uncompared=compared.num_unread,
         doubts=(
-            *_few(splits, left_out),
+            *(line for name, split in splits.items() for line in _few(name, split)),
             *(doubt for split in splits.values() for doubt in split.doubts),
             *find_twofold([[sample for _, sample in group] for group in compared.groups]),
             *find_contradictions([sample for split in splits.values() for sample in split.samples]),
@@ -190,16 +195,28 @@ def inspect_splits(
     )
 
 
-def _few(splits: dict[str, Split], left_out: Set[str]) -> Iterator[str]:
-    """Warn of numbers that will rest on few images; abnormal images are left out of the splits named."""
-    for name, split in splits.items():
-        num_abnormal = 0 if name in left_out else len(split.samples) - split.num_normal
-        if name == "train":
-            yield from few_to_train(split.num_normal)
-        else:
-            yield from few_for_auc(name, num_normal=split.num_normal, num_abnormal=num_abnormal)
-        if name == "val" and split.num_normal:
-            yield from few_to_calibrate(split.num_normal, least=OPTIONS["min_normals"].default)
+def _doubt_films(name: str, split: Split, decoder: Decoder, num_threads: int) -> str:
+    """Describe the films of a split, or of a sample of it, that show next to nothing; empty if there are none."""
+
+    def doubt(sample: Sample) -> str | None:
+        with contextlib.suppress(InputError):
+            return find_doubt(decoder.read(sample))
+        return None
+
+    samples = [split.samples[i] for i in draw_places(len(split.samples))]
+    doubts = map_in_chunks(doubt, samples, num_threads=num_threads, size=8)
+    doubted = [(sample.name, doubt) for sample, doubt in zip(samples, doubts, strict=True) if doubt]
+    return doubt_line(name, doubted, num_images=len(samples)) if doubted else ""
+
+
+def _few(name: str, split: Split) -> tuple[str, ...]:
+    """Warn of numbers that will rest on few images of a split."""
+    num_normal = split.num_normal
+    if name == "train":
+        return few_to_train(num_normal)
+    of_auc = few_for_auc(name, num_normal=num_normal, num_abnormal=len(split.samples) - num_normal)
+    calibrates = name == "val" and num_normal
+    return (*of_auc, *(few_to_calibrate(num_normal, least=OPTIONS["min_normals"].default) if calibrates else ()))
 
 
 def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:

@@ -48,6 +48,11 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def doubts(self) -> dict[Sample, str]:
+        """Reason to doubt a film, of each doubtful one."""
+        return {sample: row.doubt for sample, row in self.items if row.doubt}
+
     def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
         """Read images into `out`, (len(index), S, S); rows that are damaged in the cache are decoded again.
 

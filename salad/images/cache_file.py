@@ -14,9 +14,10 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from salad.images.doubts import find_doubt
 from salad.samples import Sample
 
-VERSION = 2  # raised when the file format changes, or the pixels that a decoder makes
+VERSION = 3  # raised when the file format changes, or the pixels that a decoder makes
 
 
 class Stamp(NamedTuple):
@@ -39,10 +40,12 @@ class Row(NamedTuple):
     Attributes:
         number: row number, from 0.
         crc: CRC-32 of the pixels.
+        doubt: reason to doubt that the pixels are a film, see `find_doubt`.
     """
 
     number: int
     crc: int
+    doubt: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +100,7 @@ def append(file: BinaryIO, pixels: NDArray[np.uint8], number: int) -> Row:
     """Append the pixels of an image, (S, S), to the pixel file, as the row of this number."""
     content = pixels.tobytes()
     file.write(content)
-    return Row(number, zlib.crc32(content))
+    return Row(number, zlib.crc32(content), find_doubt(pixels))
 
 
 def to_disk(file: BinaryIO) -> None:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from salad.errors import InputError, printable
 from salad.images.cache import CachedImages, cached_images
 from salad.images.decoder import DecodedImages, Decoder
+from salad.images.doubts import NAMED, doubt_line, find_doubt
 from salad.images.npz import forget
 from salad.images.threads import map_in_order
 from salad.runs.atomic import atomic_file
@@ -79,6 +80,7 @@ def _read_split(
     """Decode a split, and return it with its images and without its bad files."""
     decode = partial(decode_samples, decoder=decoder, num_threads=num_threads)
     images: CachedImages | None = None
+    doubts: dict[Sample, str] = {}
     if cache is not None:
         try:
             images, reasons = cached_images(
@@ -87,8 +89,13 @@ def _read_split(
         except OSError as error:
             logger.warning("%s: no cache there (%s); files are decoded in every epoch", cache, error.strerror or error)
     if images is None:
-        decoded = zip(split.samples, decode(split.samples), strict=True)
-        reasons = {sample: content for sample, content in decoded if isinstance(content, str)}
+        reasons = {}
+        for sample, content in zip(split.samples, decode(split.samples), strict=True):
+            if isinstance(content, str):
+                reasons[sample] = content
+            elif doubt := find_doubt(content):
+                doubts[sample] = doubt
+    _log_doubts(name, images.doubts if images else doubts, num_images=len(split.samples) - len(reasons))
     good = [sample for sample in split.samples if sample not in reasons]
     skipped = (Skipped(sample.name, reasons[sample], name) for sample in split.samples if sample in reasons)
     return replace(
@@ -122,6 +129,16 @@ def decode_samples(samples: list[Sample], *, decoder: Decoder, num_threads: int)
         for content in map_in_order(decode, samples, num_threads=num_threads):
             yield content
             bar.update()
+
+
+def _log_doubts(name: str, doubts: dict[Sample, str], *, num_images: int) -> None:
+    """Warn of doubtful films in one line, and list all of them in log.txt."""
+    doubted = [(sample.name, doubt) for sample, doubt in doubts.items()]
+    if doubted:
+        more = "; log.txt names each" if len(doubted) > NAMED else ""
+        logger.warning("doubt: %s%s", doubt_line(name, doubted, num_images=num_images), more)
+    for film, doubt in doubted if len(doubted) > NAMED else ():
+        logger.warning("%s: %s", film, doubt, extra={"only_in_file": True})
 
 
 def _log(skipped: list[Skipped], level: int) -> None:

@@ -38,6 +38,7 @@ class Row:
         abnormal: True if the score is above the threshold of --specificity.
         seconds: processing time of the image.
         error: reason why the image cannot be read.
+        note: doubt about the image, which is scored all the same.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Row:
     abnormal: bool | None
     seconds: float
     error: str | None
+    note: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +127,7 @@ def rows(scorer: Scorer, sources: Iterable[Path | None], *, specificity: float) 
             abnormal=abnormal,
             seconds=round(scored.seconds, 4),
             error=scored.error,
+            note=scored.note,
         )
 
 

@@ -21,6 +21,7 @@ from salad.config import Config
 from salad.device import choose_device
 from salad.errors import InputError, printable
 from salad.evaluation.calibration import Calibration
+from salad.images.doubts import find_doubt
 from salad.images.in_memory import Source, read_source, shown_name
 from salad.images.read import GreyImage
 from salad.scoring.model import ScoringModel
@@ -41,12 +42,14 @@ class Scored:
         score: anomaly score, larger is more anomalous; None if the image cannot be read.
         error: reason why the image cannot be read, in one line; else None.
         seconds: processing time: decoding, plus its share of the time of the batch.
+        note: doubt about the image or its score, in one line; else None.
     """
 
     source: Source
     score: float | None
     error: str | None
     seconds: float
+    note: str | None = None
 
 
 class _Read(NamedTuple):
@@ -156,8 +159,10 @@ class Scorer:
             if scored.score is None:
                 num_bad += 1
                 logger.warning("not calibrated with %s: %s", shown_name(scored.source), scored.error)
-            else:
-                scores.append(scored.score)
+                continue
+            if scored.note:
+                logger.warning("calibrated with %s, which is doubtful: %s", shown_name(scored.source), scored.note)
+            scores.append(scored.score)
         least = self.config.scoring.min_normals
         if len(scores) < least:
             raise InputError(
@@ -187,7 +192,9 @@ class Scorer:
             if isinstance(content, str):
                 results.append(Scored(source=source, score=None, error=content, seconds=seconds))
             else:
-                results.append(Scored(source=source, score=next(scores), error=None, seconds=seconds + share))
+                seconds += share
+                note = find_doubt(content)
+                results.append(Scored(source=source, score=next(scores), error=None, seconds=seconds, note=note))
         return results
 
     def _score_pixels(self, pixels: np.ndarray) -> list[float]:

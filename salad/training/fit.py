@@ -16,6 +16,7 @@ from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.config.recipes import describe_recipe
 from salad.errors import InputError, printable
+from salad.images.doubts import doubt_line, find_doubt
 from salad.images.in_memory import Source, images_of, read_source
 from salad.images.threads import map_in_order
 from salad.runs.folder import RunFolder
@@ -104,6 +105,9 @@ def _decode(images: object, config: Config) -> tuple[NDArray[np.uint8], list[Sam
     pixels = list(map_in_order(read, listed(), num_threads=config.data.n_jobs_dataloader))
     if not pixels:
         raise InputError("there are no images to train on")
+    doubts = zip(samples, map(find_doubt, pixels), strict=True)
+    if doubted := [(sample.name, doubt) for sample, doubt in doubts if doubt]:
+        logger.warning("doubt: %s", doubt_line("train", doubted, num_images=len(pixels)))
     return np.stack(pixels), samples
 
 

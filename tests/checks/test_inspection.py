@@ -390,6 +390,15 @@ def test_inspect_takes_what_is_there(write_folders):
     assert result.exit_code == 2 and result.stderr.startswith("Error: ") and "no such folder" in result.stderr
 
 
+def test_inspect_doubts_films_that_show_nothing(write_folders):
+    data_path = write_folders(*TREE[:2], "val/0.normal/v.png")
+    Image.new("L", (32, 32)).save(data_path / "val/0.normal/black.png")
+    (line,) = [one for one in inspect("CXR_author", data_path).stdout.splitlines() if "next to nothing" in one]
+    assert line.endswith(
+        "doubt: 1 of 2 images of val/ show next to nothing, namely val/0.normal/black.png (nearly black)"
+    )
+
+
 def test_inspect_normal_class_holds_for_all_splits(write_folders):
     data_path = write_folders("train/b/1.png", "train/a/2.png", "val/a/3.png", "val/b/4.png", "test/a/5.png")
     found = json.loads(inspect("CXR_author", data_path, "--json", "--normal_class", "b").stdout)

@@ -311,7 +311,7 @@ def test_the_index_names_each_file_with_its_label_and_its_sum(samples):
     open_cache(samples)
     folder = samples[0].path.parent.parent / "cache"
     pixels = np.memmap(only(folder, "*.u8"), np.uint8, mode="r", shape=(6, 8, 8))
-    for name, size, mtime_ns, label, row, crc in read_lines(only(folder, "*.json"))[0]["images"]:
+    for name, size, mtime_ns, label, row, crc, _ in read_lines(only(folder, "*.json"))[0]["images"]:
         sample = samples[int(name[0])]
         found = sample.path.stat()
         assert (size, mtime_ns, label) == (found.st_size, found.st_mtime_ns, sample.label)

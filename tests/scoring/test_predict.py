@@ -20,7 +20,7 @@ from running import ONE_THREAD, REPOSITORY, invoke, read_csv, read_json, score, 
 from salad.__main__ import main
 from salad.datasets import phantom
 
-COLUMNS = ["path", "score", "percentile", "abnormal", "seconds", "error"]
+COLUMNS = ["path", "score", "percentile", "abnormal", "seconds", "error", "note"]
 # In a process of its own with the tiny network.
 PROGRAM = """
 import signal, sys, torch
@@ -124,6 +124,15 @@ def test_a_bad_file_gets_a_row_with_the_reason_and_the_others_go_on(predict, fil
     assert "not an image" in found[3]["error"]
     assert [row["percentile"] for row in found if row["error"]] == [""] * 3
     assert result.stderr.splitlines()[-1].endswith("3 of them cannot be read")
+
+
+def test_a_film_that_shows_nothing_is_scored_with_a_note(predict, film, tmp_path):
+    Image.new("L", (80, 80)).save(tmp_path / "black.png")
+    found = read(predict(film, tmp_path / "black.png"))
+    assert [row["note"] for row in found] == ["", "nearly black"]
+    assert all(row["score"] and not row["error"] for row in found)
+    (line,) = predict(film, "--format", "jsonl").stdout.splitlines()
+    assert json.loads(line)["note"] is None
 
 
 def test_where_nothing_can_be_read_the_status_says_so(predict, tmp_path):
