@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import json
 import math
 import os
 import types
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from salad.errors import InputError, printable
+from salad.input_files import parse_json, read_input
 
 TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
 SCORES_TOO = TRAIN, TEST, PREDICT
@@ -161,16 +161,10 @@ def read_values(path: Path, options: Mapping[str, Option]) -> dict[str, Any]:
         InputError: the file cannot be read, or it holds an unknown name or a value of a wrong type.
     """
     try:
-        with path.open("rb") as file:  # limit the bytes here: a pipe has no size to check beforehand
-            content = file.read(MAX_CONFIG_BYTES + 1)
-        if len(content) > MAX_CONFIG_BYTES:
-            raise InputError(f"--load_config {path}: larger than {MAX_CONFIG_BYTES:,} bytes, so not a file of options")
-        values = json.loads(content.decode("utf-8"))
+        values = parse_json(read_input(path, most=MAX_CONFIG_BYTES))
     except OSError as error:
         raise InputError(f"--load_config {path}: cannot be read ({error.strerror})") from None
-    except InputError:
-        raise
-    except (ValueError, RecursionError) as error:  # JSON syntax, encoding, too deeply nested brackets
+    except ValueError as error:
         raise InputError(f"--load_config {path}: not a JSON file ({error})") from None
     if not isinstance(values, dict):
         raise InputError(f"--load_config {path}: must hold a JSON object with option names as keys")

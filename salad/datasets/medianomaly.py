@@ -1,11 +1,11 @@
 """Read `MedIAnomaly`: data sets of that benchmark with images/ and data.json, such as RSNA and VinCXR."""
 
-import json
 from pathlib import Path
 
 from salad.datasets.lists import index_images, inner_name, make_split
 from salad.datasets.tables import read_text
 from salad.errors import InputError, printable
+from salad.input_files import parse_json
 from salad.samples import Sample, Selection, Split
 
 NORMAL_CLASS = "0"
@@ -64,10 +64,10 @@ def read_json(path: Path) -> dict[str, object]:
         InputError: the file cannot be read, or holds no JSON object.
     """
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except InputError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{printable(path)}: not a JSON file ({printable(error)[:200]})") from None
     if not isinstance(content, dict):
         raise InputError(f"{printable(path)}: holds no JSON object; it must have the form {FORM}")

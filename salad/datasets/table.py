@@ -1,6 +1,5 @@
 """Read `Table`: any CSV, TSV or JSON-lines file with the columns path, label[, split, patient_id, finding]."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from salad.datasets.folders import ABNORMAL_WORDS, NORMAL_WORDS, sounds
 from salad.datasets.lists import inner_name, make_split
 from salad.datasets.tables import Row, age_in_years, read_rows, read_text, shown
 from salad.errors import InputError, printable
+from salad.input_files import parse_json
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 
 NEEDED = ("path", "label")
@@ -183,8 +183,8 @@ def read_json_lines(path: Path) -> list[tuple[int, Row]]:
             continue
         where = f"{printable(path)}: line {number}"
         try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            values = parse_json(line)
+        except ValueError as error:
             raise InputError(f"{where} is no JSON ({printable(error)[:200]})") from None
         if not isinstance(values, dict) or not values.keys() >= set(NEEDED):
             raise InputError(f"{where} is no object with {' and '.join(NEEDED)}")

@@ -23,8 +23,8 @@ def few_for_auc(name: str, *, num_normal: int, num_abnormal: int) -> tuple[str, 
     if min(num_normal, num_abnormal) >= FEW_OF_A_CLASS or not num_normal or not num_abnormal:
         return ()
     return (
-        f"the AUC on {name} compares only {num_normal} normal with {num_abnormal} abnormal: below {FEW_OF_A_CLASS} of a "
-        "class it says little",
+        f"the AUC on {name} compares only {num_normal} normal with {num_abnormal} abnormal: below {FEW_OF_A_CLASS} of "
+        "a class it says little",
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from salad.images.doubts import find_doubt
+from salad.input_files import open_input, parse_json, read_input
 from salad.samples import Sample
 
 VERSION = 3  # raised when the file format changes, or the pixels that a decoder makes
@@ -77,14 +78,15 @@ class Cache:
 def load_cache(index_path: Path, isize: int) -> Cache | None:
     """Load a cache from disk; None if it is absent, incomplete or of another version."""
     try:
-        text = index_path.read_text(encoding="ascii")
-        file = pixel_path(index_path, text).open("rb", buffering=0)
-        index = json.loads(text)
+        text = read_input(index_path).decode("ascii")
+        file = open_input(pixel_path(index_path, text))
+        index = parse_json(text)
         rows = {Stamp(*entry[:3]): Row(*entry[4:]) for entry in index["images"]}
         bad = frozenset(Stamp(*entry) for entry in index["bad"])
         is_whole = os.fstat(file.fileno()).st_size == len(rows) * isize * isize
+        is_whole = is_whole and all(type(row.number) is int and 0 <= row.number < len(rows) for row in rows.values())
         return Cache(file=file, rows=rows, bad=bad) if index["version"] == VERSION and is_whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
         return None
 
 

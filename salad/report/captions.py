@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -14,6 +13,7 @@ import salad
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.evaluation.result import Result
+from salad.input_files import parse_json, read_input
 from salad.report.content import heat_kind
 from salad.report.details import Detail
 from salad.runs.folder import CONFIG_FILE
@@ -139,8 +139,8 @@ def _framing(config: Config) -> str:
 def training_command(checkpoint: Checkpoint) -> str | None:
     """Read the command line of the training from the config.json next to the checkpoint; None without one."""
     try:
-        content: Any = json.loads((checkpoint.path.parent / CONFIG_FILE).read_text(encoding="utf-8"))
+        content: Any = parse_json(read_input(checkpoint.path.parent / CONFIG_FILE))
         command = content["run"]["command"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return f"python {command}" if isinstance(command, str) else None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salad.input_files import parse_json, read_input
 from salad.losses import LOSSES
 from salad.report.curves import evenly
 from salad.runs.folder import METRICS_FILE
@@ -52,10 +52,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
     """Read the lines that are JSON objects of an epoch; the file may have been edited, so others are left out."""
     lines = []
     try:
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in read_input(path).splitlines():
             try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
+                line = parse_json(text, allow_nan=True)
+            except ValueError:
                 continue
             if isinstance(line, dict) and _number(line.get("epoch")) is not None:
                 lines.append(line)

@@ -15,6 +15,7 @@ from typing import Any
 
 import salad
 from salad.errors import InputError, StorageError
+from salad.input_files import parse_json, read_input
 from salad.runs.atomic import atomic_file
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
@@ -160,8 +161,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         InputError: the file cannot be read, or is not a metrics.jsonl.
     """
     try:
-        *lines, _ = path.read_text(encoding="utf-8").split("\n")
-        epochs = [json.loads(line) for line in lines]
+        *lines, _ = read_input(path).split(b"\n")
+        epochs = [parse_json(line, allow_nan=True) for line in lines]
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # JSON syntax, encoding

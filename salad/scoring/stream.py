@@ -166,8 +166,8 @@ class Scorer:
         least = self.config.scoring.min_normals
         if len(scores) < least:
             raise InputError(
-                f"there are {len(scores) or 'no'} normal images to calibrate with ({num_bad} cannot be read), fewer than "
-                f"--min_normals {least}: give more of them"
+                f"there are {len(scores) or 'no'} normal images to calibrate with ({num_bad} cannot be read), fewer "
+                f"than --min_normals {least}: give more of them"
                 + (f", or --min_normals {len(scores)} to take so few" if scores else "")
             )
         self.model = dataclasses.replace(self.model, held_out=Calibration.of(scores))
