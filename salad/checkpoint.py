@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -95,6 +96,14 @@ class Checkpoint:
     def embeds(self) -> bool:
         """True if a loss has trained the embeddings; assumed for a published file."""
         return EMBEDDINGS in self.trained
+
+    def digest(self) -> str:
+        """Digest weights and memory rows, to distinguish this model from others: 12 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, tensor in [*sorted(self.model_state.items()), ("rows", self.bank.rows)]:
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def has_parts(self, parts: Iterable[str]) -> bool:
         """Check if the validation results in the file belong to the score with these parts."""

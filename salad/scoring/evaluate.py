@@ -132,8 +132,8 @@ def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tu
     warnings = (*model.warnings, *few_for_auc("test", num_normal=split.num_normal, num_abnormal=num_abnormal))
     for line in warnings:
         logger.warning("%s", line)
-    held = {"calibration": model.calibration, "warnings": warnings}
-    return dataclasses.replace(result, k=model.normals.k or None, **held), model
+    k = model.normals.k or None
+    return dataclasses.replace(result, k=k, calibration=model.calibration, warnings=warnings), model
 
 
 def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:
