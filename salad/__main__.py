@@ -9,17 +9,18 @@ from typing import Any
 
 import click
 
-from salad.cli import command_of, exit_status
+from salad.cli import Group, Program, command_of, exit_status
 from salad.config import Config
 from salad.config.declare import EXPORT, INSPECT, PREDICT
 from salad.distributed.team import Team
+from salad.errors import give, say
 
 FOLDER = click.Path(path_type=Path)
 MAX_INTERVAL = 86_400  # seconds
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # required by `Config`, without effect here
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def main() -> None:
     """Prepare data sets, compare runs, score new images, and export models.
 
@@ -39,15 +40,15 @@ def inspect(given: dict[str, Any], _: Team) -> None:
 
     inspection = inspect_data(config)
     if as_json:
-        click.echo(json.dumps(inspection.as_json(), indent=2))
+        give(json.dumps(inspection.as_json(), indent=2))
     else:
         baselines = baseline_lines(inspection.baselines) if inspection.baselines else []
-        click.echo("\n".join([*fact_lines(inspection), *warning_lines(inspection), *baselines]))
+        give("\n".join([*fact_lines(inspection), *warning_lines(inspection), *baselines]))
     if config.data.strict:
         refuse_leaks(inspection.leaks)
 
 
-@main.command()
+@main.command(cls=Program)
 @click.option("--out", type=FOLDER, default="data", show_default=True, help="Folder of the data sets.")
 @click.option(
     "--sha256",
@@ -61,10 +62,10 @@ def fetch(out: Path, sha256: str | None, archive: Path | None, debug: bool) -> N
     from salad.datasets.author_archive import fetch
 
     with exit_status(debug=debug):
-        click.echo("\n".join(fetch(out, archive=archive, sha256=sha256)))
+        give("\n".join(fetch(out, archive=archive, sha256=sha256)))
 
 
-@main.command()
+@main.command(cls=Program)
 @click.argument("tree", type=click.Choice(["CXR_author"]))
 @click.option(
     "--nih",
@@ -82,10 +83,10 @@ def prepare(tree: str, nih: Path, lists: Path, out: Path, allow_missing: bool, d
 
     with exit_status(debug=debug):
         for line in build_tree(nih, lists, out=out, allow_missing=allow_missing):
-            click.echo(line)
+            give(line)
 
 
-@main.command()
+@main.command(cls=Program)
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option(
     "--format",
@@ -107,8 +108,8 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
         comparison = compare_runs(runs)
         for run in comparison.runs:
             for line in run.warnings:
-                click.echo(f"{run.name}: {line}", err=True)
-        click.echo(FORMATS[form](comparison))
+                say(f"{run.name}: {line}")
+        give(FORMATS[form](comparison))
 
 
 def finite(_: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -222,7 +223,7 @@ def export(given: dict[str, Any], _: Team) -> None:
     """
     from salad.export.files import export
 
-    click.echo(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))
+    give(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,20 +14,59 @@ import torch
 from torch import Tensor
 
 from salad.anchors import Anchors
-from salad.errors import InputError, printable
+from salad.config import OPTIONS
+from salad.config.declare import REMOVED, without_removed
+from salad.errors import InputError, printable, refuse_shortage
 from salad.images.align import SIDE
 from salad.losses import EMBEDDINGS, LOSSES, RECONSTRUCTION
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
 from salad.patch_memory import PatchMemory
-from salad.runs.sealed import read_sealed, write_sealed
+from salad.runs.sealed import is_sealed, read_sealed, write_sealed
+from salad.tensor_files import Rule, checked, same_numbers
 
 if TYPE_CHECKING:
     from salad.networks import Network
 
+logger = logging.getLogger(__name__)
+
 SCHEMA_VERSION = 1
 # defaults of options that older files do not hold
 NEWER = {"normalize": "fixed", "trim": False, "crop": 1.0, "align": False}
+MEMORY = {
+    "memory": Rule(kind=torch.float32, shape=("N", "D"), needed=True),
+    "params": Rule(kind=torch.float32, shape=(2,), low=0, needed=True),
+}
+ANCHORS = {
+    "anchor_indexes": Rule(kind=torch.int64, shape=("A",), low=0, high="N", needed=True),
+    "neighbours": Rule(kind=torch.int64, shape=("A", "K"), low=0, high="N", needed=True),
+    "entropy": Rule(kind=torch.float32, shape=("N",), needed=True),
+}
+SVDD = {
+    "centre": Rule(kind=torch.float32, shape=("D",), needed=True),
+    "radius": Rule(kind=torch.float32, low=0, needed=True),
+}
+PATCHES = {
+    "rows": Rule(kind=torch.float16, shape=("G", "M", "C"), needed=True),
+    "mean": Rule(kind=torch.float32, shape=("G", "C"), needed=True),
+    "whitening": Rule(kind=torch.float32, shape=("C", "C"), needed=True),
+}
+FACTS = {
+    "schema_version": Rule(kind=int, low=1),
+    "row_labels": Rule(kind=torch.int64, shape=("N",), low=0, high=1),
+    "mean_image": Rule(kind=torch.float32, shape=(1, 1, SIDE, SIDE)),
+    "val_normal_scores": Rule(kind=torch.float64, shape=("V",)),
+    "val_auc": Rule(kind=float, low=0, high=1),
+    "k": Rule(kind=int, low=0),
+    "epoch": Rule(kind=int, low=0),
+    "epoch_in_round": Rule(kind=int, low=0),
+    "round": Rule(kind=int, low=-1),
+    "best_auc": Rule(kind=float, low=-math.inf, high=1),
+    "normal_class": Rule(kind=str),
+    "weights_loaded": Rule(kind=str),
+    "images": Rule(kind=str),
+    "val_images": Rule(kind=str),
+}
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # entries that only resuming needs
 
 
@@ -117,15 +157,22 @@ class Checkpoint:
         """Load the weights into a network; tensors that the network lacks are ignored.
 
         Raises:
-            InputError: a tensor is missing or of another shape.
+            InputError: a tensor is missing, of another shape or type, or not finite.
         """
         own = network.state_dict()
         for name, tensor in own.items():
             saved = self.model_state.get(name)
-            if not isinstance(saved, Tensor) or saved.shape != tensor.shape:
-                shape = tuple(saved.shape) if isinstance(saved, Tensor) else None
-                what = f"has shape {shape}, not {tuple(tensor.shape)}" if shape is not None else "is missing"
-                raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
+            if not isinstance(saved, Tensor):
+                what = "is missing"
+            elif saved.shape != tensor.shape:
+                what = f"has shape {tuple(saved.shape)}, not {tuple(tensor.shape)}"
+            elif not same_numbers(saved.dtype, tensor.dtype):
+                what = f"is of {saved.dtype}, not of {tensor.dtype}"
+            elif not saved.float().isfinite().all():
+                what = "has values that are not finite"
+            else:
+                continue
+            raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
         network.load_state_dict({name: self.model_state[name] for name in own})
 
 
@@ -187,72 +234,88 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of this program or a published one, without running any code in it.
 
     Raises:
-        InputError: the file is missing, damaged, or not a checkpoint.
+        InputError: the file is missing, or not a checkpoint.
+        DamagedError: the file is damaged.
+        MachineError: there is too little memory to read it, or too few open files.
+        StorageError: its disk fails.
     """
+    content = read_sealed(path)
     try:
-        return _parse(path, read_sealed(path))
-    except InputError:
-        raise
+        checkpoint = _parse(path, content)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except Exception as error:  # a value of a wrong type can raise anything; torch's messages fill pages
-        reason = printable(error)[:120]
-        raise InputError(f"{path}: not a checkpoint: {reason} is missing or unfit") from None
+        refuse_shortage(error, path)
+        raise InputError(f"{path}: not a checkpoint: {printable(error)[:120]} is missing or unfit") from None
+    if "schema_version" in content and not is_sealed(path):
+        logger.warning("%s: its seal is missing, as of a file that was cut off or rewritten: it is not checked", path)
+    if unknown := sorted((checkpoint.config or {}).keys() - OPTIONS.keys() - REMOVED.keys()):
+        logger.warning("%s: holds options that this release lacks, without effect: %s", path, ", ".join(unknown)[:200])
+    return checkpoint
 
 
 def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     """Check the content of a file and make a checkpoint of it."""
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
-        raise InputError(f"{path}: not a checkpoint: it holds no model_state_dict")
+        raise InputError("not a checkpoint: it holds no model_state_dict")
     if not any(spec.embedding_weight in content["model_state_dict"] for spec in NETWORKS.values()):
-        raise InputError(f"{path}: holds none of the networks {', '.join(NETWORKS)}")
-    version = content.get("schema_version", SCHEMA_VERSION)
-    if not isinstance(version, int):
-        raise InputError(f"{path}: not a checkpoint: its schema_version is not an integer")
-    if version > SCHEMA_VERSION:
-        raise InputError(f"{path}: written by a newer release (schema {version}); upgrade this program")
+        raise InputError(f"holds none of the networks {', '.join(NETWORKS)}")
+    if content.get("schema_version", 0) > SCHEMA_VERSION:
+        raise InputError(f"written by a newer release (schema {content['schema_version']}); upgrade this program")
+    sizes: dict[str, int] = {}
+    bank = MemoryBank.from_state_dict(checked(content["memory_state_dict"], MEMORY, sizes=sizes))
+    facts, svdd = checked(content, FACTS, sizes=sizes), content.get("svdd")
+    _check_scores(facts)
+    anchors = content.get("ans_discovery_state_dict", {})
     checkpoint = Checkpoint(
         path=path,
         model_state=content["model_state_dict"],
-        bank=MemoryBank.from_state_dict(content["memory_state_dict"]),
-        config=content.get("config"),
-        normal_class=content.get("normal_class"),
-        row_labels=content.get("row_labels"),
-        svdd=content.get("svdd"),
-        anchors=_anchors_from(content.get("ans_discovery_state_dict", {})),
+        bank=bank,
+        config=_checked_options(content.get("config")),
+        normal_class=facts.get("normal_class"),
+        row_labels=facts.get("row_labels"),
+        svdd=None if svdd is None else checked(svdd, SVDD, sizes=sizes),
+        anchors=_anchors_from(checked(anchors, ANCHORS, sizes=sizes))
+        if len(anchors.get("anchor_indexes", ()))
+        else None,
         training={
             name: value
-            for name, value in content.items()
+            for name, value in facts.items()
             if not name.endswith("_state_dict") and name != "local_memories"  # has an attribute of its own
         },
         memories={
-            name: PatchMemory.from_state_dict(state) for name, state in content.get("local_memories", {}).items()
+            name: PatchMemory.from_state_dict(checked(state, PATCHES, sizes={}))
+            for name, state in content.get("local_memories", {}).items()
         },
     )
-    num_rows, rep_dim = checkpoint.bank.rows.shape
-    if rep_dim != checkpoint.known()["rep_dim"]:
-        raise InputError(f"{path}: memory rows of {rep_dim} dimensions do not fit the embeddings of the network")
-    if checkpoint.row_labels is not None and checkpoint.row_labels.shape != (num_rows,):
-        raise InputError(f"{path}: {num_rows} memory rows, but labels for {len(checkpoint.row_labels)}")
-    _check_facts(checkpoint, rep_dim)
-    template = checkpoint.template
-    if template is not None and template.shape != (1, 1, SIDE, SIDE):
-        raise InputError(f"{path}: its template has shape {tuple(template.shape)}, not {(1, 1, SIDE, SIDE)}")
+    if sizes["D"] != (rep_dim := checkpoint.known()["rep_dim"]):
+        raise InputError(f"memory rows of {sizes['D']} dimensions do not fit the {rep_dim} of the network's embeddings")
     return checkpoint
 
 
-def _check_facts(checkpoint: Checkpoint, rep_dim: int) -> None:
-    """Raise an error if the validation results or the SVDD entry have a wrong type, shape or range."""
-    training, svdd = checkpoint.training, checkpoint.svdd
-    scores, standards = training.get("val_normal_scores"), training.get("standards") or {}
+def _check_scores(facts: dict[str, Any]) -> None:
+    """Raise an error if the parts of the score or their standards have a wrong type or range."""
     checks = {
-        "val_normal_scores": scores is None or (scores.dim() == 1 and bool(scores.double().isfinite().all())),
-        "parts": all(isinstance(part, str) for part in training.get("parts", ())),
-        "val_auc": training.get("val_auc") is None or 0 <= training["val_auc"] <= 1,
-        "standards": all(std > 0 and math.isfinite(mean) for mean, std in standards.values()),
-        "svdd": svdd is None or (svdd["centre"].shape == (rep_dim,) and svdd["radius"].shape == ()),
+        "parts": all(isinstance(part, str) for part in facts.get("parts", ())),
+        "standards": all(
+            std > 0 and math.isfinite(mean + std) for mean, std in (facts.get("standards") or {}).values()
+        ),
     }
     for name, is_valid in checks.items():
         if not is_valid:
             raise ValueError(name)
+
+
+def _checked_options(config: Any) -> dict[str, Any] | None:
+    """Check the options that this release knows."""
+    if config is None:
+        return None
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
+        raise InputError("not a checkpoint: its config is no table of options")
+    for name, value in without_removed(config).items():
+        if name in OPTIONS:
+            OPTIONS[name].check(OPTIONS[name].from_json(value))
+    return config
 
 
 def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tensor]:
@@ -273,9 +336,7 @@ def _anchors_state(anchors: Anchors | None, *, num_rows: int) -> dict[str, Tenso
     }
 
 
-def _anchors_from(state: dict[str, Tensor]) -> Anchors | None:
-    """Read anchors from entries of the published format; None if there are none."""
-    if len(state.get("anchor_indexes", ())) == 0:
-        return None
+def _anchors_from(state: dict[str, Tensor]) -> Anchors:
+    """Read anchors from entries of the published format."""
     order = state["anchor_indexes"].sort()
     return Anchors(anchors=order.values, neighbours=state["neighbours"][order.indices], entropy=state["entropy"])

@@ -9,6 +9,7 @@ import logging
 import shlex
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,8 @@ from salad.config import ARGUMENTS, OPTIONS, SECTIONS, Config
 from salad.config.declare import PREDICT, TEST, TRAIN, Option, read_values
 from salad.config.recipes import recipe_values
 from salad.distributed.team import SOLO, Team, is_lost_peer, join, mute_all_but_one_a_machine
-from salad.errors import RunInterruptedError, StoppedError, printable
+from salad.errors import RunInterruptedError, StoppedError, cut, give, printable, shortage
+from salad.runs.log import prepare_output
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
@@ -34,19 +36,47 @@ COMMAND_SECTION = "this command"
 LOST_PEER = (
     "Error: another process of this run died without a message (killed? out of memory?); torchrun tells which one"
 )
-NO_MEMORY = "out of memory: use a smaller --batch_size or --isize, or --amp bf16 in training"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 Run = Callable[[dict[str, Any], Team], None]
 
 
-class Command(click.Command):
-    """Command with a help text that lists options by section."""
+class Program(click.Command):
+    """Command whose messages are fit for a terminal; only one process of each machine prints them."""
 
     def main(self, *words: Any, **options: Any) -> Any:
-        """Run the command; only one process of each machine prints messages."""
+        """Set up the output and run the command."""
         mute_all_but_one_a_machine()
+        prepare_output()
         return super().main(*words, **options)
+
+    def make_context(self, *words: Any, **options: Any) -> click.Context:
+        """Read the command line."""
+        with _fit_for_terminal():
+            return super().make_context(*words, **options)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command with the values of the command line."""
+        with _fit_for_terminal():
+            return super().invoke(ctx)
+
+
+class Group(Program, click.Group):
+    """Group of commands, as `Program`."""
+
+
+@contextlib.contextmanager
+def _fit_for_terminal() -> Iterator[None]:
+    """Escape and cut the message of an error of the command line, which quotes its words."""
+    try:
+        yield
+    except click.ClickException as error:
+        vars(error)["message"] = cut(printable(error.message))
+        raise
+
+
+class Command(Program):
+    """Command with a help text that lists options by section."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each section, and last those of this command only."""
@@ -71,11 +101,13 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
         team: processes of the run.
     """
     try:
-        yield
+        with ended_by_sigterm():
+            yield
     except StoppedError as error:
-        team.end(f"Error: {error}", error.exit_code)
-    except KeyboardInterrupt:
-        team.end("", 128 + signal.SIGINT)
+        team.end(f"Error: {printable(error)}", error.exit_code)
+    except KeyboardInterrupt as error:
+        received = error.args[0] if error.args else signal.SIGINT
+        team.end(f"Error: interrupted by {received.name}", 128 + received)
     except BrokenPipeError:  # the reader of stdout, such as head, has closed it: click exits silently
         raise
     except Exception as error:
@@ -83,18 +115,32 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
             team.end(LOST_PEER, 1)
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             team.end(f"Error: {printable(error.filename or 'a file')}: cannot be written ({error.strerror})", 1)
-        if is_out_of_memory(error):
-            team.end(f"Error: {NO_MEMORY} ({printable(error)[:200]})", 1)
+        if reason := shortage(error):
+            team.end(f"Error: {reason} ({printable(error)[:200]})", 1)
         logger.debug("internal error", exc_info=True)
         if debug and team.size == 1:
-            raise
-        message = f"Internal error: {type(error).__name__}: {error}; {REPORT}"
+            team.end(traceback.format_exc(), 1)
+        if isinstance(error, OSError) and error.errno and error.filename:
+            team.end(f"Error: {printable(error.filename)}: {error.strerror}", 1)
+        message = f"Internal error: {type(error).__name__}: {printable(error)}; {REPORT}"
         team.end(traceback.format_exc() if debug else message, 1)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Check if an error is a failed allocation of Python, NumPy or torch (whose CPU errors have no own type)."""
-    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "CPUAllocator" in str(error)
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the program as Ctrl-C does, with a line and what has to be tidied up."""
+    is_possible = threading.current_thread() is threading.main_thread()  # Python allows handlers there only
+    before = signal.signal(signal.SIGTERM, _interrupt) if is_possible else None
+    try:
+        yield
+    finally:
+        if is_possible:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(number: int, _: object) -> None:
+    """Raise the exception of an interruption."""
+    raise KeyboardInterrupt(signal.Signals(number))
 
 
 def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Callable[[Run], click.Command]:
@@ -166,7 +212,7 @@ def _common_options() -> list[click.Parameter]:
 def _show_version(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print the version and exit."""
     if wanted and not context.resilient_parsing:
-        click.echo(f"salad {salad.__version__}")
+        give(f"salad {salad.__version__}")
         context.exit()
 
 
@@ -222,7 +268,7 @@ def train(given: dict[str, Any], team: Team) -> None:
     from salad.training.run import run_training
 
     folder = RunFolder(given["xp_path"], writes=team.is_first)
-    with folder.lock():
+    with folder.starting(), folder.lock():
         log_to(folder)
         try:
             run_training(given, folder, team=team)
@@ -252,12 +298,13 @@ def test(given: dict[str, Any], team: Team) -> None:
     config = Config.of(reconcile(given, checkpoint))
     config = config.changed(seed=draw_seed(config.run.seed), load_model=path)
     folder = RunFolder(config.output.xp_path, writes=team.is_first)
-    log_to(folder)
-    if config.output.heatmaps is not None:
-        from salad.explaining.overlays import draw_heatmaps, make_folder
+    with folder.starting():
+        log_to(folder)
+        if config.output.heatmaps is not None:
+            from salad.explaining.overlays import draw_heatmaps, make_folder
 
-        make_folder(config.output.heatmaps)  # before the scoring, so that an error comes early
-    result, model = run_test(config, checkpoint, team=team)
+            make_folder(config.output.heatmaps)  # before the scoring, so that an error comes early
+        result, model = run_test(config, checkpoint, team=team)
     located = None
     if config.output.heatmaps is not None:
         located = draw_heatmaps(model, checkpoint, result=result, folder=config.output.heatmaps)
@@ -286,6 +333,6 @@ def say_result(result: Result, rows: list[tuple[str, str]]) -> None:
         logger.info("%-30s %s", name, value)
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"
-        click.echo(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
+        give(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
     else:
-        click.echo(f"AUC score = {result.auc.value:.5f}")
+        give(f"AUC score = {result.auc.value:.5f}")

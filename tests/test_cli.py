@@ -269,7 +269,7 @@ def test_resnet_sizes_are_multiples_of_16(data, tmp_path):
         ('{"n_epochs": 3.5}', "n_epochs is 3.5"),
         ('{"n_epochs": "3"}', "n_epochs is '3'"),
         ('{"deterministic": 1}', "deterministic is 1"),
-        ('{"lr": NaN}', "--lr is nan"),
+        ('{"lr": NaN}', "NaN is not a number of JSON"),
         ('{"weight_decay": -1}', "--weight_decay is -1"),
         ('{"score": "best"}', "--score is 'best'"),
     ],

@@ -11,10 +11,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import click
-
 from salad.datasets.folders import files_below
-from salad.errors import InputError, StorageError, printable
+from salad.errors import InputError, StorageError, printable, say
 from salad.images.read import IMAGE_SUFFIXES
 
 DRIVE_ID = "1LmonDb_gNAbbsnyLCsj40rUxbwZZ1ZSp"
@@ -47,7 +45,7 @@ def fetch(out: Path, *, archive: Path | None = None, sha256: str | None = None) 
     target, partial = out / "author", out / "author.partial"
     if target.exists():
         lines = count_images(target, way_out="move that folder away and run again")
-        click.echo(f"{target} is already there{', its archive not checked' if sha256 else ''}", err=True)
+        say(f"{target} is already there{', its archive not checked' if sha256 else ''}")
         return lines
     if archive is None:
         archive = out / "author.tar.xz"
@@ -111,7 +109,7 @@ def check_archive(path: Path, sha256: str | None) -> None:
         while chunk := file.read(2**20):
             digest.update(chunk)
     digits = digest.hexdigest()
-    click.echo(f"{printable(path)}: {path.stat().st_size:,} bytes, SHA-256 {digits}", err=True)
+    say(f"{printable(path)}: {path.stat().st_size:,} bytes, SHA-256 {digits}")
     if sha256 is not None and digits != sha256.lower():
         wanted = sha256.lower()
         raise InputError(f"{printable(path)}: SHA-256 is {digits}, not {wanted}; delete the file and fetch it again")

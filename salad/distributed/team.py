@@ -17,9 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-import click
-
-from salad.errors import InputError
+from salad.errors import InputError, cut, printable_lines, say
 
 if TYPE_CHECKING:
     import torch
@@ -204,7 +202,7 @@ class Team:
         """
         if self.store is None:
             if message:
-                click.echo(message, err=True)
+                say(message)
             sys.exit(status)
         own = first = f"process {self.rank}: {message}"
         with contextlib.suppress(RuntimeError):  # the store has ended: this process reports its own message
@@ -212,7 +210,7 @@ class Team:
         if first != own:
             logger.error("%s", first, extra={"only_in_file": True})
         elif message:
-            print(message, file=sys.__stderr__, flush=True)
+            print(cut(printable_lines(message)), file=sys.__stderr__, flush=True)
         _tell_torchrun(message if first == own else first)
         logging.shutdown()
         os._exit(status)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from salad.errors import InputError
+from salad.errors import InputError, shortage
 from salad.images.dicom_window import grey_levels
 
 if TYPE_CHECKING:
@@ -102,6 +102,8 @@ def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # damaged files raise any exception; its text may quote the file and is dropped
+        if shortage(error):
+            raise
         raise InputError(f"a DICOM file that is damaged or cut off ({type(error).__name__})") from None
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, refuse_shortage
 from salad.images.read import GreyImage, to_grey, to_square
 from salad.samples import Sample
 
@@ -150,5 +150,6 @@ def _refusal(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:
+        refuse_shortage(error, path)
         reason = printable(getattr(error, "strerror", None) or error)[:200] or type(error).__name__
         raise InputError(f"{printable(path)}: no .npz file of arrays, or damaged ({reason})") from None

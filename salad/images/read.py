@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, refuse_shortage
 from salad.images.dicom import DICOM_SUFFIXES, HEAD_BYTES, is_dicom, read_dicom
 from salad.images.trim import trim_borders
 
@@ -72,7 +72,10 @@ def _read(path: Path, isize: int) -> Image.Image:
         reason = f"not an image, or its beginning is damaged ({', '.join(FORMATS)}, DICOM can be read)"
         raise InputError(f"{printable(path)}: {reason}") from None
     except Exception as error:  # decoders raise any exception at a damaged file
-        reason = printable(getattr(error, "strerror", None) or error) or type(error).__name__
+        refuse_shortage(error, path)
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{printable(path)}: cannot be read ({error.strerror})") from None
+        reason = printable(error) or type(error).__name__
         raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
 
 

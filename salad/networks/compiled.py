@@ -25,7 +25,7 @@ def compile_network(network: Network, device: torch.device) -> bool:
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(2, device=device))
-    except Exception as error:  # a missing C++ compiler, Python headers or Triton raise different errors
+    except Exception as error:  # a shortage, a missing C++ compiler, Python headers or Triton raise different errors
         reason = str(error).strip().partition("\n")[0]
         logger.warning("--compile is not possible here, so the network runs uncompiled: %s", reason)
         return False

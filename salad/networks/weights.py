@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.models import ResNet, ResNet18_Weights
 
 from salad.errors import InputError
+from salad.tensor_files import load_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -53,11 +54,9 @@ def load_trunk(trunk: ResNet, source: str) -> str:
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"--weights {path}: there is no such file; give a file, imagenet or none") from None
-    except Exception as error:  # torch.load raises many kinds
-        raise InputError(f"--weights {path}: cannot be read as a state dict ({type(error).__name__})") from None
+        state = load_tensors(path)
+    except InputError as error:
+        raise InputError(f"--weights {error}; give a file of weights, imagenet or none") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise InputError(f"--weights {path}: holds no plain state dict of tensors")
     return state

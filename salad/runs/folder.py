@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import itertools
 import json
 import logging
 import os
@@ -14,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import salad
-from salad.errors import InputError, StorageError
+from salad.errors import InputError, StoppedError, StorageError
 from salad.input_files import parse_json, read_input
 from salad.runs.atomic import atomic_file
+from salad.runs.log import log_to_file
 
 CONFIG_FILE, METRICS_FILE, MODEL_FILE, LAST_FILE = "config.json", "metrics.jsonl", "model.tar", "last.tar"
 LOG_FILE, LOCK_FILE = "log.txt", "lock"
@@ -39,14 +42,47 @@ class RunFolder:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
+        self.has_details = False  # True once log.txt holds what the screen refers to it for
         self.listeners: list[Callable[[dict[str, Any]], object]] = []  # called with every new line of metrics.jsonl
         if not writes:
             return
+        log = path / LOG_FILE
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            (path / LOG_FILE).touch()
+            self._made = make_folder(path)
+            self._before = {file.name for file in path.iterdir()}
+            if log.exists() and not log.is_file():  # a pipe would block
+                raise InputError(f"{log}: is no regular file; remove it, or choose another XP_PATH")
+            log.touch()
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another XP_PATH") from None
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Remove what this start has made in the folder, and the folder, if it stops before it has written a file."""
+        try:
+            yield
+        except (StoppedError, KeyboardInterrupt):
+            if self.writes and not self.has_details:
+                self._remove_traces()
+            raise
+
+    def _remove_traces(self) -> None:
+        """Remove the folders and the log that this start has made, if it has written nothing else."""
+        new = [path for path in self.path.iterdir() if path.name not in self._before]
+        with contextlib.suppress(OSError):  # a folder that is not empty
+            for path in [path for path in new if path.is_dir()]:
+                path.rmdir()
+                new.remove(path)
+            if [path.name for path in new] in ([], [LOG_FILE]):
+                for path in new:
+                    path.unlink()
+                for path in reversed(self._made):
+                    path.rmdir()
+
+    def note_details(self, record: logging.LogRecord) -> bool:
+        """Note if log.txt gets details that messages refer to; every record passes."""
+        self.has_details |= hasattr(record, "only_in_file")
+        return True
 
     @property
     def model(self) -> Path:
@@ -149,9 +185,30 @@ class RunFolder:
     def cut_metrics(self, num_epochs: int) -> None:
         """Keep the lines of the first epochs in metrics.jsonl; later lines belong to epochs that were not saved."""
         path = self.path / METRICS_FILE
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        try:
+            lines = read_input(path).splitlines(keepends=True)
+        except FileNotFoundError:
+            lines = []
         with atomic_file(path) as temporary:
-            temporary.write_text("".join(lines[:num_epochs]), encoding="utf-8")
+            temporary.write_bytes(b"".join(lines[:num_epochs]))
+
+
+def make_folder(path: Path) -> list[Path]:
+    """Make a folder and those above it that are missing, at any depth.
+
+    Returns:
+        The folders that were made, the uppermost first.
+
+    Raises:
+        OSError: a folder cannot be made.
+    """
+    missing = list(itertools.takewhile(lambda folder: not folder.exists(), [path, *path.parents]))
+    made = missing[::-1]
+    for folder in made:
+        folder.mkdir(exist_ok=True)
+    if not path.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), os.fspath(path))
+    return made
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -182,21 +239,6 @@ def _storage(path: Path) -> Iterator[Path]:
 
 
 def log_to(folder: RunFolder) -> None:
-    """Send log messages to stderr and, with times and tracebacks, to log.txt."""
-    if not folder.writes:
-        return
-    logger = logging.getLogger("salad")
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    for handler in logger.handlers[:]:
-        logger.removeHandler(handler)
-        handler.close()
-    to_screen = logging.StreamHandler()
-    to_file = logging.FileHandler(folder.path / LOG_FILE, encoding="utf-8", errors="backslashreplace")
-    to_screen.addFilter(lambda record: not getattr(record, "only_in_file", False))
-    to_screen.setLevel(logging.INFO)
-    to_screen.setFormatter(logging.Formatter("%(message)s"))
-    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_file.handleError = lambda record: None  # type: ignore[method-assign]  # else a full disk prints an error for every message
-    logger.addHandler(to_screen)
-    logger.addHandler(to_file)
+    """Send log messages to stderr and to log.txt of a folder that this process writes to."""
+    if folder.writes and (handler := log_to_file(folder.path / LOG_FILE)):
+        handler.addFilter(folder.note_details)

@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from salad.errors import InputError, StorageError
+from salad.input_files import read_input
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def only_one(path: Path) -> Iterator[None]:
 def _holder(path: Path) -> str:
     """Read the holder of the lock from its file."""
     with contextlib.suppress(OSError):  # the holder may just have removed the file
-        if re.fullmatch(r"process \d{1,9} on \S{1,99}", text := path.read_text(encoding="utf-8", errors="replace")):
+        text = read_input(path, most=200).decode(errors="replace")
+        if re.fullmatch(r"process \d{1,9} on \S{1,99}", text):
             return text
     return "another process"

@@ -6,12 +6,14 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import torch
 
-from salad.errors import InputError, StorageError
+from salad.errors import DamagedError, StorageError
+from salad.input_files import open_input
 from salad.runs.atomic import sync_folder
+from salad.tensor_files import load_tensors, reading
 
 SEAL_MARK = b"salad-sha256-end"  # last bytes of a file, after the digest of its content
 SEAL_BYTES = 32 + len(SEAL_MARK)
@@ -103,36 +105,32 @@ def read_sealed(path: Path) -> Any:
     """Read a file of `write_sealed`, or of torch.save without a seal, without running any code in it.
 
     Raises:
-        InputError: the file is missing, damaged, or holds more than tensors and plain values.
+        InputError: the file is missing, or holds more than tensors and plain values.
+        DamagedError: the content does not match the seal, or cannot be decoded.
+        MachineError: there is too little memory to read it, or too few open files.
+        StorageError: its disk fails.
     """
-    try:
-        if _is_broken(path):
-            raise InputError(f"{path}: damaged: its content does not match its SHA-256; use an older checkpoint")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception as error:  # torch.load raises many types of errors on damaged files
-        raise InputError(f"{path}: damaged, or not a checkpoint ({type(error).__name__})") from None
+    with reading(path), open_input(path) as file:
+        if seal := _seal(file):
+            size = file.tell() - SEAL_BYTES
+            file.seek(0)
+            digest = hashlib.sha256()
+            while size > 0 and (block := file.read(min(READ_BYTES, size))):
+                digest.update(block)
+                size -= len(block)
+            if digest.digest() != seal[:32]:
+                raise DamagedError(f"{path}: damaged: its content does not match its SHA-256; use an older checkpoint")
+    return load_tensors(path)
 
 
-def _is_broken(path: Path) -> bool:
-    """Check if a sealed file does not match its digest; False for a file without a seal."""
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - SEAL_BYTES
-        if size < 0:
-            return False
-        file.seek(size)
-        seal = file.read()
-        if not seal.endswith(SEAL_MARK):
-            return False
-        file.seek(0)
-        digest = hashlib.sha256()
-        while size > 0:
-            block = file.read(min(READ_BYTES, size))
-            digest.update(block)
-            size -= len(block)
-        return digest.digest() != seal[:32]
+def is_sealed(path: Path) -> bool:
+    """Check if a file that can be read ends with a seal."""
+    with reading(path), open_input(path) as file:
+        return bool(_seal(file))
+
+
+def _seal(file: BinaryIO) -> bytes:
+    """Read the seal at the end of a file; empty if there is none."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - SEAL_BYTES))
+    seal = file.read()
+    return seal if seal.endswith(SEAL_MARK) and len(seal) == SEAL_BYTES else b""

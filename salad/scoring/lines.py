@@ -13,9 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import click
-
-from salad.errors import InputError, StorageError, printable
+from salad.errors import InputError, StorageError, printable, say
 from salad.input_files import open_input, parse_json
 from salad.runs.csv_file import csv_lines
 from salad.runs.outputs import is_special, partial_file, storage_error
@@ -140,7 +138,7 @@ def no_images(lines: Lines) -> InputError:
 def _forget_or_say(file: BinaryIO, lines: Lines, message: str) -> None:
     """Say where the lines are, or empty the file, which is then removed, if there are none."""
     if lines.num_rows:
-        click.echo(message.format(lines.num_rows), err=True)
+        say(message.format(lines.num_rows))
     else:
         file.truncate(0)
 

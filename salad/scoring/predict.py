@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import signal
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import click
-
 from salad.device import keep_freed_memory
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, say
 from salad.images.find import images_below, list_images
 from salad.input_files import open_input
 from salad.runs.outputs import check_output, is_special
@@ -135,7 +130,7 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
             lines.send(row)
     seconds = time.perf_counter() - start
     speed = f"{lines.num_rows} images in {seconds:.1f} s ({lines.num_rows / seconds:.1f} images/s)"
-    click.echo(f"{speed}, {lines.num_bad} of them cannot be read", err=True)
+    say(f"{speed}, {lines.num_bad} of them cannot be read")
     if lines.num_bad == lines.num_rows:
         raise no_images(lines)
 
@@ -183,30 +178,17 @@ def _make_watch(job: Job, scorer: Scorer) -> Watch | None:
     scoring = scorer.config.scoring
     facts = {"model": scorer.checkpoint.digest(), "score": [*scoring.parts, scorer.model.normals.k]}
     state = WatchState(job.state_file, folder=job.watched, facts=facts)
-    return Watch(job.watched, interval=job.interval, state=state, say=_say)
-
-
-def _say(line: str) -> None:
-    """Show a line to the user."""
-    click.echo(line, err=True)
+    return Watch(job.watched, interval=job.interval, state=state, say=say)
 
 
 @contextlib.contextmanager
 def _summary(watch: Watch | None) -> Iterator[None]:
-    """End like Ctrl-C on SIGTERM, and show the summary of a watch at its end."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, end) if is_main else None
+    """Show the summary of a watch at its end."""
     try:
         yield
     finally:
-        if is_main:
-            signal.signal(signal.SIGTERM, before)
         if watch is not None:
-            _say(watch.summary())
+            say(watch.summary())
 
 
 def _is_text(path: Path) -> bool:

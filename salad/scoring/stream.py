@@ -19,7 +19,7 @@ from salad.build import RunContext
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.device import choose_device
-from salad.errors import InputError, printable
+from salad.errors import InputError, MachineError, printable
 from salad.evaluation.calibration import Calibration
 from salad.images.doubts import find_doubt
 from salad.images.in_memory import Source, read_source, shown_name
@@ -177,7 +177,7 @@ class Scorer:
         start = time.perf_counter()
         try:
             content: GreyImage | str = read_source(source, self.model.context.decoder)
-        except InputError as error:
+        except (InputError, MachineError) as error:
             content = str(error).removeprefix(f"{printable(source)}: " if isinstance(source, Path) else "")
         return _Read(source, content, time.perf_counter() - start)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import shlex
@@ -16,7 +15,7 @@ from salad.config import OPTIONS, Config
 from salad.config.recipes import describe_recipe
 from salad.device import seed_everything
 from salad.distributed.team import SOLO, Team
-from salad.errors import InputError
+from salad.errors import DamagedError, InputError, StoppedError
 from salad.images.scan import write_skipped
 from salad.networks.backbones import check_backbone
 from salad.runs.folder import RunFolder
@@ -148,20 +147,28 @@ def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
     if folder.last.exists():
         try:
             return load_checkpoint(folder.last)
-        except InputError as error:
-            raise InputError(f"{error}; {way_out(folder)}") from None
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {way_out(folder)}") from None
     if config.run.resume == "must" or folder.checkpoints():
         raise InputError(f"{folder.path}: holds no run to --resume ({folder.last.name} is missing); {way_out(folder)}")
     return None
 
 
 def way_out(folder: RunFolder) -> str:
-    """Suggest a way out if last.tar is lost, such as resuming from the checkpoint of a round."""
-    for path in reversed(folder.round_models()):
-        with contextlib.suppress(InputError):
+    """Suggest a way out if last.tar is lost; never to replace a run with a checkpoint that may be whole."""
+    if not folder.held_files():
+        return "leave --resume out to start one"
+    for path in [*reversed(folder.round_models()), folder.model]:
+        if not path.exists():
+            continue
+        try:
             load_checkpoint(path)
-            return f"to go on from the end of a round:  {shlex.join(['cp', str(path), str(folder.last)])}"
-    return "--overwrite starts anew" if folder.held_files() else "leave --resume out to start one"
+        except DamagedError:
+            continue
+        except StoppedError:
+            return f"{path} cannot be read either: mend that first, or start anew with another XP_PATH"
+        return f"to go on from {path.name}:  {shlex.join(['cp', str(path), str(folder.last)])}"
+    return "--overwrite starts anew"
 
 
 def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
@@ -172,7 +179,10 @@ def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
     """
     if stopped.config is None:
         raise InputError(f"{stopped.path}: holds no options, so it is not a run of this program")
-    config = Config.from_json(stopped.config)
+    try:
+        config = Config.from_json(stopped.config)
+    except InputError as error:  # an option of a newer release may change what is trained
+        raise InputError(f"{stopped.path}: cannot be resumed by this release: {error}") from None
     values, run = config.values(), stopped.path.parent
     for name, now in given.items():
         before = values[name]

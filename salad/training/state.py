@@ -15,7 +15,7 @@ from salad.anchors import Anchors
 from salad.build import RunContext
 from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.device import amp_dtype
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, refuse_shortage
 from salad.memory import MemoryBank
 from salad.samples import Split
 from salad.training.guards import check_loss_scale, check_weights
@@ -142,9 +142,10 @@ class TrainingState:
         """
         try:
             self._load(checkpoint)
-        except (InputError, torch.OutOfMemoryError):
+        except InputError:
             raise
         except Exception as error:  # a missing value or one of a wrong type can raise anything
+            refuse_shortage(error, checkpoint.path)
             reason = printable(error)[:120]
             raise InputError(
                 f"{checkpoint.path}: holds no state that a run can go on from ({reason} is missing or unfit)"
