@@ -366,8 +366,8 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         threshold = self.threshold
         if threshold is None:
             held_out = self._scorer().model.held_out
-            why = f"{len(held_out.scores)} normal images are too few" if held_out else NOT_CALIBRATED
-            raise InputError(f"there is no threshold: {why}; calibrate(normal images) sets one")
+            few = held_out and f"only {len(held_out.scores)} normal images are held out, fewer than min_normals"
+            raise InputError(f"there is no threshold: {few or NOT_CALIBRATED}; calibrate(normal images) sets one")
         return threshold
 
 

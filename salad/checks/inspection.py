@@ -76,6 +76,7 @@ class Inspection:
         leaks: images and patients that two splits share; images that are not trained on do not count.
         copies: pairs of names: an image, and the image of the same split that it is a copy of.
         num_uncompared: number of images not compared by content because of the limit on bytes.
+        few: lines of text about numbers that will rest on few images.
         doubts: lines of text about doubtful classes and labels.
         baselines: AUCs on val without a model; None if not measured.
     """
@@ -85,6 +86,7 @@ class Inspection:
     leaks: tuple[Leak, ...]
     copies: tuple[tuple[str, str], ...]
     num_uncompared: int
+    few: tuple[str, ...]
     doubts: tuple[str, ...]
     baselines: Baselines | None = None
 
@@ -186,8 +188,8 @@ def inspect_splits(
         leaks=compared.leaks,
         copies=tuple(_copies(compared.groups)),
         num_uncompared=compared.num_unread,
+        few=tuple(line for name, split in splits.items() for line in _few(name, split)),
         doubts=(
-            *(line for name, split in splits.items() for line in _few(name, split)),
             *(doubt for split in splits.values() for doubt in split.doubts),
             *find_twofold([[sample for _, sample in group] for group in compared.groups]),
             *find_contradictions([sample for split in splits.values() for sample in split.samples]),

@@ -28,8 +28,9 @@ def fact_lines(inspection: Inspection) -> list[str]:
 
 
 def warning_lines(inspection: Inspection) -> list[str]:
-    """List leaks, then doubts, one line each."""
-    lines = [f"leak: {leak}" for leak in inspection.leaks] + [f"doubt: {doubt}" for doubt in inspection.doubts]
+    """List leaks, then numbers that will rest on few images, then doubts, one line each."""
+    lines = [f"leak: {leak}" for leak in inspection.leaks] + [f"few images: {line}" for line in inspection.few]
+    lines += [f"doubt: {doubt}" for doubt in inspection.doubts]
     if len(lines) > MAX_WARNINGS:
         lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more warnings"]
     return [_cut(line) for line in lines]

@@ -182,7 +182,9 @@ def _baseline_of(facts: dict[str, Any], name: str) -> float | None:
     areas = facts.get("baseline_auc")
     area = areas.get(name) if isinstance(areas, dict) else None
     value = area.get("value") if isinstance(area, dict) else None
-    return float(value) if type(value) in (int, float) and 0 <= value <= 1 else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= 1 else None
 
 
 def _is_list_of_texts(value: object) -> bool:

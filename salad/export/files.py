@@ -18,6 +18,8 @@ import salad
 from salad.errors import DivergedError, InputError, printable
 from salad.export.portable import PARTS, Portable
 from salad.runs.atomic import atomic_file
+from salad.runs.outputs import check_output, is_special
+from salad.runs.sealed import is_sealed
 from salad.scoring.stream import Scorer, load_scorer
 
 INPUT = "grey"
@@ -43,6 +45,9 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
         DivergedError: the outputs of the file differ from those of the checkpoint.
         StorageError: the file cannot be written.
     """
+    check_output(out, inputs=[path])
+    if out.exists() and (is_special(out) or is_sealed(out)):
+        raise InputError(f"--out {printable(out)}: is a checkpoint or no regular file: choose another name")
     scorer = load_scorer(path, {**given, "device": "cpu"})
     if other := set(scorer.model.parts) - PARTS:
         raise InputError(

@@ -27,6 +27,8 @@ def check_output(path: Path, *, flag: str = "--out", inputs: Iterable[Path] = ()
     """
     where = f"{flag} {printable(path)}"
     try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            path.stat()  # an impossible name raises
         if path.is_dir():
             raise InputError(f"{where}: is a folder: give the name of a file")
         if not path.parent.is_dir():

@@ -103,22 +103,36 @@ def _pass_over(model: ScoringModel, loader: Loader, *, keeps_z: bool) -> _Seen:
     return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
 
 
-def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tuple[Result, ScoringModel]:
-    """Score the test folder with a checkpoint.
+def open_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tuple[RunContext, Split]:
+    """List the images to test a checkpoint with, before anything is decoded or scored.
 
     Args:
         config: options of the test, after `reconcile` with the checkpoint.
         checkpoint: checkpoint of this program or a published one.
         team: processes that share the images.
 
+    Raises:
+        InputError: the data or an option is wrong.
+    """
+    context = open_context(config, team=team, template=checkpoint.template)
+    return context, read_test(context, checkpoint)
+
+
+def run_test(context: RunContext, checkpoint: Checkpoint, split: Split) -> tuple[Result, ScoringModel]:
+    """Score test images with a checkpoint.
+
+    Args:
+        context: context of the test, of `open_test`.
+        checkpoint: checkpoint of this program or a published one.
+        split: images of `open_test`.
+
     Returns:
         Result of the test, and the model that computed it.
 
     Raises:
-        InputError: the data, the checkpoint or an option is wrong.
+        InputError: a file, the checkpoint or an option is wrong.
     """
-    context = open_context(config, team=team, template=checkpoint.template)
-    split = read_test(context, checkpoint)
+    config, team = context.config, context.team
     with team.first_alone("images"):
         split = context.scan({"test": split})["test"]
     context.check_same_for_all(split)
