@@ -107,8 +107,8 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
 
         comparison = compare_runs(runs)
         for run in comparison.runs:
-            for line in run.warnings:
-                say(f"{run.name}: {line}")
+            if run.warnings:
+                say(f"{run.name}: {'; '.join(run.warnings)}")
         give(FORMATS[form](comparison))
 
 

@@ -140,8 +140,12 @@ class Checkpoint:
     def digest(self) -> str:
         """Digest weights and memory rows, to distinguish this model from others: 12 hexadecimal digits."""
         digest = hashlib.sha256()
-        for name, tensor in [*sorted(self.model_state.items()), ("rows", self.bank.rows)]:
-            digest.update(name.encode())
+        for name, tensor in sorted(
+            {**self.model_state, "memory rows": self.bank.rows}.items(), key=lambda item: str(item[0])
+        ):
+            digest.update(str(name).encode())
+            if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+                continue  # it does not fit any network, which is said on loading
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:12]
 

@@ -127,7 +127,7 @@ def test_warnings_of_a_run_are_shown_beside_its_numbers(write_run):
     path.write_text(json.dumps({"warnings": ["the score svdd is meaningless", "k is 3\x1b"]}))
     result = invoke(main, "compare", place)
     assert result.exit_code == 0
-    assert result.stderr.splitlines() == [f"{place}: the score svdd is meaningless", rf"{place}: k is 3\x1b"]
+    assert result.stderr.splitlines() == [rf"{place}: the score svdd is meaningless; k is 3\x1b"]
 
 
 ODD = [None, True, -1, 2, 10**400, 1e308, float("nan"), float("inf"), "", "x", "nan", "\0", "1_0", " 1", [], {}, [[1]]]

@@ -99,7 +99,7 @@ def resnet(tmp_path_factory) -> Path:
 def write(checkpoint: Path, form: str, out: Path, *options: object) -> str:
     result = invoke(main, "export", checkpoint, "--format", form, "--out", out, *options)
     assert result.exit_code == 0, result.stderr
-    assert result.stderr == ""
+    assert all("normal images" in line for line in result.stderr.splitlines())  # few, which is said
     return result.stdout
 
 
