@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from salad.cli import Group, PathType, Program, command_of, exit_status
 from salad.config import Config
 from salad.config.declare import EXPORT, INSPECT, PREDICT
 from salad.distributed.team import Team
-from salad.errors import give
+from salad.errors import give, say
 
 FOLDER = PathType()
+MAX_INTERVAL = 86_400  # seconds
 NO_RUN = {"net_name": "unet", "xp_path": Path()}  # required by `Config`, without effect here
 
 
@@ -105,7 +107,18 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
     with exit_status(debug=debug):
         from salad.evaluation.comparison import FORMATS, compare_runs
 
-        give(FORMATS[form](compare_runs(runs)))
+        comparison = compare_runs(runs)
+        for run in comparison.runs:
+            if run.warnings:
+                say(f"{run.name}: {'; '.join(run.warnings)}")
+        give(FORMATS[form](comparison))
+
+
+def finite(_: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuse NaN, which lies within all bounds."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number", param=parameter)
+    return value
 
 
 DATA_PATH = click.Option(
@@ -115,12 +128,23 @@ DATA_PATH = click.Option(
 )
 PREDICT_OPTIONS = (
     click.Argument(["paths"], nargs=-1, metavar="PATH..."),
-    click.Option(["--watch"], type=FOLDER, help="Also score images that arrive in this folder, until Ctrl-C."),
+    click.Option(
+        ["--watch"],
+        type=FOLDER,
+        help="Also score images that arrive in this folder, and again those that change, until Ctrl-C.",
+    ),
     click.Option(
         ["--interval"],
-        type=click.FloatRange(min=0, min_open=True),
+        type=click.FloatRange(min=0, max=MAX_INTERVAL, min_open=True),
+        callback=finite,
         default=1.0,
-        help="Seconds between two checks of that folder; an image is scored once its size is stable.  [default: 1]",
+        help="Seconds between two looks at that folder, up to a day; an image is scored once two looks in a row find "
+        "it unchanged.  [default: 1]",
+    ),
+    click.Option(
+        ["--state"],
+        type=FOLDER,
+        help="File that remembers the images of --watch that are scored  [default: OUT.state]",
     ),
     click.Option(
         ["--calibrate"],
@@ -134,7 +158,16 @@ PREDICT_OPTIONS = (
         show_default=True,
         help="Format of the output.",
     ),
-    click.Option(["--out"], type=FOLDER, help="Output file  [default: stdout]"),
+    click.Option(
+        ["--out"],
+        type=FOLDER,
+        help="Output file, replaced at the end; with --watch or --append it grows line by line  [default: stdout]",
+    ),
+    click.Option(
+        ["--append"],
+        is_flag=True,
+        help="Write to the end of --out; with --watch, go on where an earlier watch ended.",
+    ),
     click.Option(["--null"], is_flag=True, help="Read paths on stdin that end with NUL, as written by find -print0."),
     DATA_PATH,
 )
@@ -150,8 +183,8 @@ def predict(given: dict[str, Any], _: Team) -> None:
     2 only if no image can be read.
 
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
-    score is above the threshold of --specificity, else 0), seconds, error,
-    note (doubt about an image, such as a black one).
+    score is above the threshold of --specificity, else 0), seconds, error, note (doubts about the image, such as a
+    black one, and about all scores of the model; "scored again" where --watch has found the file changed).
     """
     from salad.scoring.predict import Job, run_predict
 
@@ -159,9 +192,11 @@ def predict(given: dict[str, Any], _: Team) -> None:
         paths=given.pop("paths", ()),
         watched=given.pop("watch", None),
         interval=given.pop("interval"),
+        state=given.pop("state", None),
         normals=given.pop("calibrate", None),
         form=given.pop("form"),
         out=given.pop("out", None),
+        append=given.pop("append"),
         separator=b"\0" if given.pop("null") else b"\n",
     )
     run_predict(given, job)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,20 +121,33 @@ class Checkpoint:
         return known
 
     @property
+    def trained(self) -> frozenset[str]:
+        """Parts of the network that a loss has trained, see `trained_parts`; all are assumed for a published file."""
+        options = {spec.weight: 1.0 for spec in LOSSES.values()} if self.config is None else self.config
+        in_pre_training = self.training.get("round", 0) < 0
+        return trained_parts(options, net_name=self.net_name, in_pre_training=in_pre_training)
+
+    @property
     def reconstructs(self) -> bool:
         """True if a loss has trained the reconstruction; assumed for a published file."""
-        return self._has_trained(RECONSTRUCTION)
+        return RECONSTRUCTION in self.trained
 
     @property
     def embeds(self) -> bool:
         """True if a loss has trained the embeddings; assumed for a published file."""
-        reaches_z = self.reconstructs and NETWORKS[self.net_name].decodes_embedding
-        return reaches_z or self._has_trained(EMBEDDINGS)
+        return EMBEDDINGS in self.trained
 
-    def _has_trained(self, what: str) -> bool:
-        """Check if a loss has trained a part of the network, a value of `LossSpec.trains`."""
-        options = self.config or {}
-        return any(float(options.get(spec.weight, 1)) > 0 for spec in LOSSES.values() if spec.trains == what)
+    def digest(self) -> str:
+        """Digest weights and memory rows, to distinguish this model from others: 12 hexadecimal digits."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(
+            {**self.model_state, "memory rows": self.bank.rows}.items(), key=lambda item: str(item[0])
+        ):
+            digest.update(str(name).encode())
+            if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+                continue  # it does not fit any network, which is said on loading
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def has_parts(self, parts: Iterable[str]) -> bool:
         """Check if the validation results in the file belong to the score with these parts."""
@@ -164,6 +178,21 @@ class Checkpoint:
                 continue
             raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
         network.load_state_dict({name: self.model_state[name] for name in own})
+
+
+def trained_parts(options: Mapping[str, Any], *, net_name: str, in_pre_training: bool = False) -> frozenset[str]:
+    """Collect the parts of a network that a loss trains, values of `LossSpec.trains`.
+
+    Args:
+        options: options of the training, by name; a loss without its option has the default weight.
+        net_name: name of the network; some decode the embedding, which the reconstruction loss then trains, too.
+        in_pre_training: True if the training has not gone beyond the epochs before round 0.
+    """
+    specs = [spec for spec in LOSSES.values() if spec.in_pre_training or not in_pre_training]
+    parts = {spec.trains for spec in specs if float(options.get(spec.weight, spec.default)) > 0}
+    if RECONSTRUCTION in parts and NETWORKS[net_name].decodes_embedding:
+        parts.add(EMBEDDINGS)
+    return frozenset(parts)
 
 
 def save_checkpoint(paths: list[Path], checkpoint: Checkpoint) -> None:

@@ -302,38 +302,47 @@ def train(given: dict[str, Any], team: Team) -> None:
 def test(given: dict[str, Any], team: Team) -> None:
     """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json and report.html; print the AUC.
 
-    Preprocessing, network and score are those of the training by default.
+    Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
+    --out. Results of another model, of other images or with other options are not replaced without --overwrite.
     """
     Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluation.summary import summarise, write_result
     from salad.runs.folder import MODEL_FILE, RunFolder, log_to
-    from salad.scoring.evaluate import run_test
+    from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, refuse_others, shown_folder
+    from salad.scoring.evaluate import open_test, run_test
     from salad.scoring.options import reconcile
 
     path = given.get("load_model") or given["xp_path"] / MODEL_FILE
     checkpoint = load_checkpoint(path)
     config = Config.of(reconcile(given, checkpoint))
     config = config.changed(seed=draw_seed(config.run.seed), load_model=path)
-    folder = RunFolder(config.output.xp_path, writes=team.is_first)
+    folder = RunFolder(config.output.out or config.output.xp_path, writes=team.is_first)
+    heatmaps = config.output.heatmaps
     with folder.starting():
         log_to(folder)
-        if config.output.heatmaps is not None:
+        context, split = open_test(config, checkpoint, team=team)
+        facts: dict[str, Any] = {MADE_FROM: made_from(config, checkpoint, split), HEATMAPS: shown_folder(heatmaps)}
+        if not config.run.overwrite:
+            refuse_others(folder.path, facts[MADE_FROM], heatmaps=heatmaps)
+        if heatmaps is not None:
             from salad.explaining.overlays import draw_heatmaps, make_folder
 
-            make_folder(config.output.heatmaps)  # before the scoring, so that an error comes early
-        result, model = run_test(config, checkpoint, team=team)
+            make_folder(heatmaps)  # before the scoring, so that an error comes early
+        result, model = run_test(context, checkpoint, split)
     located = None
-    if config.output.heatmaps is not None:
-        located = draw_heatmaps(model, checkpoint, result=result, folder=config.output.heatmaps)
+    if heatmaps is not None:
+        located = draw_heatmaps(model, checkpoint, result=result, folder=heatmaps)
     if not team.is_first:
         return
     summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
-    facts = {"heatmaps": located.as_json()} if located else {}
+    facts |= {"heatmaps": located.as_json()} if located else {}
     write_result(
         result, summary, folder, score=config.scoring.score, checkpoint=str(path), seed=config.run.seed, **facts
     )
+    if config.run.overwrite:
+        folder.clear_report()  # one of other results must not stay beside these
     say_result(result, [*summary.rows(), *(located.rows() if located else [])])
     if config.output.report:
         from salad.report.compose import Scoring

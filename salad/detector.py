@@ -112,6 +112,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         local_grid: int | None = None,
         local_rows: int | None = None,
         specificity: float | None = None,
+        min_normals: int | None = None,
         device: str | None = None,
         compile: bool | None = None,  # noqa: A002
         seed: int | None = None,
@@ -167,7 +168,8 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         known = {name: values[name] for name in [*checkpoint.known(), *asked, *SCORED_BY] if name in names}
         detector = cls(**{**trained, **known})
         detector.scorer_ = Scorer(config, checkpoint)
-        if detector.scorer_.calibration is None:
+        detector.scorer_.model.log_warnings()
+        if detector.scorer_.model.held_out is None:
             logger.warning("no percentiles and no threshold: %s; calibrate(normal images) sets both", NOT_CALIBRATED)
         return detector
 
@@ -197,6 +199,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
                 folder.check_free()
             checkpoint = fit_images(images, config=config, val_share=share, folder=folder)
         self.scorer_ = Scorer(config, checkpoint)
+        self.scorer_.model.log_warnings()
         return self
 
     def _values(self) -> dict[str, Any]:
@@ -269,10 +272,20 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Compute percentiles and the threshold from normal images that are not training images.
 
         Raises:
-            InputError: no image can be read.
+            InputError: fewer than `min_normals` images can be read.
         """
-        self._scorer().calibrate(images_of(images))
+        scorer = self._scorer()
+        scorer.calibrate(images_of(images))
+        scorer.model.log_warnings()
         return self
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons to doubt scores or predictions, one line each, such as a threshold from few normal images.
+
+        `load`, `fit` and `calibrate` log them once.
+        """
+        return self._scorer().model.warnings
 
     @property
     def threshold(self) -> float | None:
@@ -293,7 +306,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             StorageError: the file cannot be written.
         """
         scorer = self._scorer()
-        calibration, standards, options = scorer.calibration, scorer.model.standards, scorer.config.as_json()
+        held_out, standards, options = scorer.model.held_out, scorer.model.standards, scorer.config.as_json()
         save_for_scoring(
             Path(path),
             scorer.checkpoint,
@@ -301,7 +314,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             parts=scorer.model.parts,
             k=scorer.model.normals.k,
             standards=standards and standards.of,
-            val_normal_scores=torch.from_numpy(calibration.scores) if calibration else None,
+            val_normal_scores=torch.from_numpy(held_out.scores) if held_out else None,
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
@@ -357,7 +370,9 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """
         threshold = self.threshold
         if threshold is None:
-            raise InputError(f"there is no threshold: {NOT_CALIBRATED}; calibrate(normal images) sets one")
+            held_out = self._scorer().model.held_out
+            few = held_out and f"only {len(held_out.scores)} normal images are held out, fewer than min_normals"
+            raise InputError(f"there is no threshold: {few or NOT_CALIBRATED}; calibrate(normal images) sets one")
         return threshold
 
 

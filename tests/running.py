@@ -84,8 +84,8 @@ def train(xp: Path, data: Path, *options: object) -> list[dict]:
 
 
 def score(xp: Path, data: Path, *options: object) -> list[float]:
-    """Score with the tiny network; returns the scores of scores.csv."""
-    result = invoke(cli.test, "CXR_author", "unet", xp, data, *TINY, *options)
+    """Score with the tiny network, over any earlier results; returns the scores of scores.csv."""
+    result = invoke(cli.test, "CXR_author", "unet", xp, data, *TINY, "--overwrite", *options)
     assert result.exit_code == 0, result.stderr
     return [float(row["score"]) for row in read_csv(xp / "scores.csv")]
 

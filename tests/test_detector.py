@@ -169,6 +169,34 @@ def test_without_validation_scores_there_is_no_threshold_until_it_is_calibrated(
     assert detector.calibrate(films).percentile(detector.score(films)).max() > 90
 
 
+def test_what_makes_scores_doubtful_is_a_property_and_said_once(run, films, caplog):
+    detector = Detector.load(run / "model.tar", device="cpu", score="svdd")
+    detector.calibrate(films[:4])
+    caplog.clear()
+    for method in (detector.score, detector.score_samples, detector.decision_function, detector.predict):
+        method(films[:2])
+
+    assert not caplog.text
+    few = "threshold and percentiles come from only 4 normal images; below 20 they are rough"
+    assert detector.warnings == ("only 8 normal images to train on: fewer than 10 do not show what is normal", few)
+    assert pickle.loads(pickle.dumps(detector)).warnings == detector.warnings
+
+
+def test_a_threshold_from_one_or_two_images_has_to_be_asked_for(films, tmp_path, caplog):
+    detector = Detector(**QUICK, val_share=0.2).fit(films)
+    assert detector.threshold is None and detector.percentile([0.1]) is None
+    refused = "no threshold and no percentiles: only 2 normal images, fewer than --min_normals 3"
+    assert detector.warnings[-1] == refused and refused in caplog.text
+    with pytest.raises(InputError, match="no threshold: only 2 normal images are held out, fewer than min_normals"):
+        detector.predict(films)
+    with pytest.raises(InputError, match="there are 2 normal images to calibrate with .*fewer than --min_normals 3"):
+        detector.calibrate(films[:2])
+    detector.save(tmp_path / "small.tar")
+
+    asked = Detector.load(tmp_path / "small.tar", device="cpu", min_normals=2)
+    assert asked.threshold is not None and "from only 2 normal images" in asked.warnings[-1]
+
+
 def test_a_saved_detector_is_the_same_and_smaller(run, films, tmp_path):
     detector = Detector.load(run / "model.tar", k=3, score="weighted", device="cpu").calibrate(films)
     detector.save(tmp_path / "small.tar")
@@ -371,7 +399,7 @@ def test_arguments_are_options_and_options_are_arguments_but_for_those_of_folder
     assert names - {"options"} <= {*OPTIONS}
     assert {*OPTIONS} - names - {spec.weight for spec in LOSSES.values()} == {
         *("dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "strict"),
-        *("on_bad_image", "cache", "sync_bn", "heatmaps", "report", "tensorboard", "mlflow", "resume"),
+        *("on_bad_image", "cache", "sync_bn", "heatmaps", "out", "report", "tensorboard", "mlflow", "resume"),
     }
 
 
@@ -390,7 +418,7 @@ def test_a_loaded_detector_knows_how_it_was_trained(detector):
 
 
 def test_it_works_in_a_pipeline_and_with_the_metrics(films):
-    pipeline = make_pipeline(FunctionTransformer(np.flip), Detector(**QUICK)).fit(films)
+    pipeline = make_pipeline(FunctionTransformer(np.flip), Detector(**QUICK, min_normals=1)).fit(films)
     labels = [0, 1] * 4 + [0]
 
     scores = pipeline.score_samples(films)

@@ -13,8 +13,10 @@ from salad.checks.films import Unread, look_at
 from salad.checks.labels import find_contradictions, find_twofold
 from salad.checks.leaks import MAX_HASHED_BYTES, Leak, Place, compare_splits, doubt_patients
 from salad.checks.siblings import find_mirrors
+from salad.config import OPTIONS
 from salad.datasets import read_split
 from salad.errors import InputError, printable
+from salad.evaluation.few import few_for_auc, few_to_calibrate, few_to_train
 from salad.images.decoder import Decoder
 from salad.images.headers import Header, draw_places, read_headers
 from salad.samples import NORMAL, Sample, Split
@@ -73,6 +75,7 @@ class Inspection:
         leaks: images and patients that two splits share; images that are not trained on do not count.
         copies: pairs of names: an image, and the image of the same split that it is a copy of.
         num_uncompared: number of images not compared by content because of the limit on bytes.
+        few: lines of text about numbers that will rest on few images.
         doubts: lines of text about doubtful classes and labels.
         baselines: AUCs on val without a model; None if not measured.
         unread: images that cannot be read, by name of the split; empty if they were not looked for.
@@ -83,6 +86,7 @@ class Inspection:
     leaks: tuple[Leak, ...]
     copies: tuple[tuple[str, str], ...]
     num_uncompared: int
+    few: tuple[str, ...]
     doubts: tuple[str, ...]
     baselines: Baselines | None = None
     unread: dict[str, Unread] = dataclasses.field(default_factory=dict)
@@ -189,6 +193,7 @@ def inspect_splits(
         leaks=compared.leaks,
         copies=tuple(_copies(compared.groups)),
         num_uncompared=compared.num_unread,
+        few=tuple(line for name, split in splits.items() for line in _few(name, split)),
         doubts=(
             *(doubt for split in splits.values() for doubt in split.doubts),
             *find_twofold([[sample for _, sample in group] for group in compared.groups]),
@@ -197,6 +202,16 @@ def inspect_splits(
             *(line for name in splits for line in find_mirrors(opened[name], headers[name])),
         ),
     )
+
+
+def _few(name: str, split: Split) -> tuple[str, ...]:
+    """Warn of numbers that will rest on few images of a split."""
+    num_normal = split.num_normal
+    if name == "train":
+        return few_to_train(num_normal)
+    of_auc = few_for_auc(name, num_normal=num_normal, num_abnormal=len(split.samples) - num_normal)
+    calibrates = name == "val" and num_normal
+    return (*of_auc, *(few_to_calibrate(num_normal, least=OPTIONS["min_normals"].default) if calibrates else ()))
 
 
 def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:

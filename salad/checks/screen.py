@@ -33,9 +33,10 @@ def fact_lines(inspection: Inspection) -> list[str]:
 
 
 def warning_lines(inspection: Inspection) -> list[str]:
-    """List unread images, leaks, then doubts, one line each."""
+    """List unread images, leaks, numbers that will rest on few images, then doubts, one line each."""
     lines = [unread.line(name) for name, unread in inspection.unread.items() if unread.num_images]
-    lines += [f"leak: {leak}" for leak in inspection.leaks] + [f"doubt: {doubt}" for doubt in inspection.doubts]
+    lines += [f"leak: {leak}" for leak in inspection.leaks] + [f"few images: {line}" for line in inspection.few]
+    lines += [f"doubt: {doubt}" for doubt in inspection.doubts]
     if len(lines) > MAX_WARNINGS:
         lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more warnings"]
     return [_cut(line) for line in lines]

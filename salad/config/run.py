@@ -16,6 +16,9 @@ class OutputOptions:
 
     xp_path: Path = argument("folder of the run, for everything it writes", may_change=True)
 
+    out: Path | None = option(
+        None, "Folder for the results of test.py, if not XP_PATH  [default: XP_PATH]", commands=(TEST,), may_change=True
+    )
     heatmaps: Path | None = option(
         None,
         "Folder for pictures of the test images with their heatmaps. If the data set has boxes or masks, the heatmaps "
@@ -67,7 +70,13 @@ class RunOptions:
         "Use deterministic algorithms and no TF32, so that the same machine repeats a run bit by bit. This slows a "
         "GPU down; another processor or torch version still gives other results.",
     )
-    overwrite: bool = option(False, "Replace the run in XP_PATH.", commands=(TRAIN,), may_change=True)
+    overwrite: bool = option(
+        False,
+        "Replace the run in XP_PATH; in test.py, replace results of another model, of other images or with other "
+        "options.",
+        commands=(TRAIN, TEST),
+        may_change=True,
+    )
     resume: str | None = option(
         None,
         "Resume the run in XP_PATH. auto starts a new run if there is none; must (or no value) stops with an error  "

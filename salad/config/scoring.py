@@ -71,6 +71,14 @@ class ScoringOptions:
         commands=(TEST, PREDICT, EXPORT),
     )
 
+    min_normals: int = option(
+        3,
+        "Smallest number of normal images, held out of the training, that percentiles and the threshold may come from; "
+        "below 20 they come with a warning.",
+        low=1,
+        commands=(TEST, PREDICT, EXPORT),
+    )
+
     @property
     def parts(self) -> tuple[str, ...]:
         """Parts of the score: the score itself, or the scores to fuse.

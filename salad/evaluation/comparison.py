@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
-import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from salad.errors import InputError, printable
 from salad.evaluation.metrics import BASELINES, Auc, auc, compare_aucs, mean_auc
+from salad.input_files import parse_json, read_input
+from salad.runs.csv_file import csv_lines, read_csv
 from salad.runs.folder import RESULT_FILE, SCORES_FILE
+
+LABELS = {"0": 0, "1": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Run:
         scores: score by image, in the same order.
         baselines: AUC by name of the baseline, at most one for each of `BASELINES`; a baseline without an AUC is left
             out.
+        warnings: reasons to doubt the scores, as test.py wrote them.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Run:
     labels: dict[str, int]
     scores: dict[str, float]
     baselines: dict[str, float]
+    warnings: tuple[str, ...] = ()
 
     @property
     def auc(self) -> Auc:
@@ -120,24 +125,70 @@ def read_run(place: str) -> Run:
     Raises:
         InputError: the folder holds no scores, or scores of one class only.
     """
-    method, _, name = place.rpartition("=") if not Path(place).exists() else ("", "", place)
-    folder = Path(name)
-    path = folder / SCORES_FILE
+    is_folder = os.path.exists(place)  # noqa: PTH110  # False for an impossible name, for which Path.exists raises
+    method, _, name = ("", "", place) if is_folder else place.rpartition("=")
+    labels, scores = _read_scores(Path(name, SCORES_FILE))
+    facts = _read_facts(Path(name, RESULT_FILE))
+    baselines = {baseline: area for baseline in BASELINES if (area := _baseline_of(facts, baseline)) is not None}
+    warnings = tuple(printable(line) for line in facts.get("warnings", ()))
+    return Run(
+        name=printable(name),
+        method=printable(method),
+        labels=labels,
+        scores=scores,
+        baselines=baselines,
+        warnings=warnings,
+    )
+
+
+def _read_scores(path: Path) -> tuple[dict[str, int], dict[str, float]]:
+    """Read label and score of each image from a scores.csv, in the order of the names."""
     where = printable(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [(row["path"], int(row["label"]), float(row["score"])) for row in csv.DictReader(file)]
-        text = (folder / RESULT_FILE).read_text(encoding="utf-8") if (folder / RESULT_FILE).exists() else "{}"
-        known = json.loads(text).get("baseline_auc", {})
+        rows = sorted((row["path"], LABELS[row["label"]], float(row["score"])) for row in read_csv(path))
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror}); run test.py with this XP_PATH first") from None
-    except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
-        raise InputError(f"{where}: was not written by test.py") from None
-    labels, scores = {row[0]: row[1] for row in sorted(rows)}, {row[0]: row[2] for row in sorted(rows)}
+    except (ValueError, KeyError) as error:
+        raise InputError(f"{where}: was not written by test.py ({printable(error)[:80]} is not as there)") from None
+    labels, scores = {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}
+    if len(labels) < len(rows):
+        raise InputError(f"{where}: names {len(rows) - len(labels)} images twice, which test.py does not")
     if {*labels.values()} != {0, 1} or not all(map(math.isfinite, scores.values())):
         raise InputError(f"{where}: needs finite scores of normal and of abnormal images")
-    baselines = {baseline: known[baseline]["value"] for baseline in BASELINES if known.get(baseline)}
-    return Run(name=printable(name), method=printable(method), labels=labels, scores=scores, baselines=baselines)
+    return labels, scores
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    """Read a metrics.json; empty if there is none.
+
+    Raises:
+        InputError: the file is not one of test.py.
+    """
+    try:
+        facts = parse_json(read_input(path))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f"{printable(path)}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise InputError(f"{printable(path)}: was not written by test.py ({printable(error)[:80]})") from None
+    if not isinstance(facts, dict) or not _is_list_of_texts(facts.get("warnings", [])):
+        raise InputError(f"{printable(path)}: was not written by test.py")
+    return facts
+
+
+def _baseline_of(facts: dict[str, Any], name: str) -> float | None:
+    """Take the AUC of a baseline from a metrics.json; None if there is none, or no AUC in its place."""
+    areas = facts.get("baseline_auc")
+    area = areas.get(name) if isinstance(areas, dict) else None
+    value = area.get("value") if isinstance(area, dict) else None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if 0 <= value <= 1 else None
+
+
+def _is_list_of_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def group_auc(runs: Sequence[Run]) -> Auc:
@@ -219,12 +270,7 @@ def as_text(comparison: Comparison) -> str:
 
 def as_csv(comparison: Comparison) -> str:
     """Format the tables as CSV, with an empty line between two tables."""
-    blocks = []
-    for header, rows in tables(comparison):
-        file = io.StringIO()
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
-        blocks.append(file.getvalue())
-    return "\n".join(blocks).rstrip("\n")
+    return "\n".join(csv_lines([header, *rows]) for header, rows in tables(comparison)).rstrip("\n")
 
 
 def as_latex(comparison: Comparison) -> str:

@@ -32,6 +32,7 @@ class Result:
         calibration: scores of validation normals; None without validation normals.
         parts: scores of each part of a fused score by name, (N,) each; empty for other scores.
         standards: mean and standard deviation that standardise each part; None for scores that are not fused.
+        warnings: reasons to doubt the scores or the numbers made of them, one line each.
     """
 
     split: Split
@@ -45,6 +46,7 @@ class Result:
     calibration: Calibration | None = None
     parts: dict[str, np.ndarray] = field(default_factory=dict)
     standards: Standards | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def labels(self) -> list[int]:

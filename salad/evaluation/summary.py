@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from salad.evaluation.result import Result
 from salad.evaluation.subgroups import Subgroup, auc_by_unit, subgroups_by_kind
 from salad.images.scan import write_skipped
 from salad.runs.atomic import atomic_file
+from salad.runs.csv_file import write_csv
 from salad.runs.folder import RESULT_FILE, SCORES_FILE, RunFolder
 
 
@@ -204,17 +204,16 @@ def write_result(result: Result, summary: Summary, folder: RunFolder, **facts: A
     split = result.split
     write_skipped(folder.path, split.skipped, scanned=("test",))
     percentiles = [""] * len(result.scores) if result.percentiles is None else result.percentiles.round(3).tolist()
-    with (
-        atomic_file(folder.path / SCORES_FILE) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(["path", "label", "score", "percentile", *result.parts])
-        parts = np.stack([result.scores, *result.parts.values()], axis=1).tolist()
-        for sample, (score, *others), percentile in zip(split.samples, parts, percentiles, strict=True):
-            writer.writerow([sample.name, sample.label, repr(score), percentile, *map(repr, others)])
+    parts = np.stack([result.scores, *result.parts.values()], axis=1).tolist()
+    rows = [
+        [sample.name, sample.label, score, percentile, *others]
+        for sample, (score, *others), percentile in zip(split.samples, parts, percentiles, strict=True)
+    ]
+    with atomic_file(folder.path / SCORES_FILE) as temporary:
+        write_csv(temporary, [["path", "label", "score", "percentile", *result.parts], *rows])
     text = {
         **summary.as_json(),
+        "warnings": list(result.warnings),
         "k": result.k,
         **({"parts": _parts(result)} if result.parts else {}),
         "num_normal": split.num_normal,

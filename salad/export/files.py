@@ -21,6 +21,8 @@ from salad.export.portable import PARTS, Portable
 from salad.images.in_memory import read_source
 from salad.images.read import SHRINK_TO
 from salad.runs.atomic import atomic_file
+from salad.runs.outputs import check_output, is_special
+from salad.runs.sealed import is_sealed
 from salad.scoring.stream import Scorer, load_scorer
 
 INPUT = "grey"
@@ -47,6 +49,9 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
         DivergedError: the outputs of the file differ from those of the checkpoint.
         StorageError: the file cannot be written.
     """
+    check_output(out, inputs=[path])
+    if out.exists() and (is_special(out) or is_sealed(out)):
+        raise InputError(f"--out {printable(out)}: is a checkpoint or no regular file: choose another name")
     scorer = load_scorer(path, {**given, "device": "cpu"})
     if other := set(scorer.model.parts) - PARTS:
         raise InputError(
@@ -54,6 +59,7 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
             f"only {', '.join(sorted(PARTS))} and fused ones can be exported: save it with such a score first, "
             'Detector.load(PATH, score="knn").save(FILE)'
         )
+    scorer.model.log_warnings()
     with atomic_file(out) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporters
         note = FORMATS[form](scorer, temporary)
@@ -80,6 +86,8 @@ def facts(scorer: Scorer) -> dict[str, str]:
         "backbone": config.scoring.backbone,
         "threshold": calibration and calibration.threshold(config.scoring.specificity),
         "specificity": config.scoring.specificity,
+        "num_normals": calibration and len(calibration.scores),
+        "warnings": scorer.model.warnings,
         "normal_class": checkpoint.normal_class,
         "config": checkpoint.config or config.as_json(),
     }
@@ -133,8 +141,8 @@ def _to_safetensors(scorer: Scorer, path: Path) -> str:
         tensors[f"standards.{part}"] = torch.tensor(pair, dtype=torch.float64)  # mean and standard deviation
     if scorer.model.context.preprocessing.template is not None:
         tensors["mean_image"] = scorer.model.context.preprocessing.template
-    if scorer.calibration is not None:
-        tensors["val_normal_scores"] = torch.from_numpy(scorer.calibration.scores)
+    if scorer.model.held_out is not None:
+        tensors["val_normal_scores"] = torch.from_numpy(scorer.model.held_out.scores)
     path.write_bytes(save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata=facts(scorer)))
     score = scorer.config.scoring.score
     return f"{len(tensors)} tensors: the network, the memory of its score {score} and its calibration"

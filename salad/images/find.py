@@ -1,4 +1,4 @@
-"""Find new images: from paths and patterns, from standard input, or in a watched folder."""
+"""Find new images: from paths and patterns, from standard input, or below a folder."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import logging
 import os
 import re
 import select
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from salad.errors import InputError, printable
@@ -25,8 +24,6 @@ CHUNK_BYTES = 2**16
 MAX_PATH_BYTES = 2**16  # above any system's limit: longer input is not a list of paths
 
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-
-Stamp = tuple[int, int]
 
 
 def list_images(words: Iterable[str], *, stdin: int = 0, separator: bytes = b"\n") -> Iterator[Path | None]:
@@ -94,38 +91,6 @@ def _matches_below(pattern: str, parts: tuple[str, ...]) -> Iterator[Path]:
                 yield path
     if is_empty:
         yield Path(pattern)
-
-
-def watch(folder: Path, *, interval: float, wait: Callable[[float], None] = time.sleep) -> Iterator[Path | None]:
-    """Watch a folder and its sub-folders without end, and yield each image once when it has arrived.
-
-    An image has arrived when two looks in a row see the same size, above 0, and the same modification time.
-
-    Args:
-        folder: folder to watch.
-        interval: time between two looks, in seconds.
-        wait: function that waits for a number of seconds.
-
-    Yields:
-        A file, or None before it waits.
-
-    Raises:
-        InputError: the folder does not exist at the start.
-    """
-    if not folder.is_dir():
-        raise InputError(f"--watch {printable(folder)}: no such folder")
-    taken: set[Path] = set()
-    before: dict[Path, Stamp] = {}
-    while True:
-        now = {path: stamp for path in images_below(folder) if (stamp := _stamp(path)) is not None}
-        taken &= now.keys()  # a removed file may arrive again
-        for path, stamp in now.items():
-            if path not in taken and before.get(path) == stamp:
-                taken.add(path)
-                yield path
-        before = now
-        yield None
-        wait(interval)
 
 
 def images_below(folder: Path, *, left_out: LeftOut | None = None) -> Iterator[Path]:
@@ -239,12 +204,3 @@ def _decoder_of(start: bytes) -> codecs.IncrementalDecoder | None:
 
 def _converted(chunk: bytes, decoder: codecs.IncrementalDecoder | None) -> bytes:
     return chunk if decoder is None else decoder.decode(chunk).encode(errors="replace")
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """Read the size in bytes and the modification time in ns; None for an empty or removed file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_size, status.st_mtime_ns) if status.st_size else None

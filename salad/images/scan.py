@@ -1,6 +1,5 @@
 """Decode every file once before a run, so that a damaged file is found at once and not after hours."""
 
-import csv
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from salad.images.doubts import NAMED, doubt_line, find_doubt
 from salad.images.npz import forget
 from salad.images.threads import map_in_order
 from salad.runs.atomic import atomic_file
+from salad.runs.csv_file import read_csv, write_csv
 from salad.samples import Sample, Skipped, Split
 
 logger = logging.getLogger(__name__)
@@ -165,16 +165,13 @@ def write_skipped(xp_path: Path, skipped: tuple[Skipped, ...], *, scanned: tuple
     if not lines:
         path.unlink(missing_ok=True)
         return
-    with atomic_file(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "reason", "split"])
-        writer.writerows((line.name, line.reason, line.split) for line in lines)
+    with atomic_file(path) as temporary:
+        write_csv(temporary, [("path", "reason", "split"), *((line.name, line.reason, line.split) for line in lines)])
 
 
 def _read_skipped(path: Path) -> list[Skipped]:
     """Read the lines of an earlier run; a file of another format counts as empty."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [Skipped(line["path"], line["reason"], line["split"]) for line in csv.DictReader(file)]
-    except (OSError, ValueError, KeyError, csv.Error):
+        return [Skipped(line["path"], line["reason"], line["split"]) for line in read_csv(path)]
+    except (OSError, ValueError, KeyError):
         return []

@@ -18,7 +18,7 @@ from salad.report.cases import GROUPS, draw_others
 from salad.report.content import Plane, principal_plane
 from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
-from salad.report.table import judge, metric_rows, tiles
+from salad.report.table import Note, judge, metric_rows, tiles
 from salad.samples import NORMAL
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _results(scoring: Scoring) -> dict[str, Any]:
         ),
         "subtitle": printable(f"{len(result.scores):,} test images: {result.split}"),
         "tiles": tiles(summary),
-        "notes": judge(summary),
+        "notes": [*map(Note, result.warnings), *judge(summary)],
         "rows": metric_rows(summary),
     }
 

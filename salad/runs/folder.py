@@ -137,18 +137,37 @@ class RunFolder:
         return [*self.checkpoints(), *filter(Path.exists, texts)]
 
     def check_free(self) -> None:
-        """Raise `InputError` if the folder holds a run."""
+        """Raise `InputError` if the folder holds a run, or results of test.py, which a new run would remove."""
         if held := self.held_files():
             raise InputError(
                 f"{self.path}: holds a run ({held[0].name}); --resume goes on with it, --overwrite replaces it"
             )
+        self.check_no_results()
+
+    def check_no_results(self) -> None:
+        """Raise `InputError` if the folder holds results of test.py."""
+        if results := self.results():
+            raise InputError(
+                f"{self.path}: holds results of test.py ({results[0].name}) without their run; --overwrite removes "
+                "them, or choose another XP_PATH"
+            )
 
     def clear(self) -> None:
         """Remove the files of a run in the folder, its scores and its report included."""
-        scored = [self.path / name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE)]
-        figures = (self.path / FIGURES_FOLDER).glob("*.*")
-        for file in [*self.held_files(), *scored, *figures, *self.event_files(), self.mlflow_run]:
+        for file in [*self.held_files(), *self.event_files(), self.mlflow_run]:
             file.unlink(missing_ok=True)
+        for file in self.results():
+            file.unlink(missing_ok=True)
+        self.clear_report()
+
+    def clear_report(self) -> None:
+        """Remove the report and its figures."""
+        for file in [self.path / REPORT_FILE, *(self.path / FIGURES_FOLDER).glob("*.*")]:
+            file.unlink(missing_ok=True)
+
+    def results(self) -> list[Path]:
+        """List the existing files of test.py, without figures."""
+        return [file for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE) if (file := self.path / name).exists()]
 
     def keep_newest_rounds(self, count: int | None) -> None:
         """Remove the checkpoints of all but the newest `count` rounds; None keeps all."""

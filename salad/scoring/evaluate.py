@@ -21,6 +21,7 @@ from salad.datasets.loader import Loader
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards
+from salad.evaluation.few import few_for_auc
 from salad.evaluation.result import Result
 from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
@@ -102,32 +103,51 @@ def _pass_over(model: ScoringModel, loader: Loader, *, keeps_z: bool) -> _Seen:
     return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
 
 
-def run_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tuple[Result, ScoringModel]:
-    """Score the test folder with a checkpoint.
+def open_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tuple[RunContext, Split]:
+    """List the images to test a checkpoint with, before anything is decoded or scored.
 
     Args:
         config: options of the test, after `reconcile` with the checkpoint.
         checkpoint: checkpoint of this program or a published one.
         team: processes that share the images.
 
+    Raises:
+        InputError: the data or an option is wrong.
+    """
+    context = open_context(config, team=team, template=checkpoint.template)
+    return context, read_test(context, checkpoint)
+
+
+def run_test(context: RunContext, checkpoint: Checkpoint, split: Split) -> tuple[Result, ScoringModel]:
+    """Score test images with a checkpoint.
+
+    Args:
+        context: context of the test, of `open_test`.
+        checkpoint: checkpoint of this program or a published one.
+        split: images of `open_test`.
+
     Returns:
         Result of the test, and the model that computed it.
 
     Raises:
-        InputError: the data, the checkpoint or an option is wrong.
+        InputError: a file, the checkpoint or an option is wrong.
     """
-    context = open_context(config, team=team, template=checkpoint.template)
-    split = read_test(context, checkpoint)
+    config, team = context.config, context.team
     with team.first_alone("images"):
         split = context.scan({"test": split})["test"]
     context.check_same_for_all(split)
     model = ScoringModel.load(checkpoint, context)
-    if model.calibration is None or (config.scoring.is_fused and model.standards is None):
+    if model.held_out is None or (config.scoring.is_fused and model.standards is None):
         model = model.calibrated(score_val_normals(model))
     logger.info("test: %s", split)
     result = score_split(model, split, keeps_z=checkpoint.embeds)
     _warn_of_useless_scores(result, checkpoint, parts=config.scoring.parts)
-    return dataclasses.replace(result, k=model.normals.k or None, calibration=model.calibration), model
+    num_abnormal = len(split.samples) - split.num_normal
+    warnings = (*model.warnings, *few_for_auc("test", num_normal=split.num_normal, num_abnormal=num_abnormal))
+    for line in warnings:
+        logger.warning("%s", line)
+    k = model.normals.k or None
+    return dataclasses.replace(result, k=k, calibration=model.calibration, warnings=warnings), model
 
 
 def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,12 +17,13 @@ from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.errors import InputError
 from salad.evaluation.calibration import Calibration, Standards, combine, no_standards
-from salad.losses import EMBEDDINGS, RECONSTRUCTION
+from salad.evaluation.few import few_to_calibrate
 from salad.patch_memory import PatchMemory
 from salad.samples import NORMAL
 from salad.scores import SCORES
 from salad.scores.inputs import Inputs, Normals
-from salad.scores.knn import DEFAULT_K, choose_k
+from salad.scores.knn import choose_k
+from salad.scoring.cautions import cautions_of
 from salad.scoring.patch_memories import find_memories, has_settings, needed_backbone
 from salad.scoring.training_images import find_row_labels
 
@@ -55,7 +56,8 @@ class ScoringModel:
         normals: rows, patch memories and centre of normal images.
         normal_index: index of the normal rows in the memory bank, (M,).
         standards: mean and standard deviation of each part of a fused score; None for other scores, or if unknown.
-        calibration: scores of normal validation images; None if unknown.
+        held_out: scores of normal images that were held out of the training, however few; None if unknown.
+        cautions: warnings about the checkpoint, the memory and the score, see `cautions_of`.
 
     Raises:
         InputError: a score needs the centre of Deep SVDD, or --align the template, and there is none.
@@ -66,7 +68,8 @@ class ScoringModel:
     normals: Normals
     normal_index: Tensor | None = None
     standards: Standards | None = None
-    calibration: Calibration | None = None
+    held_out: Calibration | None = None
+    cautions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _ = self.context.preprocessing  # raises now rather than at the first image
@@ -85,10 +88,10 @@ class ScoringModel:
             InputError: a part of the score is neither in the checkpoint nor can be computed.
         """
         config, device = context.config, context.device
-        warn_of_untrained(config.scoring.parts, checkpoint)
         with torch.random.fork_rng(devices=[]):  # keep the random state: the initial weights are replaced
             network = context.start_network(checkpoint).eval()
-        index = (find_row_labels(config, checkpoint) == NORMAL).nonzero().flatten()
+        labels, unknown = find_row_labels(config, checkpoint)
+        index = (labels == NORMAL).nonzero().flatten()
         k = choose_rows_k(config, num_normal_rows=len(index))
         backbone = needed_backbone(context)
         normals = Normals(
@@ -100,14 +103,15 @@ class ScoringModel:
             memories=find_memories(context, checkpoint, network=network, backbone=backbone),
             backbone=backbone,
         )
-        standards, calibration = _held(config, checkpoint) if is_known(config, checkpoint, k=k) else (None, None)
+        standards, held_out = _held(config, checkpoint) if is_known(config, checkpoint, k=k) else (None, None)
         return cls(
             context=context,
             network=network,
             normals=normals,
             normal_index=index,
             standards=standards,
-            calibration=calibration,
+            held_out=held_out,
+            cautions=(*cautions_of(config, checkpoint, num_rows=len(index), k=k), *unknown),
         )
 
     @property
@@ -124,6 +128,26 @@ class ScoringModel:
     def memories(self) -> Mapping[str, PatchMemory]:
         """Patch memories, by name of the score."""
         return self.normals.memories
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Scores that percentiles and the threshold come from; None if there are fewer than --min_normals."""
+        enough = self.held_out and len(self.held_out.scores) >= self.config.scoring.min_normals
+        return self.held_out if enough else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons to doubt the scores, percentiles or predictions, one line each; every output shows them."""
+        if self.held_out is None:
+            return self.cautions
+        scoring = self.config.scoring
+        num_normals = len(self.held_out.scores)
+        return (*self.cautions, *few_to_calibrate(num_normals, least=scoring.min_normals, is_fused=scoring.is_fused))
+
+    def log_warnings(self) -> None:
+        """Log the warnings."""
+        for line in self.warnings:
+            logger.warning("%s", line)
 
     @torch.no_grad()
     def score(self, grey: Tensor) -> BatchScores:
@@ -154,8 +178,8 @@ class ScoringModel:
         standards = self.standards or (normals.standards if normals else None)
         if self.config.scoring.is_fused and standards is None:
             raise no_standards(0)
-        calibration = Calibration.of(normals.scores) if normals else None
-        return dataclasses.replace(self, calibration=calibration, standards=standards)
+        held_out = Calibration.of(normals.scores) if normals else None
+        return dataclasses.replace(self, held_out=held_out, standards=standards)
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:
@@ -166,16 +190,6 @@ def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Cal
         Standards({part: tuple(standards[part]) for part in scoring.parts}) if standards and scoring.is_fused else None,
         Calibration.of(scores.numpy()) if scores is not None and len(scores) else None,
     )
-
-
-def warn_of_untrained(parts: Iterable[str], checkpoint: Checkpoint) -> None:
-    """Warn of scores that depend on a part of the network that no loss has trained."""
-    for part in parts:
-        needs = SCORES[part].needs
-        if needs == RECONSTRUCTION and not checkpoint.reconstructs:
-            logger.warning("the score %s is meaningless: %s was trained with --w_rec 0", part, checkpoint.path)
-        elif needs == EMBEDDINGS and not checkpoint.embeds:
-            logger.warning("the score %s is meaningless: no loss trained the embeddings of %s", part, checkpoint.path)
 
 
 def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
@@ -189,7 +203,7 @@ def is_known(config: Config, checkpoint: Checkpoint, *, k: int) -> bool:
 
 
 def choose_rows_k(config: Config, *, num_normal_rows: int) -> int:
-    """Choose k, or 0 if no score uses memory rows; warn if the default is reduced.
+    """Choose k, or 0 if no score uses memory rows.
 
     Raises:
         InputError: --k exceeds the number of memory rows of normal images, or there are no such rows.
@@ -198,7 +212,4 @@ def choose_rows_k(config: Config, *, num_normal_rows: int) -> int:
         return 0
     if num_normal_rows == 0:
         raise InputError("the memory holds no row of a normal image to compare with")
-    k = choose_k(config.scoring.k, num_rows=num_normal_rows)
-    if config.scoring.k is None and k < DEFAULT_K:
-        logger.warning("k is %d instead of %d: the memory has no more rows of normal images", k, DEFAULT_K)
-    return k
+    return choose_k(config.scoring.k, num_rows=num_normal_rows)

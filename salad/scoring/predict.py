@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import contextlib
 import itertools
-import json
 import logging
-import os
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from salad.device import keep_freed_memory
-from salad.errors import InputError, StorageError, printable, say
-from salad.images.find import images_below, list_images, watch
+from salad.errors import InputError, printable, say
+from salad.images.find import images_below, list_images
+from salad.input_files import open_input
+from salad.runs.outputs import check_output, is_special
+from salad.scoring.lines import Row, is_stdout, no_images, open_lines, whole_length
 from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
+from salad.scoring.watch import Watch
+from salad.scoring.watch_state import WatchState
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """Line of the output; unknown values are None.
-
-    Attributes:
-        path: path as given or listed, made `printable`.
-        score: anomaly score; larger is more anomalous.
-        percentile: share of normal validation images with a lower score, in percent.
-        abnormal: True if the score is above the threshold of --specificity.
-        seconds: processing time of the image.
-        error: reason why the image cannot be read.
-        note: doubt about the image, which is scored all the same.
-    """
-
-    path: str
-    score: float | None
-    percentile: float | None
-    abnormal: bool | None
-    seconds: float
-    error: str | None
-    note: str | None
+STATE_SUFFIX = ".state"
+HEAD = 4096  # bytes of an old output that tell whether it is text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +33,67 @@ class Job:
 
     Attributes:
         paths: files, folders, patterns or "-", see `list_images`.
-        watched: folder to `watch` until a signal ends the program; None for none.
+        watched: folder to watch until a signal ends the program, see `Watch`; None for none.
         interval: time between two checks of that folder, in seconds.
+        state: file to remember the watched films in  [default: beside `out`]
         normals: folder of normal images to calibrate with; None for the calibration of the checkpoint.
         form: one of `FORMATS`.
         out: output file; None for stdout.
+        append: True to write to the end of `out`.
         separator: separator of the paths on stdin.
     """
 
     paths: tuple[str, ...]
     watched: Path | None
     interval: float
+    state: Path | None
     normals: Path | None
     form: str
     out: Path | None
+    append: bool
     separator: bytes
+
+    @property
+    def state_file(self) -> Path | None:
+        """File to remember the watched films in; None without one."""
+        if self.watched is None or self.state is not None or self.out is None:
+            return self.state
+        is_file = not is_special(self.out) and not is_stdout(self.out)
+        return self.out.with_name(f"{self.out.name}{STATE_SUFFIX}") if is_file else None
+
+    def check(self) -> None:
+        """Raise `InputError` if the options do not fit together, or the output cannot be written."""
+        if not self.paths and self.watched is None:
+            raise InputError(
+                "no PATH is given: give files or folders, - for a list of paths on stdin, or --watch FOLDER"
+            )
+        if self.append and self.out is None:
+            raise InputError("--append writes to the end of a file: give --out FILE, too")
+        if self.state is not None and self.watched is None:
+            raise InputError("--state remembers the films of a watched folder: give --watch FOLDER, too")
+        if self.watched is not None and not self.watched.is_dir():
+            raise InputError(f"--watch {printable(self.watched)}: no such folder")
+
+    def check_out(self, model: Path) -> None:
+        """Raise `InputError` if the output or the state file cannot be written, or would replace something else."""
+        out, state = self.out, self.state_file
+        if state is not None:
+            check_output(state, flag="--state", inputs=[model, *([out] if out else [])])
+        if out is None or is_stdout(out):
+            return
+        check_output(out, inputs=[model, *map(Path, self.paths)])
+        if is_special(out):
+            return
+        if self.append:
+            whole_length(out, self.form)
+        elif self.watched is not None and out.exists() and out.stat().st_size:
+            raise InputError(f"--out {printable(out)}: exists; --append goes on with it, or choose another file")
+        elif self.watched is not None and state is not None and state.exists():
+            raise InputError(
+                f"{printable(state)}: remembers the films of an earlier watch; --append goes on from it, or remove it"
+            )
+        elif not _is_text(out):
+            raise InputError(f"--out {printable(out)}: is no text file, which it would replace: choose another name")
 
 
 def run_predict(given: dict[str, Any], job: Job) -> None:
@@ -79,130 +104,99 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
         job: images to score, and the output.
 
     Raises:
-        InputError: paths or checkpoint are missing, or no image can be read.
+        InputError: paths or checkpoint are missing, the output would replace something else, or no image can be read.
         StorageError: the output cannot be written.
     """
-    if not job.paths and job.watched is None:
-        raise InputError("no PATH is given: give files or folders, - for a list of paths on stdin, or --watch FOLDER")
+    job.check()
     if given.get("load_model") is None:
         raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
+    job.check_out(given["load_model"])
     scorer = load_scorer(given["load_model"], given)
     if scorer.model.context.device.type == "cpu":
         keep_freed_memory()
     if job.normals is not None:
         scorer.calibrate(images_below(job.normals))
-    if scorer.calibration is None:
+    scorer.model.log_warnings()
+    if scorer.model.held_out is None:
         logger.warning(
             "no percentiles and no threshold: %s; --calibrate FOLDER of normal images sets both", NOT_CALIBRATED
         )
-    arriving = watch(job.watched, interval=job.interval) if job.watched else iter(())
-    sources = itertools.chain(list_images(job.paths, separator=job.separator), arriving)
+    watch = _make_watch(job, scorer)
+    sources = itertools.chain(list_images(job.paths, separator=job.separator), watch.films() if watch else ())
     start = time.perf_counter()
-    num_rows, num_bad = write(
-        rows(scorer, sources, specificity=scorer.config.scoring.specificity), form=job.form, out=job.out
-    )
+    grows = job.append or watch is not None
+    with _summary(watch), open_lines(job.out, form=job.form, append=grows) as lines:
+        for row in rows(scorer, sources, specificity=scorer.config.scoring.specificity, watch=watch):
+            lines.send(row)
     seconds = time.perf_counter() - start
-    speed = f"{num_rows} images in {seconds:.1f} s ({num_rows / seconds:.1f} images/s)"
-    say(f"{speed}, {num_bad} of them cannot be read")
-    if num_bad == num_rows:
-        raise InputError(f"none of the {num_rows} images can be read" if num_rows else "there are no images")
+    speed = f"{lines.num_rows} images in {seconds:.1f} s ({lines.num_rows / seconds:.1f} images/s)"
+    say(f"{speed}, {lines.num_bad} of them cannot be read")
+    if lines.num_bad == lines.num_rows:
+        raise no_images(lines)
 
 
-def rows(scorer: Scorer, sources: Iterable[Path | None], *, specificity: float) -> Iterator[Row]:
-    """Score images and make a line of each, see `Scorer.stream`."""
-    calibration = scorer.calibration
+def rows(
+    scorer: Scorer, sources: Iterable[Path | None], *, specificity: float, watch: Watch | None = None
+) -> Iterator[Row]:
+    """Score images and make a line of each, see `Scorer.stream`.
+
+    Args:
+        scorer: scorer of the images.
+        sources: images; None before a wait.
+        specificity: share of normal validation images at or below the threshold, in (0, 1].
+        watch: watch that some of the images come from; it remembers an image when the next line is asked for.
+    """
+    calibration, warnings = scorer.calibration, scorer.model.warnings
     threshold = calibration.threshold(specificity) if calibration else 0.0
     for scored in scorer.stream(sources):
+        path = scored.source
+        assert isinstance(path, Path), "sources are paths"
+        if watch is not None and watch.has_changed(path):
+            continue  # the score may be that of a half-written file
         percentile = abnormal = None
         if scored.score is not None and calibration is not None:
             percentile = round(float(calibration.percentile(scored.score)), 3)
             abnormal = scored.score > threshold
+        notes = [watch.note(path) if watch else None, scored.note, *(warnings if scored.score is not None else ())]
         yield Row(
-            path=printable(scored.source),
+            path=printable(path),
             score=scored.score,
             percentile=percentile,
             abnormal=abnormal,
             seconds=round(scored.seconds, 4),
             error=scored.error,
-            note=scored.note,
+            note="; ".join(filter(None, notes)) or None,
         )
+        if watch is not None:
+            watch.remember(path, is_bad=scored.score is None)
 
 
-def write(lines: Iterable[Row], *, form: str, out: Path | None) -> tuple[int, int]:
-    """Write lines as they come, each flushed at once.
-
-    If the reader of stdout, such as head, closes the pipe, the program exits silently with the status of SIGPIPE.
-
-    Args:
-        lines: lines to write.
-        form: one of `FORMATS`.
-        out: output file; None for stdout.
-
-    Returns:
-        Number of lines, and number of images that cannot be read.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    num_rows = num_bad = 0
-    with _opened(out) as send:
-        if form == "csv":
-            send(_csv_line(Row.__slots__))
-        for row in lines:
-            num_rows += 1
-            num_bad += row.score is None
-            send(FORMATS[form](row))
-    return num_rows, num_bad
+def _make_watch(job: Job, scorer: Scorer) -> Watch | None:
+    """Make the watch of a job, which goes on from its state file; None without a watched folder."""
+    if job.watched is None:
+        return None
+    scoring = scorer.config.scoring
+    facts = {"model": scorer.checkpoint.digest(), "score": [*scoring.parts, scorer.model.normals.k]}
+    state = WatchState(job.state_file, folder=job.watched, facts=facts)
+    return Watch(job.watched, interval=job.interval, state=state, say=say)
 
 
-@contextmanager
-def _opened(out: Path | None) -> Iterator[Callable[[str], None]]:
-    """Open a file or stdout, and yield a function that writes a line to it."""
-    file: BinaryIO
-
-    def send(line: str) -> None:
-        try:
-            file.write(line.encode())
-            file.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # else Python prints an error at exit
-            sys.exit(128 + signal.SIGPIPE)
-        except OSError as error:
-            raise _failure(out, error) from None
-
-    if out is None:
-        file = sys.stdout.buffer
-        yield send
-        return
+@contextlib.contextmanager
+def _summary(watch: Watch | None) -> Iterator[None]:
+    """Show the summary of a watch at its end."""
     try:
-        file = out.open("wb", buffering=0)
-    except OSError as error:
-        raise _failure(out, error) from None
-    with file:
-        yield send
+        yield
+    finally:
+        if watch is not None:
+            say(watch.summary())
 
 
-def _failure(out: Path | None, error: OSError) -> StorageError:
-    """Make the error of a failed write."""
-    return StorageError(f"{printable(out or 'stdout')}: cannot be written ({error.strerror})")
-
-
-def _csv_line(values: Iterable[object]) -> str:
-    """Format values as a line of CSV."""
-    line = io.StringIO(newline="")
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
-
-
-def _as_csv(row: Row) -> str:
-    """Format a row as CSV; `abnormal` is 0 or 1."""
-    values = {**asdict(row), "abnormal": None if row.abnormal is None else int(row.abnormal)}
-    return _csv_line(values.values())
-
-
-def _as_json(row: Row) -> str:
-    """Format a row as a JSON object."""
-    return json.dumps(asdict(row), ensure_ascii=False) + "\n"
-
-
-FORMATS: dict[str, Callable[[Row], str]] = {"csv": _as_csv, "jsonl": _as_json}
+def _is_text(path: Path) -> bool:
+    """Check if a file is text, empty or absent, by its beginning."""
+    try:
+        with open_input(path) as file:
+            return b"\0" not in file.read(HEAD)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False

@@ -80,18 +80,17 @@ class Scorer:
     Args:
         config: config of `scoring_config`.
         checkpoint: checkpoint of this program or a published one.
-        calibration: scores of normal images that the model was not trained on  [default: those of the checkpoint]
+        held_out: scores of normal images that the model was not trained on  [default: those of the checkpoint]
 
     Attributes:
         model: scoring model.
         checkpoint: checkpoint without the entries that only resuming needs.
-        calibration: scores of normal images; None if there are none.
 
     Raises:
         InputError: the checkpoint or an option does not fit.
     """
 
-    def __init__(self, config: Config, checkpoint: Checkpoint, calibration: Calibration | None = None) -> None:
+    def __init__(self, config: Config, checkpoint: Checkpoint, held_out: Calibration | None = None) -> None:
         context = RunContext(config=config, device=choose_device(config.run.device), template=checkpoint.template)
         self.config = config
         self.model = ScoringModel.load(checkpoint, context)
@@ -107,10 +106,16 @@ class Scorer:
             training=checkpoint.without_run_state(),
             memories=dict(self.model.memories),
         )
-        self.calibration = calibration or self.model.calibration
+        if held_out is not None:
+            self.model = dataclasses.replace(self.model, held_out=held_out)
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
-        return type(self), (self.config, self.checkpoint, self.calibration)
+        return type(self), (self.config, self.checkpoint, self.model.held_out)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Scores that percentiles and the threshold come from; None if there are none, or fewer than --min_normals."""
+        return self.model.calibration
 
     def stream(self, sources: Iterable[Source | None]) -> Iterator[Scored]:
         """Score images batch by batch, while threads read the next batch.
@@ -147,7 +152,7 @@ class Scorer:
         """Compute percentiles and the threshold from normal images that are not training images.
 
         Raises:
-            InputError: no image can be read.
+            InputError: fewer than --min_normals images can be read; the calibration is unchanged.
         """
         scores, num_bad = [], 0
         for scored in self.stream(sources):
@@ -158,9 +163,14 @@ class Scorer:
             if scored.note:
                 logger.warning("calibrated with %s, which is doubtful: %s", shown_name(scored.source), scored.note)
             scores.append(scored.score)
-        if not scores:
-            raise InputError(f"there are no normal images to calibrate with ({num_bad} cannot be read)")
-        self.calibration = Calibration.of(scores)
+        least = self.config.scoring.min_normals
+        if len(scores) < least:
+            raise InputError(
+                f"there are {len(scores) or 'no'} normal images to calibrate with ({num_bad} cannot be read), fewer "
+                f"than --min_normals {least}: give more of them"
+                + (f", or --min_normals {len(scores)} to take so few" if scores else "")
+            )
+        self.model = dataclasses.replace(self.model, held_out=Calibration.of(scores))
 
     def _read(self, source: Source) -> _Read:
         """Decode an image, or take the error message."""

@@ -12,7 +12,7 @@ from salad.build import RunContext
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets import read_split
-from salad.errors import InputError
+from salad.errors import InputError, printable
 from salad.samples import NORMAL, Split
 from salad.scores import SCORES
 
@@ -57,8 +57,8 @@ def find_val(config: Config) -> Split | None:
         return None
 
 
-def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
-    """Find the label of every memory row, 0 normal and 1 abnormal, (N,).
+def find_row_labels(config: Config, checkpoint: Checkpoint) -> tuple[Tensor, tuple[str, ...]]:
+    """Find the label of every memory row.
 
     Checkpoints of this program hold the labels. For a published file they are the labels of train/ if it holds as many
     images as the memory has rows; else all rows count as normal, with a warning.
@@ -66,27 +66,26 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> Tensor:
     Args:
         config: options of the scoring.
         checkpoint: checkpoint of this program or a published one.
+
+    Returns:
+        Labels, 0 normal and 1 abnormal, (N,), and warnings about them if a score uses the rows.
     """
     if checkpoint.row_labels is not None:
-        return checkpoint.row_labels
-    num_rows, labels = len(checkpoint.bank.rows), []
-    level = logging.WARNING if any(SCORES[part].uses_rows for part in config.scoring.parts) else logging.DEBUG
+        return checkpoint.row_labels, ()
+    num_rows, labels, why = len(checkpoint.bank.rows), [], ""
     try:
         train = _read(config, "train")
         labels = train.labels if train else []
     except InputError as error:
-        logger.log(level, "the checkpoint holds no row labels, and train/ cannot be read: %s", error)
+        why = f" ({error})"
     if len(labels) == num_rows:
-        return torch.tensor(labels)
-    logger.log(
-        level,
-        "%s: has %d memory rows, but train/ of DATA_PATH has %d images: the row labels are unknown, so all count as "
-        "normal",
-        checkpoint.path,
-        num_rows,
-        len(labels),
+        return torch.tensor(labels), ()
+    caution = (
+        f"{printable(checkpoint.path)}: has {num_rows} memory rows, but train/ of DATA_PATH has {len(labels)} images"
+        f"{why}: the row labels are unknown, so all count as normal"
     )
-    return torch.full((num_rows,), NORMAL)
+    uses_rows = any(SCORES[part].uses_rows for part in config.scoring.parts)
+    return torch.full((num_rows,), NORMAL), (caution,) if uses_rows else ()
 
 
 def _read(config: Config, split: str) -> Split | None:

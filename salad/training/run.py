@@ -151,6 +151,7 @@ def find_stopped_run(config: Config, folder: RunFolder) -> Checkpoint | None:
             raise DamagedError(f"{error}; {way_out(folder)}") from None
     if config.run.resume == "must" or folder.checkpoints():
         raise InputError(f"{folder.path}: holds no run to --resume ({folder.last.name} is missing); {way_out(folder)}")
+    folder.check_no_results()
     return None
 
 

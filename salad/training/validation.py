@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +15,15 @@ from salad.patch_memory import PatchMemory
 from salad.samples import Split
 from salad.scores import PATCH_SCORES, SCORES
 from salad.scores.inputs import Normals
+from salad.scoring.cautions import training_cautions
 from salad.scoring.evaluate import score_split
 from salad.scoring.model import ScoringModel, choose_rows_k
 from salad.scoring.patch_memories import build_memory, needed_backbone
 
 if TYPE_CHECKING:
     from salad.networks import Network
+
+logger = logging.getLogger(__name__)
 
 
 class Validation:
@@ -50,6 +54,8 @@ class Validation:
         self.val = val
         num_rows = train.num_normal * context.config.images.n_views
         self.k = choose_rows_k(context.config, num_normal_rows=num_rows)
+        for line in training_cautions(context.config, k=self.k):
+            logger.warning("%s", line)
         self.backbone = needed_backbone(context)
         self.frozen: dict[str, PatchMemory] = {}  # patch memories of the frozen backbone, made once
         self.announced = False

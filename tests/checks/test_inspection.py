@@ -317,6 +317,7 @@ def test_the_worst_data_set_fits_one_screen():
     counts = {f"{number} x 7": 1 for number in range(30)}
     facts = look_like(counts)
     found = Inspection(
+        few=("only 1 normal image",),
         splits=dict.fromkeys(("train", "val", "test"), facts),
         absent={},
         leaks=(leak,) * 6,
@@ -325,7 +326,7 @@ def test_the_worst_data_set_fits_one_screen():
         doubts=("odd",) * 40,
     )
     lines = [*fact_lines(found), *warning_lines(found)]
-    assert len(warning_lines(found)) == MAX_WARNINGS and "and 35 more" in lines[-1]
+    assert len(warning_lines(found)) == MAX_WARNINGS and "and 36 more" in lines[-1]
     assert len(lines) + 5 <= 25 and max(map(len, lines)) < 310  # five lines of baselines
     assert "30 sizes from 0 x 7 to 29 x 7" in lines[0]
 

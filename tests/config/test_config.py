@@ -50,6 +50,7 @@ LIMITS = {
     "local_grid": ([1, 3, 32], [0, 33]),
     "local_rows": ([1, 10_000], [0]),
     "specificity": ([0.5, 1], [0, 1.1, -0.1]),
+    "min_normals": ([1, 20], [0]),
     "amp": (["auto", "bf16", "fp16", "off"], ["fp32", ""]),
     "seed": ([-1, 0, 2], [-2, 2**64]),
     "view": (["PA", "AP", None], ["pa", "LL"]),

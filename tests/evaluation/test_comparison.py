@@ -1,5 +1,8 @@
 import csv
 import json
+import os
+import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,4 +108,95 @@ def test_unfit_folders_are_told(write_run, tmp_path):
         compare_runs([place, place])
     (tmp_path / "twice/scores.csv").write_text("path,label\nx,normal\n")
     with pytest.raises(InputError, match="was not written by test.py"):
+        compare_runs([place])
+
+
+def test_names_that_look_like_formulas_are_told_apart_from_numbers(write_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, seed in (("=a", 0), ("-b", 1)):
+        write_run(name, seed=seed, images="=cmd{i:02}.png")
+    result = invoke(main, "compare", "./=a", "@x=./-b", "--format", "csv")
+    assert result.exit_code == 0, result.stderr
+    cells = [cell for row in csv.reader(result.stdout.splitlines()) for cell in row]
+    assert "'@x" in cells and any(cell.startswith(("+0.", "-0.")) for cell in cells)
+
+
+def test_warnings_of_a_run_are_shown_beside_its_numbers(write_run):
+    place, _ = write_run("run", seed=0)
+    path = Path(place, "metrics.json")
+    path.write_text(json.dumps({"warnings": ["the score svdd is meaningless", "k is 3\x1b"]}))
+    result = invoke(main, "compare", place)
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [rf"{place}: the score svdd is meaningless; k is 3\x1b"]
+
+
+ODD = [None, True, -1, 2, 10**400, 1e308, float("nan"), float("inf"), "", "x", "nan", "\0", "1_0", " 1", [], {}, [[1]]]
+ODD_CELLS = [
+    "",
+    "nan",
+    "inf",
+    "-inf",
+    "1e999",
+    "1_0",
+    " 1",
+    "0x1",
+    "9" * 5000,
+    "\0",
+    '"',
+    "a,b",
+    "\n",
+    "٣",
+    "-0",
+    "true",
+]
+
+
+def mutate(path: Path, choose: random.Random) -> None:
+    """Replace one value of a file, some of its bytes, or all of the file."""
+    kind = choose.randrange(6)
+    text = path.read_text()
+    if kind == 0:
+        path.unlink()
+        [path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to(path), lambda: None][choose.randrange(4)]()
+    elif kind == 1:
+        content = bytearray(text.encode())
+        for _ in range(choose.randint(1, 5)):
+            content[choose.randrange(len(content))] = choose.randrange(256)
+        path.write_bytes(content)
+    elif kind == 2:
+        path.write_text(text[: choose.randrange(len(text))])
+    elif path.suffix == ".csv":
+        rows = [row.split(",") for row in text.splitlines()]
+        row = rows[choose.randrange(len(rows))]
+        row[choose.randrange(len(row))] = choose.choice(ODD_CELLS)
+        path.write_text("\n".join(",".join(row) for row in rows))
+    else:
+        value = choose.choice(ODD)
+        odd = [{"baseline_auc": {"image_mean": {"value": value}}}, {"baseline_auc": value}, {"warnings": value}]
+        odd += [value, {"baseline_auc": {"image_mean": value}}, {"warnings": [value]}]
+        path.write_text(choose.choice([json.dumps(choose.choice(odd)), "[" * 100_000, '{"a":' * 5000, "9" * 5000]))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_odd_runs_give_numbers_or_one_line(write_run, tmp_path, seed):
+    choose = random.Random(seed)
+    for number in range(10):
+        place, _ = write_run(f"run{number}", seed=number)
+        mutate(tmp_path / f"run{number}" / choose.choice(["scores.csv", "metrics.json"]), choose)
+        result = invoke(main, "compare", place, "--format", choose.choice(["text", "csv", "latex"]))
+        assert isinstance(result.exception, SystemExit | None), repr(result.exception)
+        assert result.exit_code in (0, 2), result.stderr
+        *_, last = result.stderr.splitlines() or [""]
+        assert result.exit_code == 0 or (last.startswith("Error: ") and len(last) < 500), result.stderr
+
+
+@pytest.mark.parametrize("place", ["", "\0", "a\0=b", "x" * 5000, "m=", "=", "../" * 2000])
+def test_odd_names_of_runs_are_refused_in_one_line(place):
+    with pytest.raises(InputError, match=r"scores.csv: cannot be read"):
+        compare_runs([place])
+
+
+def test_an_image_that_is_named_twice_is_refused(write_run):
+    place, _ = write_run("run", seed=0, images="same.png")
+    with pytest.raises(InputError, match="names 39 images twice"):
         compare_runs([place])

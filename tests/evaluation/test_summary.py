@@ -121,6 +121,6 @@ def test_a_full_disk_leaves_the_former_scores(run, data, small_disk, fill):
     score(xp, data)
     before = {path.name: path.read_bytes() for path in xp.iterdir() if path.name != "log.txt"}
     fill()
-    words = ["CXR_author", "unet", xp, data, *TINY, "--score", "svdd"]
+    words = ["CXR_author", "unet", xp, data, *TINY, "--score", "svdd", "--overwrite"]
     assert "scores.csv: cannot be written (No space left" in stopped(invoke(cli.test, *words), status=1)
     assert {path.name: path.read_bytes() for path in xp.iterdir() if path.name != "log.txt"} == before

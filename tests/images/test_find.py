@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from salad.errors import InputError
-from salad.images.find import images_below, list_images, watch
+from salad.images.find import images_below, list_images
 
 
 @pytest.fixture
@@ -118,39 +118,6 @@ def test_before_it_waits_for_more_it_says_so():
     os.close(writing)
     assert list(found) == [Path("b.png")]
     os.close(reading)
-
-
-def test_a_watched_folder_gives_each_image_once_and_when_it_is_whole(folder):
-    waited = []
-    found = watch(folder, interval=3, wait=waited.append)
-    grow = folder / "c.png"
-
-    assert next(found) is None
-    assert names([next(found) for _ in range(6)], folder)[-2:] == ["b/deep/3.tiff", None]
-    grow.touch()
-    assert [next(found), next(found)] == [None, None]
-    grow.write_bytes(b"a half")
-    assert next(found) is None
-    grow.write_bytes(b"a half, and more")
-    assert next(found) is None
-    assert [next(found), next(found), next(found)] == [grow, None, None]
-    assert waited == [3] * 7
-
-
-def test_an_image_that_comes_back_is_a_new_one(folder):
-    found = watch(folder, interval=1, wait=lambda _: None)
-    content = (folder / "a.png").read_bytes()
-    list(zip(range(7), found, strict=False))
-
-    (folder / "a.png").unlink()
-    assert next(found) is None
-    (folder / "a.png").write_bytes(content)
-    assert [next(found), next(found)] == [None, folder / "a.png"]
-
-
-def test_a_folder_to_watch_must_be_there(tmp_path):
-    with pytest.raises(InputError, match="--watch .*absent: no such folder"):
-        next(watch(tmp_path / "absent", interval=1))
 
 
 def test_two_stars_take_nothing_twice_and_nothing_from_folders_that_are_left_out(folder, write_image, caplog):

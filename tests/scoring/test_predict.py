@@ -129,10 +129,10 @@ def test_a_bad_file_gets_a_row_with_the_reason_and_the_others_go_on(predict, fil
 def test_a_film_that_shows_nothing_is_scored_with_a_note(predict, film, tmp_path):
     Image.new("L", (80, 80)).save(tmp_path / "black.png")
     found = read(predict(film, tmp_path / "black.png"))
-    assert [row["note"] for row in found] == ["", "nearly black"]
+    assert [row["note"].startswith("nearly black; ") for row in found] == [False, True]
     assert all(row["score"] and not row["error"] for row in found)
     (line,) = predict(film, "--format", "jsonl").stdout.splitlines()
-    assert json.loads(line)["note"] is None
+    assert "nearly black" not in json.loads(line)["note"]
 
 
 def test_where_nothing_can_be_read_the_status_says_so(predict, tmp_path):
@@ -142,6 +142,26 @@ def test_where_nothing_can_be_read_the_status_says_so(predict, tmp_path):
     assert lines_of(result.stdout)[0]["error"] == "no such file"
     assert result.stderr.splitlines()[-1] == "Error: none of the 1 images can be read"
     assert predict(tmp_path).stderr.splitlines()[-1] == "Error: there are no images"
+
+
+def test_what_makes_the_scores_doubtful_is_in_every_line_and_on_stderr(predict, data, film, tmp_path, caplog):
+    (tmp_path / "normals").mkdir()
+    for number, path in enumerate((data / "val/0.normal").iterdir()):
+        if number < 2:
+            shutil.copy(path, tmp_path / "normals")
+
+    (row,) = read(predict(film))
+    expected = "only 8 normal images to train on: fewer than 10 do not show what is normal; k is 8 instead of 100"
+    assert row["note"].startswith(expected)
+    assert "threshold and percentiles come from only 4 normal images; below 20 they are rough" in row["note"]
+    assert "only 8 normal images to train on" in caplog.text and "come from only 4 normal images" in caplog.text
+    for words in (["--min_normals", 5], ["--calibrate", tmp_path / "normals", "--min_normals", 2]):
+        (row,) = read(predict(film, *words))
+        assert bool(row["abnormal"]) == bool(row["percentile"]) == ("--calibrate" in words)
+    assert "no threshold and no percentiles: only 4 normal images, fewer than --min_normals 5" in caplog.text
+    assert "come from only 2 normal images" in row["note"]
+    refused = stopped(predict(film, "--calibrate", tmp_path / "normals"))
+    assert "there are 2 normal images to calibrate with (0 cannot be read), fewer than --min_normals 3" in refused
 
 
 def test_json_lines(predict, film):
@@ -159,7 +179,7 @@ def test_a_file_is_written_and_one_that_cannot_be_is_named(predict, film, tmp_pa
 
     assert result.stdout == ""
     assert [row["path"] for row in read_csv(tmp_path / "out.csv")] == [str(film)]
-    assert "cannot be written" in stopped(predict(film, "--out", tmp_path / "absent" / "out.csv"), status=1)
+    assert "there is no folder" in stopped(predict(film, "--out", tmp_path / "absent" / "out.csv"))
     if Path("/dev/full").exists():
         full = stopped(predict(film, "--out", "/dev/full"), status=1)
         assert full == "Error: /dev/full: cannot be written (No space left on device)"
@@ -196,6 +216,10 @@ def test_without_validation_scores_one_line_says_why_flags_are_missing(predict, 
         (["--isize", 128, "x.png"], r"--isize is 128, but"),
         (["--batch_size", 0, "x.png"], "--batch_size is 0, but must be at least 1"),
         (["--watch", "absent"], "--watch absent: no such folder"),
+        (["--append", "x.png"], "--append writes to the end of a file: give --out FILE"),
+        (["--state", "s", "x.png"], "--state remembers the films of a watched folder: give --watch FOLDER"),
+        (["--watch", ".", "--interval", "nan"], "nan is not a number"),
+        *((["--watch", ".", "--interval", value], "is not in the range") for value in ("0", "inf", "1e300")),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(predict, words, message, tmp_path, monkeypatch):
@@ -255,7 +279,7 @@ def test_a_closed_pipe_ends_it_without_a_word(start, film):
     process.stdout.close()
 
     assert process.wait(30) == 128 + signal.SIGPIPE
-    assert process.stderr.read() == b""
+    assert b"rror" not in process.stderr.read()
 
 
 @pytest.mark.slow
@@ -272,12 +296,87 @@ def test_a_watched_folder_is_scored_as_it_fills_until_ctrl_c(start, film, tmp_pa
     process.send_signal(signal.SIGINT)
 
     assert process.wait(30) == 130
-    assert process.stderr.read() == b""
+    said = process.stderr.read().decode()
+    assert f"watching {folder} every 0.05 s: 1 images are there; Ctrl-C ends it" in said
+    assert f"watched {folder}: 2 images, 0 of them cannot be read, 0 scored again" in said.splitlines()[-1]
     assert [Path(row["path"]).name for row in read_csv(out)] == ["1.png", "2.png"]
 
 
+@pytest.mark.slow
+def test_a_watch_that_is_started_again_scores_what_came_meanwhile(start, film, tmp_path):
+    folder, out = tmp_path / "arriving", tmp_path / "out.csv"
+    folder.mkdir()
+    shutil.copy(film, folder / "1.png")
+    for number, words in enumerate([[], ["--append"]], start=1):
+        process = start("--watch", folder, "--interval", 0.05, "--out", out, *words)
+        wait_until(lambda number=number: out.exists() and len(out.read_text().splitlines()) == 1 + number, process)
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        shutil.copy(film, folder / "2.png")
+
+    assert [Path(row["path"]).name for row in read_csv(out)] == ["1.png", "2.png"]
+    assert "2 images are there, 1 of them scored before" in process.stderr.read().decode()
+    again = start("--watch", folder, "--out", out)
+    assert again.wait(60) == 2 and "exists; --append goes on with it" in again.stderr.read().decode()
+    out.unlink()
+    alone = start("--watch", folder, "--out", out)
+    assert alone.wait(60) == 2 and "remembers the films of an earlier watch; --append" in alone.stderr.read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("received", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_keeps_the_old_file_and_the_lines_so_far(start, film, tmp_path, received):
+    out, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
+    out.write_text("last night\n")
+
+    process = start("-", "--out", out, stdin=subprocess.PIPE)
+    process.stdin.write(os.fsencode(film) + b"\n")
+    process.stdin.flush()
+    wait_until(lambda: partial.exists() and len(partial.read_text().splitlines()) == 2, process)
+    process.send_signal(received)
+
+    assert process.wait(30) == 128 + received
+    assert out.read_text() == "last night\n"
+    said = process.stderr.read().decode()
+    assert f"{out} is as it was; the 1 lines so far are in {partial}" in said
+
+
+def test_a_mistyped_folder_leaves_the_old_file_as_it_was(predict, tmp_path):
+    out, partial = tmp_path / "out.csv", tmp_path / "out.csv.partial"
+    out.write_text("last night\n")
+
+    assert stopped(predict(tmp_path / "absent", "--out", out)) == "Error: none of the 1 images can be read"
+    assert out.read_text() == "last night\n"
+    assert read_csv(partial)[0]["error"] == "no such file"
+    (tmp_path / "empty").mkdir()
+    assert stopped(predict(tmp_path / "empty", "--out", out)) == "Error: there are no images"
+    assert out.read_text() == "last night\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"out.csv", "out.csv.partial", "empty"}
+
+
+def test_an_input_is_never_the_output(predict, run, film, tmp_path):
+    folder = tmp_path / "films"
+    folder.mkdir()
+    copy = shutil.copy(film, folder / "a.png")
+    (tmp_path / "link.csv").symlink_to(copy)
+
+    for out, words in [(copy, [copy]), (copy, [folder]), (tmp_path / "link.csv", [copy]), (run / "model.tar", [copy])]:
+        before = out.read_bytes()
+        assert "which it would replace" in stopped(predict(*words, "--out", out))
+        assert out.read_bytes() == before
+
+
+def test_a_list_of_unreadable_films_appends_and_says_so(predict, film, tmp_path):
+    out = tmp_path / "out.csv"
+    assert predict(film, "--out", out, "--append").exit_code == 0
+    assert "none of the 1 images" in stopped(predict("absent.png", "--out", out, "--append"))
+    assert predict(film, "--out", out, "--append").exit_code == 0
+
+    assert [bool(row["score"]) for row in read_csv(out)] == [True, False, True]
+
+
 def wait_until(condition, process) -> None:
-    end = time.monotonic() + 300
+    end = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < end

@@ -1,0 +1,86 @@
+"""Keep the results of an earlier test: those of another model, other images or other options are not replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from salad.checkpoint import Checkpoint
+from salad.config import OPTIONS, Config
+from salad.errors import InputError, printable
+from salad.input_files import parse_json, read_input
+from salad.runs.folder import REPORT_FILE, RESULT_FILE, SCORES_FILE
+from salad.samples import Split
+from salad.scores import SCORES
+
+MADE_FROM, HEATMAPS = "made_from", "heatmap_folder"  # entries of metrics.json
+SCORED_WITH = ("isize", "resize", "normalize", "trim", "crop", "align", "score", "k", "specificity", "min_normals")
+MAX_SHOWN = 60  # characters of a value in a message
+
+
+def made_from(config: Config, checkpoint: Checkpoint, split: Split) -> dict[str, Any]:
+    """Describe what results are made from, for metrics.json.
+
+    Args:
+        config: options of the test.
+        checkpoint: checkpoint to score with.
+        split: test images, as listed.
+    """
+    values, parts = config.values(), config.scoring.parts
+    settings = {name for part in parts for name in SCORES[part].settings}
+    options = {name: values[name] for name in [*SCORED_WITH, *sorted(settings)]}
+    fuse = [*parts] if config.scoring.is_fused else None
+    return {"images": split.fingerprint, "model": checkpoint.digest(), **options, "fuse": fuse}
+
+
+def refuse_others(folder: Path, now: dict[str, Any], *, heatmaps: Path | None = None) -> None:
+    """Raise `InputError` if a folder holds other results than a test will write.
+
+    Args:
+        folder: folder for the results.
+        now: description of these, see `made_from`.
+        heatmaps: folder for heatmaps, which may hold those of the same results.
+    """
+    names = [name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE) if (folder / name).exists()]
+    saved = _read(folder / RESULT_FILE)
+    before = saved.get(MADE_FROM)
+    way_out = "--out FOLDER writes the new ones elsewhere, --overwrite replaces the old ones"
+    if names and not isinstance(before, dict):
+        raise InputError(f"{printable(folder)}: holds results ({names[0]}) that do not say what they are of; {way_out}")
+    if names and (differences := "; ".join(_differences(before or {}, now))):
+        raise InputError(f"{printable(folder)}: holds results of another test: {differences}; {way_out}")
+    is_same = bool(names) and saved.get(HEATMAPS) == shown_folder(heatmaps)
+    if heatmaps is not None and not is_same and heatmaps.is_dir() and any(heatmaps.iterdir()):
+        raise InputError(
+            f"--heatmaps {printable(heatmaps)}: holds files already; give an empty folder, or --overwrite to add to it"
+        )
+
+
+def shown_folder(folder: Path | None) -> str | None:
+    """Name a folder for metrics.json."""
+    return None if folder is None else printable(folder.resolve())
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    """Describe each entry that differs."""
+    for name, value in now.items():
+        old = before.get(name)
+        if old != value:
+            flag = OPTIONS[name].flag if name in OPTIONS else f"the {name}"
+            yield f"{flag} {'were' if name == 'images' else 'was'} {_shown(old)}, now {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "the default"
+    return printable(" and ".join(map(str, value)) if isinstance(value, list) else value)[:MAX_SHOWN]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a metrics.json; empty where there is none, or a damaged one."""
+    try:
+        values = parse_json(read_input(path))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
