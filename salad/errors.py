@@ -24,6 +24,10 @@ class DivergedError(StoppedError, RuntimeError):
     """Training diverged: a loss or a weight is not finite, or all embeddings have collapsed to one point."""
 
 
+class MemoryShortError(StoppedError, MemoryError):
+    """Failure to allocate the memory of a training step."""
+
+
 class StorageError(StoppedError, OSError):
     """Failure to write a file of the run: the disk is full or read-only."""
 

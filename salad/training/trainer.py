@@ -26,7 +26,7 @@ from salad.losses.svdd import svdd_distances, svdd_radius
 from salad.runs.folder import RunFolder
 from salad.samples import NORMAL, Split
 from salad.scoring.evaluate import embed
-from salad.training.guards import FiniteGuard, check_spread
+from salad.training.guards import FiniteGuard, batch_advice, check_spread
 from salad.training.meters import Meters
 from salad.training.signals import Interrupts
 from salad.training.state import TrainingState, fingerprints
@@ -148,7 +148,8 @@ class Trainer:
         for batch in tqdm(
             batches, initial=meters.num_batches, total=len(self.loader), desc="batches", leave=False, disable=None
         ):
-            self.step(batch)
+            with batch_advice(self.context.device, batch_size=self.config.data.batch_size, amp=state.amp):
+                self.step(batch)
             if team.size == 1 or self.context.device.type == "cpu" or meters.num_batches % STEPS_TO_AGREE == 0:
                 self.end_if_asked()
         team.share_buffers(state.network)

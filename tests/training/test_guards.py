@@ -277,6 +277,25 @@ def test_a_lack_of_memory_on_a_gpu_is_told_by_its_type():
     assert not cli.is_out_of_memory(RuntimeError("a fault"))
 
 
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (("--batch_size", 7), "--batch_size 3 or --amp bf16"),
+        (("--batch_size", 1, "--amp", "bf16"), "a smaller --isize"),
+    ],
+)
+def test_a_gpu_that_is_too_small_for_a_batch_is_told_which_would_fit(data, tmp_path, monkeypatch, options, advice):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, "step", too_large)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, *options), status=1)
+    assert line == (
+        f"Error: out of memory on cpu: --batch_size {options[1]} needs more than is free; start again with {advice} "
+        "(CUDA out of memory. Tried\\nto allocate 2.00 GiB)"
+    )
+
+
 @pytest.mark.parametrize(("number", "named"), [(28, "No space left on device"), (30, "Read-only file system")])
 def test_a_full_disk_is_no_fault_of_the_program(data, tmp_path, monkeypatch, number, named):
     def full(*_):
