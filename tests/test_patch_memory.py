@@ -6,8 +6,8 @@ import math
 import pytest
 import scipy.linalg
 import torch
+from on_devices import NoWaiting
 from torch.testing import assert_close
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells, whiten
 
@@ -249,18 +249,10 @@ def test_whitening_needs_no_float64_on_the_device():
     assert_close(whiten(covariance.as_subclass(WithoutDoubles), least=0), whiten(covariance, least=0))
 
 
-class NoReading(TorchDispatchMode):
-    """Fails where the host would read a number from a GPU."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func.overloadpacket.__name__ != "_local_scalar_dense"
-        return func(*args, **(kwargs or {}))
-
-
 def test_a_coreset_is_chosen_without_waiting_for_a_gpu():
     rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    with NoReading():
+    with NoWaiting():
         chosen = choose_coreset(rows, 5)
     assert len(set(chosen.tolist())) == 5
-    with NoReading(), pytest.raises(AssertionError):
+    with NoWaiting(), pytest.raises(AssertionError):
         rows[chosen[0]]

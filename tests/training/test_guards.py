@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from on_devices import NoWaiting
 from running import CPU, REPOSITORY, SHORT, TINY, invoke, read_lines, read_tar, score, stopped, train, validated
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad import cli
 from salad.datasets import phantom
@@ -133,20 +133,6 @@ def test_nan_before_a_signal_is_not_saved(data, tmp_path, monkeypatch, as_on_a_g
     assert "the loss is not finite" in line
     assert_names(line, images, data)
     assert assert_all_finite(tmp_path / "last.tar")["epoch"] == 1
-
-
-class NoWaiting(TorchDispatchMode):
-    """Fails where the host would read a number from a GPU."""
-
-    NAMES = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        by_mask = name in ("index", "index_put_") and any(
-            one is not None and one.dtype == torch.bool for one in args[1]
-        )
-        assert name not in self.NAMES and not by_mask, f"the host waits for {name}"
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])

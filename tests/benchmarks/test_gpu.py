@@ -1,0 +1,174 @@
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from click.testing import CliRunner
+from running import ONE_THREAD, REPOSITORY
+
+from benchmarks.__main__ import main
+from benchmarks.gpu import stages
+from benchmarks.gpu.notes import Notes, Setting
+from benchmarks.gpu.stages import STAGES, Stage, bound_of, run_stage
+from benchmarks.gpu.timing import Stopwatch
+from benchmarks.gpu.training import SCORES, Training, open_trainer, train_rounds
+from salad.datasets import phantom
+
+NAMES = list(STAGES)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_shares_fill_the_time_and_what_one_leaves_goes_to_the_others():
+    left = 540.0
+    for name in NAMES:
+        left -= bound_of(name, NAMES, left)
+    assert left == pytest.approx(0)
+    assert bound_of("strong", NAMES, 100.0) == 100
+    assert bound_of("paper", ["paper", "strong"], 540.0) > bound_of("paper", NAMES, 540.0 * 0.55)
+    assert max(STAGES, key=lambda name: STAGES[name].share) == "paper"
+
+
+def test_an_error_is_noted_and_the_results_before_and_after_it_are_kept(tmp_path, capsys):
+    notes = Notes(tmp_path / "x.json")
+    notes.measure("first", lambda: {"ms": 1.5})
+    notes.measure("second", lambda: 1 / 0)
+    assert read(notes.path) == {"first": {"ms": 1.5}, "second": {"error": "ZeroDivisionError: division by zero"}}
+    notes.add("third", 3)
+    assert [*read(notes.path)] == ["first", "second", "third"]
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.fixture
+def stage_of(monkeypatch, tmp_path):
+    """A function that makes a stage of a few lines of code, of a module that is found in its process."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    def make(code):
+        (tmp_path / "sitecustomize.py").write_text(code, encoding="utf-8")  # runs first in every process
+        return run_stage("facts", ["--help"], bound=4.0, log=tmp_path / "log.txt")
+
+    return make
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("import time; time.sleep(60)", "out of time"),
+        ("import os; os.abort()", "failed"),
+        ("import os; os._exit(0)", "done"),
+    ],
+)
+def test_a_stage_that_hangs_or_crashes_is_ended(stage_of, code, outcome):
+    start = time.monotonic()
+    assert stage_of(code) == outcome
+    assert time.monotonic() - start < 30
+
+
+def test_the_stages_after_one_that_fails_still_run(tmp_path, monkeypatch):
+    began = []
+
+    def run(name, options, *, bound, log):
+        began.append(name)
+        return "failed" if name == "correct" else "done"
+
+    monkeypatch.setattr(stages, "run_stage", run)
+    result = CliRunner().invoke(main, ["gpu", "--smoke", "--out", str(tmp_path / "out"), "--stage", "strong"])
+    assert result.exit_code == 0 and began == ["strong"]
+    result = CliRunner().invoke(main, ["gpu", "--smoke", "--out", str(tmp_path / "out")])
+    assert began[1:] == NAMES and result.exit_code == 1 and "correct failed" in result.stderr
+    assert {name: read(tmp_path / "out/run.json")[name]["outcome"] for name in NAMES} == {
+        name: "failed" if name == "correct" else "done" for name in NAMES
+    }
+
+
+def test_without_a_gpu_only_the_smoke_form_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    result = CliRunner().invoke(main, ["gpu", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2 and "--smoke" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_the_parts_of_a_step_are_summed():
+    watch = Stopwatch(torch.device("cpu"))
+    double = watch.timed("double", lambda number, *, by: (time.sleep(0.01), number * by)[1])
+    assert [double(3, by=2), double(4, by=2)] == [6, 8]
+    assert 5 < watch.milliseconds(4)["double"] < 100
+
+
+def test_a_training_without_time_stops_in_its_round_and_says_so(tmp_path, monkeypatch):
+    phantom.write_phantom(tmp_path / "data/kermany_dev", size=64, num_train=8, num_val=1, num_test=1)
+    training = Training(recipe="released", net_name="CXR_resnet18", data_set="kermany_dev")
+    config = training.config(tmp_path / "data", tmp_path, device="cpu", smoke=True)
+    trainer = open_trainer(config.changed(n_epochs=3), smoke=True)
+    rounds = []
+    assert not train_rounds(trainer, until=time.monotonic(), after_round=rounds.append)
+    assert rounds == [] and trainer.state.epochs_done == 0
+    train_epoch = trainer.train_epoch
+
+    def until_now():
+        metrics = train_epoch()
+        monkeypatch.setattr(time, "monotonic", lambda: float("inf"))
+        return metrics
+
+    trainer.train_epoch = until_now
+    assert not train_rounds(trainer, until=time.monotonic() + 600, after_round=rounds.append)
+    assert [(line["round"], line["epochs"], line["is_whole"]) for line in rounds] == [(0, 1, False)]
+
+
+def test_every_stage_has_a_module():
+    for stage in STAGES.values():
+        assert isinstance(stage, Stage)
+        assert callable(__import__(stage.module, fromlist=["run"]).run)
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """The folder of all stages in smoke form, and what the command printed."""
+    out = tmp_path_factory.mktemp("gpu") / "out"
+    command = [sys.executable, "-m", "benchmarks", "gpu", "--smoke", "--out", str(out)]
+    done = subprocess.run(command, cwd=REPOSITORY, env=ONE_THREAD, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, (out / "log.txt").read_text()[-5000:]
+    return out, done.stdout
+
+
+@pytest.mark.slow
+def test_all_stages_run_in_smoke_form(smoke):
+    out, said = smoke
+    run = read(out / "run.json")
+    assert {name: run[name]["outcome"] for name in NAMES} == dict.fromkeys(NAMES, "done")
+    for name in NAMES:
+        values = read(out / f"{name}.json")
+        assert values and "error" not in json.dumps(values), name
+    assert len([*out.iterdir()]) <= 8  # few enough to be carried back
+    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert said.count("\n| ") > 30 and "smoke form" in said
+
+
+@pytest.mark.slow
+def test_results_are_what_the_stages_promise(smoke):
+    out, _ = smoke
+    outcomes = {test["outcome"] for test in read(out / "correct.json").values()}
+    assert outcomes == {"passed"}
+    speed = read(out / "speed.json")
+    assert {"forward", "backward", "optimiser", "memory"} <= speed["parts of a step, unet, bf16"]["parts, ms"].keys()
+    assert all(value["images/s"] > 0 for name, value in speed.items() if name.startswith(("step", "loop")))
+    paper = read(out / "paper.json")
+    assert {name.rpartition(", ")[2] for name in paper} == {"paper", "released"}
+    for training in paper.values():
+        assert training["finished"] and [line["round"] for line in training["rounds"]] == [0, 1]
+        for aucs in (*(line["auc"] for line in training["rounds"]), training["test"]):
+            assert all(aucs[score]["low"] <= aucs[score]["value"] <= aucs[score]["high"] for score in SCORES)
+    (strong,) = read(out / "strong.json").values()
+    assert strong["finished"] and 0 <= strong["auc"]["value"] <= 1
+
+
+def test_a_setting_knows_its_time_and_sizes(tmp_path):
+    folders = {"data": tmp_path, "out": tmp_path, "work": tmp_path}
+    setting = Setting(**folders, device="cpu", smoke=True, seconds=10)
+    assert 9 < setting.left <= 10 and setting.size(100, 3) == 3
+    assert Setting(**folders, device="cpu", smoke=False, seconds=10).size(100, 3) == 100
