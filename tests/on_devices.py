@@ -17,7 +17,7 @@ class DrawsOfCpu(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         options = dict(kwargs or {})
         if func in self.MAKERS:
-            device = options.pop("device", None)
+            device = options.pop("device", "cpu")
             return func(*args, **options).to(device)
         if func in self.LIKE:
             return func(torch.empty_like(args[0], device="cpu"), *args[1:], **options).to(args[0].device)

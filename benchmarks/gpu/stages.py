@@ -73,7 +73,8 @@ def run_stage(name: str, options: list[str], *, bound: float, log: Path) -> str:
     with log.open("ab") as file:
         file.write(f"\n==== {name}, {bound:.0f} s at the most\n".encode())
         file.flush()
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, start_new_session=True)
+        # a group, and not a session: whoever ends the session of the benchmark ends its stages, too
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, preexec_fn=os.setpgrp)
         try:
             return "done" if process.wait(timeout=bound) == 0 else "failed"
         except subprocess.TimeoutExpired:
@@ -143,6 +144,7 @@ def main(data: Path | None, out: Path, minutes: float, names: tuple[str, ...], d
     if device == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("torch finds no GPU here; --smoke runs tiny sizes on the CPU")
     chosen = [name for name in STAGES if name in names or not names]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that stages end with the command
     outcomes = run_stages(chosen, data=data, out=out, minutes=minutes, device=device, smoke=smoke)
     click.echo(table(out))
     if failed := [name for name, outcome in outcomes.items() if outcome == "failed"]:

@@ -15,7 +15,7 @@ from benchmarks.gpu.notes import Notes, Setting
 from benchmarks.gpu.stages import ROOT
 from salad.runs.folder import MODEL_FILE, RESULT_FILE
 
-TINY = "--isize 64 --n_epochs 1 --batch_size 4 --rep_dim 16 --n_jobs_dataloader 0"
+TINY = "--isize 64 --n_epochs 1 --rep_dim 16 --n_jobs_dataloader 0"
 TO_TEST = 15.0  # seconds kept for the test
 SHUTDOWN = 10.0  # seconds in which an interrupted training saves its state
 

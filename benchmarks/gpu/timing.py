@@ -133,7 +133,7 @@ def profile_steps(step: Callable[[], object], device: torch.device, *, steps: in
         synchronize(device)
         seconds = time.perf_counter() - start
     key = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    kernels = [event for event in profiler.key_averages() if not on_gpu or str(event.device_type).endswith("CUDA")]
+    kernels = [event for event in profiler.key_averages() if not on_gpu or is_kernel(event)]
     kernels.sort(key=lambda event: -getattr(event, key))
     total = sum(getattr(event, key) for event in kernels)
     return {
@@ -142,3 +142,8 @@ def profile_steps(step: Callable[[], object], device: torch.device, *, steps: in
         "ms a step": 1000 * seconds / steps,
         "largest": {event.key[:90]: getattr(event, key) / 1000 / steps for event in kernels[:NUM_KERNELS]},
     }
+
+
+def is_kernel(event: Any) -> bool:
+    """Check if an entry of a profile is work of a GPU, and not the name that a step of the program has there."""
+    return str(event.device_type).endswith("CUDA") and not getattr(event, "is_user_annotation", False)

@@ -1,18 +1,23 @@
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from running import ONE_THREAD, REPOSITORY
 
 from benchmarks.__main__ import main
-from benchmarks.gpu import stages
+from benchmarks.gpu import pack, stages
 from benchmarks.gpu.notes import Notes, Setting
 from benchmarks.gpu.stages import STAGES, Stage, bound_of, run_stage
-from benchmarks.gpu.timing import Stopwatch
+from benchmarks.gpu.timing import Stopwatch, is_kernel
 from benchmarks.gpu.training import SCORES, Training, open_trainer, train_rounds
 from salad.datasets import phantom
 
@@ -41,6 +46,14 @@ def test_an_error_is_noted_and_the_results_before_and_after_it_are_kept(tmp_path
     notes.add("third", 3)
     assert [*read(notes.path)] == ["first", "second", "third"]
     assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+@pytest.fixture(autouse=True)
+def _signals():
+    """The command sets what SIGTERM does in its process, here that of the tests."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -87,6 +100,20 @@ def test_the_stages_after_one_that_fails_still_run(tmp_path, monkeypatch):
     }
 
 
+def test_a_command_that_is_ended_ends_its_stage(tmp_path, monkeypatch):
+    work = []
+
+    def run(name, options, *, bound, log):
+        work.append(Path(options[options.index("--work") + 1]))
+        assert work[0].is_dir()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    monkeypatch.setattr(stages, "run_stage", run)
+    result = CliRunner().invoke(main, ["gpu", "--smoke", "--out", str(tmp_path / "out")])
+    assert result.exit_code == 128 + signal.SIGTERM and len(work) == 1 and not work[0].exists()
+
+
 def test_without_a_gpu_only_the_smoke_form_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = CliRunner().invoke(main, ["gpu", "--out", str(tmp_path / "out")])
@@ -120,6 +147,15 @@ def test_a_training_without_time_stops_in_its_round_and_says_so(tmp_path, monkey
     assert [(line["round"], line["epochs"], line["is_whole"]) for line in rounds] == [(0, 1, False)]
 
 
+def test_of_a_profile_only_the_work_of_the_gpu_counts():
+    def event(device_type, **facts):
+        return SimpleNamespace(device_type=device_type, **facts)
+
+    cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
+    assert is_kernel(event(cuda)) and is_kernel(event(cuda, is_user_annotation=False))
+    assert not is_kernel(event(cpu)) and not is_kernel(event(cuda, is_user_annotation=True))
+
+
 def test_every_stage_has_a_module():
     for stage in STAGES.values():
         assert isinstance(stage, Stage)
@@ -143,7 +179,7 @@ def test_all_stages_run_in_smoke_form(smoke):
     assert {name: run[name]["outcome"] for name in NAMES} == dict.fromkeys(NAMES, "done")
     for name in NAMES:
         values = read(out / f"{name}.json")
-        assert values and "error" not in json.dumps(values), name
+        assert values and '"error":' not in json.dumps(values), name
     assert len([*out.iterdir()]) <= 8  # few enough to be carried back
     assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert said.count("\n| ") > 30 and "smoke form" in said
@@ -165,6 +201,25 @@ def test_results_are_what_the_stages_promise(smoke):
             assert all(aucs[score]["low"] <= aucs[score]["value"] <= aucs[score]["high"] for score in SCORES)
     (strong,) = read(out / "strong.json").values()
     assert strong["finished"] and 0 <= strong["auc"]["value"] <= 1
+
+
+def test_a_pack_holds_small_copies_of_all_splits_up_to_its_size(tmp_path):
+    source, target = tmp_path / "data/kermany_dev", tmp_path / "pack"
+    phantom.write_phantom(source, size=300, num_train=6, num_val=1, num_test=2)
+    (source / "labels.csv").write_text("a,b\n", encoding="utf-8")
+    done = CliRunner().invoke(pack.main, [str(tmp_path / "data"), str(target), "--mib", "1"])
+    assert done.exit_code == 0 and done.stdout.startswith("kermany_dev: 12 images, 0.")
+    copy = target / "kermany_dev"
+    assert (copy / "labels.csv").read_text() == "a,b\n"
+    files = [path.relative_to(copy).with_suffix(".png") for path in copy.rglob("*.jpg")]
+    assert sorted(files) == sorted(path.relative_to(source) for path in source.rglob("*.png"))
+    with Image.open(next(copy.rglob("*.jpg"))) as image:
+        assert image.size == (256, 256)
+    room = sum(path.stat().st_size for path in copy.rglob("*.jpg")) // 2
+    taken = pack.pack(source, tmp_path / "half", room=room)
+    halves = [*(tmp_path / "half").rglob("*.jpg")]
+    assert taken <= room and 0 < len(halves) < 12
+    assert {path.parent.parent.name for path in halves} >= {"val", "test"}
 
 
 def test_a_setting_knows_its_time_and_sizes(tmp_path):
