@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -178,13 +179,19 @@ def on_cpu(make: Callable[[Task], Step], task: Task, keep: bool) -> Callable[[],
 
 def gigaflop(task: Task) -> float:
     """Count the multiplications and additions of a step of the baseline, in 10**9."""
-    network = PLAIN_NETWORKS[task.net_name](rep_dim=REP_DIM, isize=task.isize).to("meta")
+    return _flop_of_image(task.net_name, task.isize) * task.batch_size / 1e9
+
+
+@functools.cache
+def _flop_of_image(net_name: str, isize: int) -> float:
+    """Count the multiplications and additions for one image, forward and backward."""
+    network = PLAIN_NETWORKS[net_name](rep_dim=REP_DIM, isize=isize).to("meta")
     with FlopCounterMode(display=False) as counter:
         # two images, because plain batch norm refuses a single one where it leaves one pixel
-        z, recon = network(torch.empty(2, 3, task.isize, task.isize, device="meta"))
+        z, recon = network(torch.empty(2, 3, isize, isize, device="meta"))
         (z.sum() + recon.sum()).backward()
     flop: int = counter.get_total_flops()
-    return flop / 2 * task.batch_size / 1e9
+    return flop / 2
 
 
 def gemm_rate(*, device: str = "cpu", times: int = 5) -> float:

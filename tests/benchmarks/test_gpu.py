@@ -14,9 +14,10 @@ from PIL import Image
 from running import ONE_THREAD, REPOSITORY
 
 from benchmarks.__main__ import main
-from benchmarks.gpu import pack, stages
+from benchmarks.gpu import facts, pack, speed, stages
 from benchmarks.gpu.notes import Notes, Setting
 from benchmarks.gpu.stages import STAGES, Stage, bound_of, run_stage
+from benchmarks.gpu.table import table
 from benchmarks.gpu.timing import Stopwatch, is_kernel
 from benchmarks.gpu.training import SCORES, Training, open_trainer, train_rounds
 from salad.datasets import phantom
@@ -154,6 +155,53 @@ def test_of_a_profile_only_the_work_of_the_gpu_counts():
     cuda, cpu = torch.autograd.DeviceType.CUDA, torch.autograd.DeviceType.CPU
     assert is_kernel(event(cuda)) and is_kernel(event(cuda, is_user_annotation=False))
     assert not is_kernel(event(cpu)) and not is_kernel(event(cuda, is_user_annotation=True))
+
+
+def test_the_largest_batch_follows_from_the_memory_of_two_small_ones(tmp_path, monkeypatch):
+    setting = Setting(data=tmp_path, out=tmp_path, work=tmp_path, device="cuda", smoke=False, seconds=10)
+    monkeypatch.setattr(speed, "_peak", lambda setting, name, batch_size: 2 + batch_size / 10)  # GiB
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
+    monkeypatch.setattr(speed, "free_memory", lambda _: None)
+    monkeypatch.setattr(speed, "task_of", lambda setting, name, *, batch_size: batch_size)
+    monkeypatch.setattr(speed, "our_step", lambda task: None)
+    monkeypatch.setattr(speed, "rate_of", lambda setting, task, step: {"batch": task})
+    measure = dict(speed.plan(setting))["step, unet, bf16, largest batch"]
+    assert measure() == {"batch": 640, "MiB an image": pytest.approx(102.4)}  # of 68 GiB, 2 are taken
+    monkeypatch.setattr(speed, "_peak", lambda setting, name, batch_size: 2 + batch_size / 1000)
+    assert measure()["batch"] == 992  # an epoch of 1,000 rows has no larger one
+
+
+def test_the_state_of_the_gpu_is_read_from_its_driver(monkeypatch):
+    said = "NVIDIA H100 80GB HBM3, 580.1, 345 MHz, 1980 MHz, 2619 MHz, 81559 MiB, 4 MiB, 700.00 W, 31\n"
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: SimpleNamespace(stdout=said))
+    state = facts.ask_driver()
+    assert (state["name"], state["clocks.sm"], state["temperature.gpu"]) == ("NVIDIA H100 80GB HBM3", "345 MHz", "31")
+
+
+def test_the_table_shows_what_is_there(tmp_path):
+    for name, values in {
+        "run": {"facts": {"outcome": "done", "seconds": 3.0}, "correct": {"outcome": "failed", "seconds": 40.0}},
+        "facts": {"gpu": {"name": "NVIDIA H200"}, "rates": {"bf16 TFLOP/s": 788.123}},
+        "correct": {"a": {"outcome": "passed"}, "b[cuda]": {"outcome": "failed"}},
+        "paper": {"x, unet, paper": {"left out": "no time"}},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(values), encoding="utf-8")
+    head, _, *lines = table(tmp_path).splitlines()
+    assert head == "On NVIDIA H200:"
+    assert lines[2:] == [
+        "| stage facts | done, 3 s |",
+        "| stage correct | failed, 40 s |",
+        "| bf16 TFLOP/s | 788.1 |",
+        "| tests of CUDA | 1 failed, 1 passed |",
+        "| b[cuda] | failed |",
+        "| x, unet, paper | left out no time |",
+    ]
+
+
+@pytest.mark.parametrize("name", ["step", "all", "gpu"])
+def test_every_benchmark_has_a_command(name):
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0 and ("--turns" in result.stdout) == (name != "gpu")
 
 
 def test_every_stage_has_a_module():
