@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from benchmarks.gpu.training import shrink_unet
 @click.option("--seconds", type=float, required=True)
 def main(name: str, data: Path, out: Path, work: Path, device: str, smoke: bool, seconds: float) -> None:
     """Run a stage and write its results to a JSON file in OUT."""
+    os.setpgrp()  # a group, and not a session: whoever ends the session of the benchmark ends its stages, too
     if smoke:
         shrink_unet()
     setting = Setting(data=data, out=out, work=work, device=device, smoke=smoke, seconds=seconds)

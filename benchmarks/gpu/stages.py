@@ -73,14 +73,14 @@ def run_stage(name: str, options: list[str], *, bound: float, log: Path) -> str:
     with log.open("ab") as file:
         file.write(f"\n==== {name}, {bound:.0f} s at the most\n".encode())
         file.flush()
-        # a group, and not a session: whoever ends the session of the benchmark ends its stages, too
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file, preexec_fn=os.setpgrp)
+        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=file, stderr=file)
         try:
             return "done" if process.wait(timeout=bound) == 0 else "failed"
         except subprocess.TimeoutExpired:
             return "out of time"
         finally:
-            with contextlib.suppress(ProcessLookupError):  # also what it has started and left behind
+            process.kill()
+            with contextlib.suppress(ProcessLookupError):  # its group: what it has started and left behind
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

@@ -84,6 +84,28 @@ def test_a_stage_that_hangs_or_crashes_is_ended(stage_of, code, outcome):
     assert time.monotonic() - start < 30
 
 
+# a stage with a process of its own, which outlives it; both tell their number
+PARENT = """
+import os, subprocess, sys, time
+os.setpgrp()
+child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(60)"])
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_stage_has_started_ends_with_it(stage_of, tmp_path):
+    assert stage_of(PARENT) == "out of time"
+    child = int((tmp_path / "log.txt").read_text().split()[-1])
+    for _ in range(100):
+        state = Path(f"/proc/{child}/stat")
+        if not state.exists() or state.read_text().rsplit(")")[-1].split()[0] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("it still runs")
+
+
 def test_the_stages_after_one_that_fails_still_run(tmp_path, monkeypatch):
     began = []
 
