@@ -63,7 +63,8 @@ class RunContext:
             raise InputError(
                 "--align needs the template of the training, but the checkpoint has none: leave --align out"
             )
-        template = self.template if images.align else None
+        # on the device once, and not in every batch
+        template = self.template.to(self.device) if images.align and self.template is not None else None
         return Preprocessing(kind=images.normalize, margin=images.margin, template=template)
 
     def scan(self, splits: dict[str, Split]) -> dict[str, Split]:

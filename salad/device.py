@@ -12,6 +12,7 @@ from salad.errors import InputError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 NO_LIMIT = -1
+VISIBLE = "CUDA_VISIBLE_DEVICES"  # environment variable that hides GPUs from a process
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -38,8 +39,11 @@ def choose_device(name: str, *, team: Team = SOLO) -> torch.device:
         raise InputError(f"--device is '{name}', but must be auto, cpu, cuda, cuda:N or mps")
     count = available[device.type]
     if (device.index or 0) >= count:
+        hidden = os.environ.get(VISIBLE) if device.type == "cuda" else None
+        seen = "" if hidden is None else f" with {VISIBLE}={hidden!r}"
         raise InputError(
-            f"--device is '{name}', but this machine has {count} {device.type} devices; --device auto chooses a device"
+            f"--device is '{name}', but this machine has {count} {device.type} devices{seen}; "
+            "--device auto chooses a device"
         )
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)

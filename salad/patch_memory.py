@@ -203,11 +203,12 @@ def whiten(covariance: Tensor, *, least: float) -> Tensor:
     Returns:
         (C, C), of the same type.
     """
-    variances, directions = torch.linalg.eigh(covariance.double())
+    # on the CPU: MPS has no float64, and of a matrix this small a GPU is no faster
+    variances, directions = torch.linalg.eigh(covariance.cpu().double())
     floor = max(SHRINKAGE * float(variances.mean()), least, torch.finfo(covariance.dtype).tiny)
     scales = (variances.clamp(min=0) + floor).rsqrt()
     whitening: Tensor = (directions * scales) @ directions.T
-    return whitening.to(covariance.dtype)
+    return whitening.to(covariance.dtype).to(covariance.device)
 
 
 def choose_coreset(rows: Tensor, count: int) -> Tensor:
@@ -225,5 +226,6 @@ def choose_coreset(rows: Tensor, count: int) -> Tensor:
     distances = rows.new_full((len(rows),), torch.inf)
     for i in range(count):
         chosen[i] = start if i == 0 else distances.argmax()
-        distances = distances.minimum((rows - rows[chosen[i]]).square().sum(dim=1))
+        # an index of one entry, because a scalar makes the host wait for a GPU
+        distances = distances.minimum((rows - rows[chosen[i : i + 1]]).square().sum(dim=1))
     return chosen

@@ -7,6 +7,7 @@ from collections import Counter
 import hypothesis
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from salad.datasets import phantom
@@ -26,6 +27,21 @@ def _no_process_is_left():
     """One that does not end by itself would keep the whole run from ending."""
     yield
     assert not multiprocessing.active_children()
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "cpu",
+        pytest.param(
+            "cuda",
+            marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")],
+        ),
+    ],
+)
+def device(request):
+    """The CPU and, where there is one, a GPU."""
+    return torch.device(request.param)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 from running import ONE_THREAD, REPOSITORY
 
-from salad.device import amp_dtype, seed_everything
+from salad.device import amp_dtype, choose_device, seed_everything
 from salad.errors import InputError
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
@@ -50,6 +50,34 @@ def test_tf32_serves_convolutions_alone_and_not_in_a_deterministic_run(backends,
     seed_everything(0, deterministic=deterministic)
     assert backends.cudnn.allow_tf32 == backends.cudnn.benchmark == (not deterministic)
     assert not backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    ("visible", "said"),
+    [("", " with CUDA_VISIBLE_DEVICES=''"), ("1,2", " with CUDA_VISIBLE_DEVICES='1,2'"), (None, "")],
+)
+def test_gpus_that_are_hidden_are_said_to_be(monkeypatch, visible, said):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=f"'cuda:2', but this machine has 2 cuda devices{said}; --device auto"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda0", "cuda:", "cuda:-1", "cuda:x", "CUDA", "", "xla", "meta", "cpu:1"])
+def test_other_names_of_devices_are_refused_in_one_line(name):
+    with pytest.raises(InputError, match=r"^--device is '.*--device auto chooses a device$|must be auto, cpu, cuda"):
+        choose_device(name)
+
+
+def test_without_a_gpu_auto_takes_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == MPS
 
 
 FAULTS = """

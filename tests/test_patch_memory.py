@@ -6,9 +6,10 @@ import math
 import pytest
 import scipy.linalg
 import torch
+from on_devices import NoWaiting
 from torch.testing import assert_close
 
-from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells
+from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells, whiten
 
 pytestmark = pytest.mark.trains
 
@@ -231,3 +232,27 @@ def test_a_state_comes_back_and_an_unfit_one_is_refused():
     ):
         with pytest.raises(ValueError, match="matching shapes"):
             PatchMemory.from_state_dict({**state, **unfit})
+
+
+class WithoutDoubles(torch.Tensor):
+    """As on MPS: float64 is refused until the tensor is on the CPU."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        assert func is not torch.Tensor.double, "MPS has no float64"
+        result = super().__torch_function__(func, types, args, kwargs)
+        return result.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else result
+
+
+def test_whitening_needs_no_float64_on_the_device():
+    covariance = torch.diag(torch.tensor([1.0, 4.0, 9.0]))
+    assert_close(whiten(covariance.as_subclass(WithoutDoubles), least=0), whiten(covariance, least=0))
+
+
+def test_a_coreset_is_chosen_without_waiting_for_a_gpu():
+    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
+    with NoWaiting():
+        chosen = choose_coreset(rows, 5)
+    assert len(set(chosen.tolist())) == 5
+    with NoWaiting(), pytest.raises(AssertionError):
+        rows[chosen[0]]

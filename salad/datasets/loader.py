@@ -155,7 +155,8 @@ class Loader:
     def _empty(self, index: list[int]) -> Batch:
         shape = len(index), 1, self.images.isize, self.images.isize
         grey = torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin_memory)
-        return Batch(grey, torch.tensor(index), self.preprocessing)
+        # pinned, too: a copy from pageable memory may wait for all work of the GPU before it starts
+        return Batch(grey, torch.tensor(index, pin_memory=self.pin_memory), self.preprocessing)
 
     def _start(self, index: list[int], pool: ThreadPoolExecutor) -> tuple[Batch, list[Future[None]]]:
         """Divide a batch among the threads and start to read it."""

@@ -44,7 +44,7 @@ class Preprocessing:
         """Register decoded images (B, 1, S0, S0), uint8, to the template: (B, 4), see `register`; None without one."""
         if self.template is None:
             return None
-        return register(self.template.to(grey.device, non_blocking=True), grey)
+        return register(self.template.to(grey.device), grey)
 
     def view(self, grey: Tensor, params: Tensor | None, *, is_whole: bool = False) -> Tensor:
         """Warp decoded images by given parameters, cut off the margin and normalise the grey levels.

@@ -91,7 +91,7 @@ class RunFolder:
 
     @property
     def last(self) -> Path:
-        """Checkpoint to resume from, saved after every epoch and on an interruption."""
+        """Checkpoint to resume from, saved after every epoch, on a GPU not every one, and on an interruption."""
         return self.path / LAST_FILE
 
     @property

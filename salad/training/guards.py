@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from salad.errors import DivergedError
+from salad.errors import DivergedError, MachineError, printable
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,30 @@ class FiniteGuard:
                 f"{what} is not finite ({values}); the checkpoints so far are good; try a smaller --lr; "
                 f"the batch was: {', '.join(map(self.name_of, index.tolist()))}"
             )
+
+
+@contextmanager
+def batch_advice(device: torch.device, *, batch_size: int, amp: torch.dtype | None) -> Iterator[None]:
+    """Name a batch size that fits, if a step finds too little memory on a GPU.
+
+    Args:
+        device: device of the step.
+        batch_size: option --batch_size.
+        amp: number format of mixed precision; None for float32.
+
+    Raises:
+        MachineError: the GPU has too little free memory for a step.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        # activations take most of the memory, and they grow with the batch
+        ways = [f"--batch_size {batch_size // 2}"] if batch_size > 1 else ["a smaller --isize"]
+        ways += ["--amp bf16"] if amp is None else []
+        raise MachineError(
+            f"out of memory on {device}: --batch_size {batch_size} needs more than is free; start again with "
+            f"{' or '.join(ways)} ({printable(error)[:200]})"
+        ) from None
 
 
 def check_weights(network: nn.Module) -> None:

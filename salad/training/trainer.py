@@ -26,8 +26,9 @@ from salad.losses.svdd import svdd_distances, svdd_radius
 from salad.runs.folder import RunFolder
 from salad.samples import NORMAL, Split
 from salad.scoring.evaluate import embed
-from salad.training.guards import FiniteGuard, check_spread
+from salad.training.guards import FiniteGuard, batch_advice, check_spread
 from salad.training.meters import Meters
+from salad.training.saving import SaveClock
 from salad.training.signals import Interrupts
 from salad.training.state import TrainingState, fingerprints
 from salad.training.validation import Validation
@@ -80,6 +81,7 @@ class Trainer:
             sync_bn=self.config.optimisation.sync_bn,
             all_used=self.state.trained.uses_all,
         )
+        self.clock = SaveClock(context.device, team=context.team)
         self.guard = FiniteGuard(context.device, name_of=lambda i: train.samples[i].name)
 
     def run(self) -> None:
@@ -148,7 +150,8 @@ class Trainer:
         for batch in tqdm(
             batches, initial=meters.num_batches, total=len(self.loader), desc="batches", leave=False, disable=None
         ):
-            self.step(batch)
+            with batch_advice(self.context.device, batch_size=self.config.data.batch_size, amp=state.amp):
+                self.step(batch)
             if team.size == 1 or self.context.device.type == "cpu" or meters.num_batches % STEPS_TO_AGREE == 0:
                 self.end_if_asked()
         team.share_buffers(state.network)
@@ -272,7 +275,7 @@ class Trainer:
             check_spread(metrics["spread"], stop=self.config.optimisation.on_collapse == "stop")
 
     def save_epoch(self, auc: Auc | None) -> None:
-        """Save a finished epoch as last.tar and, if it is the best or ends a round, under those names too."""
+        """Save a finished epoch as last.tar, on a GPU not every one; the best and that of a round get a name, too."""
         state, paths = self.state, []
         if auc and auc.value > state.best_auc:
             state.best_auc = auc.value
@@ -281,7 +284,8 @@ class Trainer:
             paths.append(self.folder.round_model(state.round))
             if auc is None and state.round == self.config.num_rounds:
                 paths.append(self.folder.model)
-        self.save([*paths, self.folder.last])
+        if paths or self.clock.is_due():
+            self.save([*paths, self.folder.last])
         if self.context.team.is_first:
             self.folder.keep_newest_rounds(self.config.output.keep)
 
@@ -294,6 +298,7 @@ class Trainer:
         self.guard.check()
         facts = {**self.validation.facts(), **fingerprints(self.train_split, self.val_split)}
         self.state.save(paths, facts=facts, memories=self.validation.memories)
+        self.clock.saved()
 
     def validate(self) -> Result | None:
         """Score the images of val/; None without val/."""
@@ -305,6 +310,6 @@ class Trainer:
         """Save and raise `RunInterruptedError` if this process, or another of its team, has received a signal."""
         received = self.context.team.agree(self.interrupts.received)
         if received is not None:
-            if self.state.meters is not None:  # in the middle of an epoch; a finished epoch is already saved
+            if self.state.meters is not None or self.clock.has_unsaved:  # most finished epochs are already saved
                 self.save([self.folder.last])
             raise RunInterruptedError(received)

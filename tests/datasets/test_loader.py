@@ -93,6 +93,22 @@ def test_a_batch_holds_the_images_of_its_index(samples):
             assert np.array_equal(image[0].numpy(), expected)
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_for_a_gpu_pixels_and_indices_lie_in_pinned_memory(samples, monkeypatch, pinned):
+    asked = []
+    for name in ("empty", "tensor"):
+        real = getattr(torch, name)
+
+        def recorded(*values, pin_memory=False, real=real, **options):
+            asked.append(pin_memory)
+            return real(*values, **options)
+
+        monkeypatch.setattr(torch, name, recorded)
+    images = DecodedImages(samples, decoder=DECODER)
+    list(Loader(images, batch_size=4, num_threads=0, pin_memory=pinned).epoch(0))
+    assert asked == [pinned] * 4  # two batches
+
+
 @pytest.mark.parametrize("num_threads", [1, 2, 5])
 def test_threads_change_nothing(samples, num_threads):
     alone, helped = make(samples), make(samples, num_threads=num_threads)

@@ -92,6 +92,12 @@ def context_of(config, **facts):
     return RunContext(config=config, device=CPU, **facts)
 
 
+def test_the_template_lies_on_the_device_before_the_first_batch():
+    template = torch.zeros(1, 1, align.SIDE, align.SIDE)
+    context = RunContext(config=config_of(Path()), device=torch.device("meta"), template=template)
+    assert context.preprocessing.template.is_meta
+
+
 # Crop -------------------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 import torch
+from on_devices import NoWaiting
 from running import CPU, REPOSITORY, SHORT, TINY, invoke, read_lines, read_tar, score, stopped, train, validated
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from salad import cli
 from salad.datasets import phantom
@@ -133,20 +133,6 @@ def test_nan_before_a_signal_is_not_saved(data, tmp_path, monkeypatch, as_on_a_g
     assert "the loss is not finite" in line
     assert_names(line, images, data)
     assert assert_all_finite(tmp_path / "last.tar")["epoch"] == 1
-
-
-class NoWaiting(TorchDispatchMode):
-    """Fails where the host would read a number from a GPU."""
-
-    NAMES = ("_local_scalar_dense", "item", "is_nonzero", "equal", "nonzero", "masked_select", "_unique2")
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        by_mask = name in ("index", "index_put_") and any(
-            one is not None and one.dtype == torch.bool for one in args[1]
-        )
-        assert name not in self.NAMES and not by_mask, f"the host waits for {name}"
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("amp", ["off", "bf16", "fp16"])
@@ -275,6 +261,25 @@ def test_a_lack_of_memory_is_no_fault_of_the_program(data, tmp_path, monkeypatch
 def test_a_lack_of_memory_on_a_gpu_is_told_by_its_type():
     assert shortage(torch.OutOfMemoryError("CUDA out of memory")) == NO_MEMORY
     assert shortage(RuntimeError("a fault")) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        (("--batch_size", 7), "--batch_size 3 or --amp bf16"),
+        (("--batch_size", 1, "--amp", "bf16"), "a smaller --isize"),
+    ],
+)
+def test_a_gpu_that_is_too_small_for_a_batch_is_told_which_would_fit(data, tmp_path, monkeypatch, options, advice):
+    def too_large(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried\nto allocate 2.00 GiB")
+
+    monkeypatch.setattr(Trainer, "step", too_large)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, *options), status=1)
+    assert line == (
+        f"Error: out of memory on cpu: --batch_size {options[1]} needs more than is free; start again with {advice} "
+        "(CUDA out of memory. Tried\\nto allocate 2.00 GiB)"
+    )
 
 
 @pytest.mark.parametrize(("number", "named"), [(28, "No space left on device"), (30, "Read-only file system")])

@@ -1,5 +1,6 @@
 """An interrupted and resumed run ends bit by bit as one that was never interrupted."""
 
+import functools
 import multiprocessing
 import os
 import random
@@ -31,6 +32,7 @@ from running import (
 
 from salad import cli
 from salad.datasets import phantom
+from salad.training.saving import SaveClock
 from salad.training.signals import Interrupts
 from salad.training.trainer import Trainer
 
@@ -104,6 +106,50 @@ def test_a_signal_in_any_step_loses_nothing(data, whole, tmp_path, num_steps):
         words = ["CXR_author", "unet", tmp_path / "xp", data, *SHORT, *OPTIONS]
         line = stopped(invoke(cli.train, *words), status=143)
     assert "--resume" in line and "SIGTERM" in line
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+@pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """Finished epochs are saved only at the end of a round, as where they take less than their checkpoint."""
+    monkeypatch.setattr("salad.training.trainer.SaveClock", functools.partial(SaveClock, seconds=1e9))
+
+
+def begin_and_stop(xp: Path, data: Path, method: str, number: int, stop: Callable[[], None]) -> int:
+    """Start a run and stop it in a call of a method of the trainer; returns the epochs that last.tar has."""
+    with pytest.MonkeyPatch.context() as patch:
+        real, count = getattr(Trainer, method), 0
+
+        def counted(self, *values):
+            nonlocal count
+            count += 1
+            if count == number:
+                stop()
+            return real(self, *values)
+
+        patch.setattr(Trainer, method, counted)
+        assert invoke(cli.train, "CXR_author", "unet", xp, data, *SHORT, *OPTIONS).exit_code != 0
+    return read_tar(xp / "last.tar")["epoch"]
+
+
+# epoch 6, of steps 11 and 12 and the fifth to be validated, neither ends a round nor is the best
+@pytest.mark.parametrize(("method", "number"), [("validate", 5), ("step", 13)])
+def test_a_signal_loses_no_finished_epoch(data, whole, tmp_path, as_on_a_gpu, method, number):
+    def ask() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert begin_and_stop(tmp_path / "xp", data, method, number, ask) == 6
+    resume(tmp_path / "xp", data)
+    assert_same_end(tmp_path / "xp", whole)
+
+
+def test_a_kill_repeats_the_epochs_since_the_last_checkpoint(data, whole, tmp_path, as_on_a_gpu):
+    def crash() -> None:
+        raise ZeroDivisionError("as if it were killed")
+
+    assert begin_and_stop(tmp_path / "xp", data, "step", 13, crash) == 5
+    assert len(read_lines(tmp_path / "xp/metrics.jsonl")) == 6
     resume(tmp_path / "xp", data)
     assert_same_end(tmp_path / "xp", whole)
 
