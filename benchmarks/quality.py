@@ -95,13 +95,13 @@ class Run:
         if not call("main.py", [self.data.dataset_name, *arguments, *keep, *options, *seed, "--resume", "auto"], log):
             return False
         trained = time.perf_counter()
-        if not call("test.py", [self.data.dataset_name, *arguments, *seed, "--no_report"], log):
+        if not call("test.py", [self.data.dataset_name, *arguments, *seed, "--no_report", "--overwrite"], log):
             return False
         seconds = {"train": trained - start, "test": time.perf_counter() - trained}
         if not was_begun:  # else the time before the interruption is missing
             (self.folder / TIMES).write_text(json.dumps(seconds), encoding="utf-8")
         model = ["--load_model", str(self.folder / MODEL_FILE), "--normal_class", FOLDERS[0]]
-        shifted = [net_name, str(self.folder / JITTERED), str(jittered), *model, *seed, "--no_report"]
+        shifted = [net_name, str(self.folder / JITTERED), str(jittered), *model, *seed, "--no_report", "--overwrite"]
         return call("test.py", ["CXR_author", *shifted], log)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from salad.errors import InputError
+from salad.errors import InputError, shortage
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -63,7 +63,9 @@ def _values(ds: Dataset, name: str) -> list[object]:
 
     try:
         value = ds[name].value if name in ds else None
-    except Exception:  # a value that does not fit its VR
+    except Exception as error:  # a value that does not fit its VR
+        if shortage(error):
+            raise
         raw = ds.get_item(name)
         value = None if raw is None else raw.value
     if isinstance(value, bytes):

@@ -269,7 +269,7 @@ def test_training_and_test_on_mura(mura, tmp_path, write_image):
     assert metrics["auc_by_study"]["value"] == pytest.approx(np.mean(below))
     assert (metrics["auc_by_study"]["num_normal"], metrics["auc_by_study"]["num_abnormal"]) == (2, 1)
     assert "AUC by study" in result.stderr
-    result = invoke(cli.test, "MURA", "unet", xp, mura, *TINY, "--cache", "off", "--part", "wrist")
+    result = invoke(cli.test, "MURA", "unet", xp, mura, *TINY, "--cache", "off", "--part", "wrist", "--overwrite")
     assert result.exit_code == 0 and len(read_csv(xp / "scores.csv")) == 1
     assert "auc_by_study" not in read_json(xp / "metrics.json")  # no study has several images
 
@@ -1031,7 +1031,8 @@ def test_scoring_takes_what_the_training_took(nih, tmp_path, write_image):
     assert result.exit_code == 0, result.stderr
     scored = {Path(row["path"]).name for row in read_csv(xp / "scores.csv")}
     assert scored == {"00000012_000.png", "00000013_000.png", "00000001_000.png"}
-    result = invoke(cli.test, "NIH", "unet", xp, nih, *TINY, "--cache", "off", "--view", "AP")  # what is typed wins
+    # what is typed wins
+    result = invoke(cli.test, "NIH", "unet", xp, nih, *TINY, "--cache", "off", "--view", "AP", "--overwrite")
     assert result.exit_code == 0, result.stderr
     assert [Path(row["path"]).name for row in read_csv(xp / "scores.csv")] == ["00000001_001.png"]
     write_image(tmp_path / "author/test/0.normal/a.png")

@@ -103,7 +103,7 @@ def resnet(tmp_path_factory) -> Path:
 def write(checkpoint: Path, form: str, out: Path, *options: object) -> str:
     result = invoke(main, "export", checkpoint, "--format", form, "--out", out, *options)
     assert result.exit_code == 0, result.stderr
-    assert all("normal images" in line for line in result.stderr.splitlines())  # few, which is said
+    assert "Error" not in result.stderr and "Warning" not in result.stderr  # of the exporters
     return result.stdout
 
 
@@ -392,7 +392,7 @@ def test_the_metadata_tell_how_large_jpegs_are_read(padded, tmp_path, size, resi
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):
     result = invoke(main, "export", run / "model.tar", "--format", "safetensors", "--out", tmp_path / "absent" / "m")
 
-    assert "absent/m: cannot be written (No such file or directory)" in stopped(result, status=1)
+    assert f"there is no folder {tmp_path / 'absent'}" in stopped(result)
 
 
 def test_a_checkpoint_a_folder_and_a_missing_one_are_no_output(run, tmp_path):

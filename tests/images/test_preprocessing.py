@@ -190,7 +190,7 @@ def test_a_checkpoint_without_a_mean_image_cannot_align(run, data, tmp_path):
 
 def test_a_mean_image_of_another_size_is_refused(run, tmp_path):
     torch.save({**read_tar(run / "model.tar"), "mean_image": torch.zeros(1, 1, 8, 8)}, tmp_path / "odd.tar")
-    with pytest.raises(InputError, match=r"template has shape \(1, 1, 8, 8\)"):
+    with pytest.raises(InputError, match=r"mean_image has shape \(1, 1, 8, 8\)"):
         load_checkpoint(tmp_path / "odd.tar")
 
 
