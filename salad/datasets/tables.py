@@ -13,7 +13,7 @@ from salad.samples import Box
 
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_SHOWN = 12  # number of names in a message
-MAX_NAME = 40  # characters of each
+MAX_NAME = 60  # characters of each
 SIMILAR = {
     **dict.fromkeys(("image", "file", "filename", "filepath", "imagepath", "imageindex", "img", "imageid"), "path"),
     **dict.fromkeys(("class", "target", "diagnosis", "classname", "y"), "label"),
