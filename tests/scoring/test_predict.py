@@ -293,12 +293,14 @@ def test_a_watched_folder_is_scored_as_it_fills_until_ctrl_c(start, film, tmp_pa
     for number in (1, 2):
         shutil.copy(film, folder / f"{number}.png")
         wait_until(lambda number=number: out.exists() and len(out.read_text().splitlines()) == 1 + number, process)
+    wait_until(lambda: b"2.png" in (tmp_path / "out.csv.state").read_bytes(), process)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
 
     assert process.wait(30) == 130
     said = process.stderr.read().decode()
     assert f"watching {folder} every 0.05 s: 1 images are there; Ctrl-C ends it" in said
-    assert f"watched {folder}: 2 images, 0 of them cannot be read, 0 scored again" in said.splitlines()[-1]
+    assert f"watched {folder}: 2 images, 0 of them cannot be read, 0 scored again" in said
     assert [Path(row["path"]).name for row in read_csv(out)] == ["1.png", "2.png"]
 
 
@@ -310,6 +312,8 @@ def test_a_watch_that_is_started_again_scores_what_came_meanwhile(start, film, t
     for number, words in enumerate([[], ["--append"]], start=1):
         process = start("--watch", folder, "--interval", 0.05, "--out", out, *words)
         wait_until(lambda number=number: out.exists() and len(out.read_text().splitlines()) == 1 + number, process)
+        name = f"{number}.png".encode()
+        wait_until(lambda name=name: name in (tmp_path / "out.csv.state").read_bytes(), process)
         process.terminate()
         assert process.wait(30) == 128 + signal.SIGTERM
         shutil.copy(film, folder / "2.png")
