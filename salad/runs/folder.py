@@ -51,10 +51,10 @@ class RunFolder:
             self._made = make_folder(path)
             self._before = {file.name for file in path.iterdir()}
             if os.path.lexists(log) and not log.is_file():  # noqa: PTH110  # a pipe would block
-                raise InputError(f"{log}: is no regular file; remove it, or choose another XP_PATH")
+                raise InputError(f"{log}: is no regular file; remove it, or choose another folder")
             log.touch()
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another XP_PATH") from None
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:

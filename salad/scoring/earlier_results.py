@@ -27,11 +27,16 @@ def made_from(config: Config, checkpoint: Checkpoint, split: Split) -> dict[str,
         checkpoint: checkpoint to score with.
         split: test images, as listed.
     """
+    return {"images": split.fingerprint, **scored_with(config, checkpoint)}
+
+
+def scored_with(config: Config, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Describe the model and the options that scores, percentiles and flags depend on, in plain values of JSON."""
     values, parts = config.values(), config.scoring.parts
     settings = {name for part in parts for name in SCORES[part].settings}
     options = {name: values[name] for name in [*SCORED_WITH, *sorted(settings)]}
     fuse = [*parts] if config.scoring.is_fused else None
-    return {"images": split.fingerprint, "model": checkpoint.digest(), **options, "fuse": fuse}
+    return {"model": checkpoint.digest(), **options, "fuse": fuse}
 
 
 def refuse_others(folder: Path, now: dict[str, Any], *, heatmaps: Path | None = None) -> None:
