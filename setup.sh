@@ -146,8 +146,9 @@ case "$mode" in
         ;;
     --env-only)
         [ $# -le 1 ] || die "--env-only takes one word, with commas: bash setup.sh --env-only data,test"
-        check_extras "${1:-data,dicom}"
-        make_env "${1:-data,dicom}"
+        [ $# -eq 1 ] || set -- data,dicom
+        check_extras "$1"
+        make_env "$1"
         finish "python main.py --help"
         ;;
     *) die "unknown mode: $mode (see bash setup.sh --help)" ;;

@@ -125,6 +125,7 @@ def test_help_names_every_mode(checkout):
         (["--env-only", "test", "data"], "--env-only takes one word"),
         (["--env-only", "data,tests"], "has no extra 'tests'; it has data, dicom, export, "),
         (["--env-only", "data,"], "has no extra ''"),
+        (["--env-only", ""], "has no extra ''"),
         (["--env-only", "-v"], "has no extra '-v'"),
     ],
 )

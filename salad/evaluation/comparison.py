@@ -127,6 +127,8 @@ def read_run(place: str) -> Run:
     """
     is_folder = os.path.exists(place)  # noqa: PTH110  # False for an impossible name, for which Path.exists raises
     method, _, name = ("", "", place) if is_folder else place.rpartition("=")
+    if not name.strip():
+        raise InputError("an empty RUN is given: is a variable not set? A dot stands for the current folder")
     labels, scores = _read_scores(Path(name, SCORES_FILE))
     facts = _read_facts(Path(name, RESULT_FILE))
     baselines = {baseline: area for baseline in BASELINES if (area := _baseline_of(facts, baseline)) is not None}
@@ -149,7 +151,8 @@ def _read_scores(path: Path) -> tuple[dict[str, int], dict[str, float]]:
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror}); run test.py with this XP_PATH first") from None
     except (ValueError, KeyError) as error:
-        raise InputError(f"{where}: was not written by test.py ({printable(error)[:80]} is not as there)") from None
+        reason = f"no column or label is {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"{where}: was not written by test.py ({printable(reason)[:80]})") from None
     labels, scores = {row[0]: row[1] for row in rows}, {row[0]: row[2] for row in rows}
     if len(labels) < len(rows):
         raise InputError(f"{where}: names {len(rows) - len(labels)} images twice, which test.py does not")

@@ -68,6 +68,8 @@ def draw_heatmaps(model: ScoringModel, checkpoint: Checkpoint, *, result: Result
     for of_process in context.team.joined([marks]):
         total.merge(of_process)
     logger.info("heatmaps of %d images in %s", len(samples), folder)
+    if num_others := len({path.name for path in folder.iterdir()}.difference(names)):
+        logger.warning("%s: holds %d other files, which are not of this test", folder, num_others)
     return total.result()
 
 

@@ -102,7 +102,8 @@ def _hint_in(parent: Path, name: str, path: Path) -> str:
     others = [*_names(str(parent), parent.stat().st_mtime_ns).values()]
     for other in others:
         if name_key(other).casefold() == name_key(name).casefold():
-            return f"; there is {shortened(other)}, which differs in capitals"
+            differs = ", which differs in capitals" if name_key(other) != name_key(name) else ""
+            return f"; there is {shortened(other)}{differs}"
     stem = stem_of(name)
     if same := [other for other in others if stem_of(other) == stem and (parent / other).is_file()]:
         return f"; there is {shortened(same[0])}"

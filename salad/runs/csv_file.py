@@ -43,7 +43,10 @@ def read_csv(path: Path, *, most: int | None = None) -> list[dict[str, str]]:
     """
     text = read_input(path, most=most).decode("utf-8-sig")
     try:
-        header, *rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        header, rows = next(reader), [*reader]
+    except StopIteration:
+        raise ValueError("it is empty") from None
     except csv.Error as error:
         raise ValueError(str(error)) from None
     named = []

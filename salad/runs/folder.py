@@ -26,6 +26,18 @@ LOG_FILE, LOCK_FILE = "log.txt", "lock"
 EVENT_FOLDER, MLFLOW_FILE = "tensorboard", "mlflow_run"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
 REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
+FILES = (
+    CONFIG_FILE,
+    METRICS_FILE,
+    MODEL_FILE,
+    LAST_FILE,
+    LOG_FILE,
+    LOCK_FILE,
+    MLFLOW_FILE,
+    SCORES_FILE,
+    RESULT_FILE,
+    REPORT_FILE,
+)
 
 
 class RunFolder:
@@ -50,11 +62,12 @@ class RunFolder:
         try:
             self._made = make_folder(path)
             self._before = {file.name for file in path.iterdir()}
-            if os.path.lexists(log) and not log.is_file():  # noqa: PTH110  # a pipe would block
-                raise InputError(f"{log}: is no regular file; remove it, or choose another XP_PATH")
+            for file in map(path.joinpath, FILES):
+                if os.path.lexists(file) and not file.is_file():  # noqa: PTH110  # a pipe would block
+                    raise InputError(f"{file}: is no regular file; remove it, or choose another folder")
             log.touch()
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another XP_PATH") from None
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another folder") from None
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[None]:

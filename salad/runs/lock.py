@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from salad.errors import InputError, StorageError
+from salad.errors import InputError, StorageError, printable
 from salad.input_files import read_input
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ def only_one(path: Path) -> Iterator[None]:
         InputError: another process, named with its host, holds the lock.
         StorageError: the file cannot be written.
     """
+    if path.is_symlink():
+        raise InputError(f"{printable(path)}: is a link, whose target would be written over: remove it")
     lock = FileLock(path, fallback_to_soft=False)
     with contextlib.ExitStack() as stack:
         try:

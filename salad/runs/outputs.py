@@ -44,7 +44,7 @@ def check_output(path: Path, *, flag: str = "--out", inputs: Iterable[Path] = ()
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{where}: no file can have this name ({reason}): choose another one") from None
+        raise InputError(f"{where}: cannot be written ({reason}): choose another name") from None
 
 
 def is_special(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Set
 
 from salad.checkpoint import Checkpoint, trained_parts
@@ -29,6 +30,11 @@ def cautions_of(config: Config, checkpoint: Checkpoint, *, num_rows: int, k: int
     )
     num_images = num_rows // max(1, int(trained_with.get("n_views", 1)))
     return (*_untrained(config, checkpoint.trained), *unfinished, *few_to_train(num_images), *_few_rows(config, k))
+
+
+def in_brief(warning: str) -> str:
+    """Shorten a warning for the line of each image: the fact alone, without its reason or bound after it."""
+    return re.split(": |; ", warning)[0]
 
 
 def training_cautions(config: Config, *, k: int) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +11,14 @@ from typing import Any
 from salad.checkpoint import Checkpoint
 from salad.config import OPTIONS, Config
 from salad.errors import InputError, printable
-from salad.input_files import parse_json, read_input
+from salad.input_files import open_input, parse_json, read_input
 from salad.runs.folder import REPORT_FILE, RESULT_FILE, SCORES_FILE
 from salad.samples import Split
 from salad.scores import SCORES
 
 MADE_FROM, HEATMAPS = "made_from", "heatmap_folder"  # entries of metrics.json
 SCORED_WITH = ("isize", "resize", "normalize", "trim", "crop", "align", "score", "k", "specificity", "min_normals")
+SAMPLED_BYTES = 4096  # from the middle of each image file
 MAX_SHOWN = 60  # characters of a value in a message
 
 
@@ -27,11 +30,30 @@ def made_from(config: Config, checkpoint: Checkpoint, split: Split) -> dict[str,
         checkpoint: checkpoint to score with.
         split: test images, as listed.
     """
+    return {"images": split.fingerprint, "contents": _contents(split), **scored_with(config, checkpoint)}
+
+
+def scored_with(config: Config, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Describe the model and the options that scores, percentiles and flags depend on, in plain values of JSON."""
     values, parts = config.values(), config.scoring.parts
     settings = {name for part in parts for name in SCORES[part].settings}
     options = {name: values[name] for name in [*SCORED_WITH, *sorted(settings)]}
     fuse = [*parts] if config.scoring.is_fused else None
-    return {"images": split.fingerprint, "model": checkpoint.digest(), **options, "fuse": fuse}
+    return {"model": checkpoint.digest(), **options, "fuse": fuse}
+
+
+def _contents(split: Split) -> str:
+    """Compute a digest of the sizes and some bytes of the files of a split, which tells images of the same names."""
+    digest = hashlib.sha256()
+    for path in dict.fromkeys(sample.path for sample in split.samples):
+        try:
+            with open_input(path) as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - SAMPLED_BYTES) // 2)
+                digest.update(f"{size} ".encode() + file.read(SAMPLED_BYTES))
+        except OSError:  # named by the scan
+            digest.update(b"unread ")
+    return f"digest {digest.hexdigest()[:12]}"
 
 
 def refuse_others(folder: Path, now: dict[str, Any], *, heatmaps: Path | None = None) -> None:
@@ -68,7 +90,7 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
         old = before.get(name)
         if old != value:
             flag = OPTIONS[name].flag if name in OPTIONS else f"the {name}"
-            yield f"{flag} {'were' if name == 'images' else 'was'} {_shown(old)}, now {_shown(value)}"
+            yield f"{flag} {'were' if name in ('images', 'contents') else 'was'} {_shown(old)}, now {_shown(value)}"
 
 
 def _shown(value: object) -> str:

@@ -63,10 +63,11 @@ class Lines:
         self.write, self.form = write, form
         self.num_rows = self.num_bad = 0
 
-    def write_header(self) -> None:
-        """Write the header, which only CSV has."""
+    def write_header(self) -> Lines:
+        """Write the header, which only CSV has, and return the output."""
         if self.form == "csv":
             self.write(HEADER.encode())
+        return self
 
     def send(self, row: Row) -> None:
         """Write a line."""
@@ -93,16 +94,16 @@ def open_lines(out: Path | None, *, form: str, append: bool = False) -> Iterator
     """
     if out is None or is_stdout(out):
         lines = Lines(_write_stdout, form)
-        lines.write_header()
-        yield lines
+        yield lines.write_header()
     elif append and not is_special(out):
         with _appending(out, form) as lines:
             yield lines
     elif is_special(out):
+        if out.is_fifo():
+            say(f"{printable(out)}: a named pipe, which is written once a program reads from it")
         with _opened(out, "wb") as file:
             lines = Lines(lambda line: _write(file, line, out), form)
-            lines.write_header()
-            yield lines
+            yield lines.write_header()
     else:
         with _replacing(out, form) as lines:
             yield lines
@@ -115,19 +116,13 @@ def _replacing(out: Path, form: str) -> Iterator[Lines]:
         lines = Lines(lambda line: _write(file, line, out), form)
         kept = f"{printable(out)} is {'as it was' if out.exists() else 'not written'}"
         try:
-            yield lines_with_header(lines)
+            yield lines.write_header()
         except BaseException:
             _forget_or_say(file, lines, f"{kept}; the {{}} lines so far are in {printable(partial)}")
             raise
         if lines.num_bad == lines.num_rows:
             _forget_or_say(file, lines, f"{kept}; the reasons are in {printable(partial)}")
             raise no_images(lines)
-
-
-def lines_with_header(lines: Lines) -> Lines:
-    """Write the header of an output, and return it."""
-    lines.write_header()
-    return lines
 
 
 def no_images(lines: Lines) -> InputError:
@@ -146,14 +141,41 @@ def _forget_or_say(file: BinaryIO, lines: Lines, message: str) -> None:
 @contextlib.contextmanager
 def _appending(out: Path, form: str) -> Iterator[Lines]:
     """Write to the end of a file, after its last complete line."""
+    with contextlib.ExitStack() as stack:
+        file, is_empty = stack.enter_context(_end_of(out, form))
+
+        def write(line: bytes) -> None:
+            nonlocal file, is_empty
+            if not _is_same(file, out):
+                logger.warning("%s: has been moved or removed: further lines are written to a new one", printable(out))
+                stack.close()
+                file, is_empty = stack.enter_context(_end_of(out, form))
+                if is_empty:
+                    lines.write_header()
+            _write(file, line, out)
+
+        lines = Lines(write, form)
+        yield lines.write_header() if is_empty else lines
+
+
+@contextlib.contextmanager
+def _end_of(out: Path, form: str) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file after its last complete line, and tell if it has none."""
     length = whole_length(out, form)
     with _opened(out, "ab") as file:
         _lock(file, out)
         if file.tell() > length:
             logger.warning("%s: its last line is not complete, and is cut off", printable(out))
             file.truncate(length)
-        lines = Lines(lambda line: _write(file, line, out), form)
-        yield lines if length else lines_with_header(lines)
+        yield file, not length
+
+
+def _is_same(file: BinaryIO, out: Path) -> bool:
+    """Check if a path still names an open file."""
+    try:
+        return os.path.samestat(out.stat(), os.fstat(file.fileno()))
+    except OSError:
+        return False
 
 
 def whole_length(out: Path, form: str) -> int:

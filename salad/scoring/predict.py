@@ -16,9 +16,11 @@ from salad.errors import InputError, printable, say
 from salad.images.find import images_below, list_images
 from salad.input_files import open_input
 from salad.runs.outputs import check_output, is_special
+from salad.scoring.cautions import in_brief
+from salad.scoring.earlier_results import scored_with, shown_folder
 from salad.scoring.lines import Row, is_stdout, no_images, open_lines, whole_length
 from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
-from salad.scoring.watch import Watch
+from salad.scoring.watch import Watch, check_folder
 from salad.scoring.watch_state import WatchState
 
 logger = logging.getLogger(__name__)
@@ -71,8 +73,9 @@ class Job:
             raise InputError("--append writes to the end of a file: give --out FILE, too")
         if self.state is not None and self.watched is None:
             raise InputError("--state remembers the films of a watched folder: give --watch FOLDER, too")
-        if self.watched is not None and not self.watched.is_dir():
-            raise InputError(f"--watch {printable(self.watched)}: no such folder")
+        for flag, folder in (("--watch", self.watched), ("--calibrate", self.normals)):
+            if folder is not None:
+                check_folder(folder, flag=flag)
 
     def check_out(self, model: Path) -> None:
         """Raise `InputError` if the output or the state file cannot be written, or would replace something else."""
@@ -122,7 +125,9 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
             "no percentiles and no threshold: %s; --calibrate FOLDER of normal images sets both", NOT_CALIBRATED
         )
     watch = _make_watch(job, scorer)
-    sources = itertools.chain(list_images(job.paths, separator=job.separator), watch.films() if watch else ())
+    sources: Iterable[Path | None] = list_images(job.paths, separator=job.separator)
+    if watch is not None:
+        sources = itertools.chain(watch.also(sources), watch.films())
     start = time.perf_counter()
     grows = job.append or watch is not None
     with _summary(watch), open_lines(job.out, form=job.form, append=grows) as lines:
@@ -146,7 +151,7 @@ def rows(
         specificity: share of normal validation images at or below the threshold, in (0, 1].
         watch: watch that some of the images come from; it remembers an image when the next line is asked for.
     """
-    calibration, warnings = scorer.calibration, scorer.model.warnings
+    calibration, warnings = scorer.calibration, [*map(in_brief, scorer.model.warnings)]
     threshold = calibration.threshold(specificity) if calibration else 0.0
     for scored in scorer.stream(sources):
         path = scored.source
@@ -175,10 +180,25 @@ def _make_watch(job: Job, scorer: Scorer) -> Watch | None:
     """Make the watch of a job, which goes on from its state file; None without a watched folder."""
     if job.watched is None:
         return None
-    scoring = scorer.config.scoring
-    facts = {"model": scorer.checkpoint.digest(), "score": [*scoring.parts, scorer.model.normals.k]}
+    facts = {**scored_with(scorer.config, scorer.checkpoint), "calibrate": shown_folder(job.normals)}
+    _say_what_was_removed(job)
     state = WatchState(job.state_file, folder=job.watched, facts=facts)
     return Watch(job.watched, interval=job.interval, state=state, say=say)
+
+
+def _say_what_was_removed(job: Job) -> None:
+    """Warn where a watch goes on with its output or its state file alone."""
+    out, state = job.out, job.state_file
+    if not job.append or out is None or state is None:
+        return
+    if state.exists() and not out.exists():
+        logger.warning(
+            "%s: is new: the films in %s are not scored again; remove both to score them",
+            printable(out),
+            printable(state),
+        )
+    elif out.exists() and out.stat().st_size and not state.exists():
+        logger.warning("%s: is missing: all films are scored, also those in %s", printable(state), printable(out))
 
 
 @contextlib.contextmanager

@@ -81,8 +81,8 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> tuple[Tensor, tup
     if len(labels) == num_rows:
         return torch.tensor(labels), ()
     caution = (
-        f"{printable(checkpoint.path)}: has {num_rows} memory rows, but train/ of DATA_PATH has {len(labels)} images"
-        f"{why}: the row labels are unknown, so all count as normal"
+        f"the labels of the memory rows are unknown, so all count as normal: {printable(checkpoint.path)} has "
+        f"{num_rows} rows, but train/ of DATA_PATH has {len(labels)} images{why}"
     )
     uses_rows = any(SCORES[part].uses_rows for part in config.scoring.parts)
     return torch.full((num_rows,), NORMAL), (caution,) if uses_rows else ()

@@ -6,9 +6,10 @@ import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from salad.errors import InputError, StorageError, printable
+from salad.images.stamp import Stamp
 from salad.input_files import parse_json, read_input
 from salad.runs.atomic import atomic_file
 
@@ -17,15 +18,6 @@ logger = logging.getLogger(__name__)
 MAX_STATE_BYTES = 2**29
 MAX_GONE = 10_000  # films that are no longer there, but still remembered when the file is rewritten
 SPARE_LINES = 10_000  # lines beyond two for each film after which the file is rewritten
-
-
-class Stamp(NamedTuple):
-    """Facts that change with the content of a file: size in bytes, times in ns, and inode."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
 
 
 class WatchState:
@@ -68,6 +60,9 @@ class WatchState:
         name = self._name(path)
         self.stamps[name] = stamp
         if self.path is None:
+            return
+        if not self.path.exists():  # removed since the start: without its first line, it would be no state file
+            self._rewrite()
             return
         try:
             with self.path.open("ab", buffering=0) as file:

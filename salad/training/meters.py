@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -77,7 +78,12 @@ class Meters:
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Any], device: torch.device) -> Meters:
-        """Restore the meters of an interrupted epoch from `state_dict`."""
+        """Restore the meters of an interrupted epoch from `state_dict`.
+
+        Raises:
+            ValueError: a sum cannot be one.
+        """
+        _check(state)
         meters = cls(device)
         meters.num_batches, meters._num_views = state["num_batches"], state["num_views"]
         meters._sums = {name: total.to(device) for name, total in state["sums"].items()}
@@ -85,3 +91,22 @@ class Meters:
         meters._distances = [distances.to(device) for distances in state["distances"]]
         meters._seconds = state["seconds"]
         return meters
+
+
+def _check(state: dict[str, Any]) -> None:
+    """Raise ValueError if counts, sums, embeddings or distances cannot be those of any epoch."""
+    counts = (state["num_batches"], state["num_views"])
+    is_fit = {
+        "counts": all(type(count) is int for count in counts) and 0 <= counts[0] <= counts[1],
+        "sums": all(isinstance(name, str) and _is_float(total, 0) for name, total in state["sums"].items()),
+        "embeddings": _is_float(state["z"], 0, 1),
+        "distances": all(_is_float(values, 1) for values in state["distances"]),
+        "seconds": isinstance(state["seconds"], float) and 0 <= state["seconds"] < math.inf,
+    }
+    if unfit := [name for name, fits in is_fit.items() if not fits]:
+        raise ValueError(f"the {unfit[0]} of its epoch")
+
+
+def _is_float(value: object, *dims: int) -> bool:
+    """Check if a value is a tensor of floats with one of these numbers of dimensions."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.dim() in dims

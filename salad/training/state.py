@@ -181,6 +181,8 @@ class TrainingState:
                 f"{self.round}, which a run with its options never reaches"
             )
         self.meters = Meters.from_state_dict(training["tally"], device) if training["tally"] else None
+        if self.meters is not None and self.meters.num_batches > len(self.train.samples):
+            raise ValueError("the counts of its epoch")
         self._load_rng(training)
         # after an interruption at the end of an epoch, the schedule rightly steps before the optimiser
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")

@@ -62,6 +62,11 @@ def test_the_reason_why_a_file_is_not_there(tmp_path, write_image, name, said):
     assert hint(tmp_path / name) == said
 
 
+def test_a_name_with_blanks_does_not_differ_in_capitals(tmp_path, write_image):
+    write_image(tmp_path / "films/a.png")
+    assert hint(tmp_path / "films/a.png\n") == "; there is a.png"
+
+
 def test_stems_of_uids_are_whole():
     assert (stem_of("1.2.276.0.15"), suffix_of("1.2.276.0.15")) == ("1.2.276.0.15", "")
     assert (stem_of("1.2.276.0.15.dcm"), suffix_of("a.PNG"), stem_of("a.b.IMA")) == ("1.2.276.0.15", ".png", "a.b")

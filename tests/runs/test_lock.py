@@ -76,6 +76,17 @@ def test_a_full_disk_is_said_and_leaves_no_lock(small_disk, fill):
     assert not (small_disk / "lock").exists()
 
 
+def test_a_link_is_not_written_through(lock, tmp_path):
+    for target in ("precious", "absent"):
+        (tmp_path / "precious").write_text("text")
+        lock.symlink_to(target)
+        message = "lock: is a link, whose target would be written over: remove it"
+        with pytest.raises(InputError, match=message), only_one(lock):
+            pass
+        lock.unlink()
+    assert (tmp_path / "precious").read_text() == "text" and not (tmp_path / "absent").exists()
+
+
 def test_a_folder_that_cannot_be_written_is_said(lock):
     lock.mkdir()
     with pytest.raises(StorageError, match=r"lock: could not be written \(Is a directory"), only_one(lock):

@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from running import ONE_THREAD, REPOSITORY, TINY, invoke, stopped
 
 from salad import cli
 from salad.__main__ import main
-from salad.runs.folder import RunFolder, log_to
+from salad.errors import InputError
+from salad.runs.folder import FILES, RunFolder, log_to
 from salad.runs.log import prepare_output
 
 EVIL = "\x1b]0;x\x07\u202efdp\n\x9b2J"
@@ -157,3 +159,12 @@ def test_folders_nested_too_deeply_are_bad_input(tmp_path, depth):
     ):
         assert len(stopped(invoke(command, *words))) < 900
     assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_in_place_of_a_file_is_said_before_anything_is_done(tmp_path, name, make):
+    make(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: is no regular file; remove it, or choose another folder"):
+        RunFolder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from PIL import Image, ImageOps
 from running import TINY, invoke, read_json, refuse_test, score, stopped, train
 
 from salad import cli
@@ -72,6 +73,10 @@ def test_other_images_and_another_model_do_not_replace_results(xp, data, tmp_pat
     other = shutil.copytree(data, tmp_path / "data")
     next((other / "test/0.normal").iterdir()).unlink()
     assert "the images were 4 images (digest" in refuse_test(xp, other)
+    mirrored = shutil.copytree(data, tmp_path / "mirrored")
+    for path in (mirrored / "test").rglob("*.png"):
+        ImageOps.mirror(Image.open(path)).save(path)
+    assert "holds results of another test: the contents were digest" in refuse_test(xp, mirrored)
     train(tmp_path / "other", data, "--seed", 5)
     assert "the model was " in refuse_test(xp, data, "--load_model", tmp_path / "other/model.tar")
     assert contents(xp) == before
@@ -94,7 +99,7 @@ def test_a_report_of_other_results_does_not_stay(xp, data):
     assert not (xp / "report.html").exists()
 
 
-def test_heatmaps_are_not_mixed_with_other_files(xp, data, tmp_path):
+def test_heatmaps_are_not_mixed_with_other_files(xp, data, tmp_path, caplog):
     (tmp_path / "maps").mkdir()
     (tmp_path / "maps/photo.png").touch()
     assert "--heatmaps" in (message := refuse_test(xp, data, "--heatmaps", tmp_path / "maps"))
@@ -102,6 +107,10 @@ def test_heatmaps_are_not_mixed_with_other_files(xp, data, tmp_path):
     for _ in range(2):  # the same again goes through
         words = ["CXR_author", "unet", xp, data, *TINY, "--heatmaps", tmp_path / "new"]
         assert invoke(cli.test, *words).exit_code == 0
+        assert "other files" not in caplog.text
+    (tmp_path / "new/a.png").touch()
+    assert invoke(cli.test, *words, "--overwrite").exit_code == 0
+    assert "new: holds 1 other files, which are not of this test" in (xp / "log.txt").read_text()
 
 
 def test_a_training_does_not_remove_results_without_their_run(xp, data, trained, tmp_path):

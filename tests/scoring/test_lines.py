@@ -89,6 +89,22 @@ def test_appending_goes_on_after_the_last_whole_line(tmp_path, caplog, form, cut
     assert ("its last line is not complete, and is cut off" in caplog.text) == (cut > 0)
 
 
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("leaves", ["nothing", "an empty file", "a copy"])
+def test_a_file_that_is_moved_while_it_grows_is_begun_anew(tmp_path, caplog, form, leaves):
+    out, old = tmp_path / "out", tmp_path / "old"
+    with open_lines(out, form=form, append=True) as lines:
+        lines.send(GOOD)
+        out.rename(old)
+        if leaves != "nothing":
+            out.write_bytes(old.read_bytes() if leaves == "a copy" else b"")
+        lines.send(BAD)
+        lines.send(BAD)
+    write(tmp_path / "expected", *([GOOD] if leaves == "a copy" else []), BAD, BAD, form=form, append=True)
+    assert out.read_text() == (tmp_path / "expected").read_text()
+    assert caplog.text.count("out: has been moved or removed: further lines") == 1
+
+
 def test_a_torn_header_is_written_anew(tmp_path):
     for text in ("", "pat", HEADER.strip()):
         (tmp_path / "out.csv").write_text(text)

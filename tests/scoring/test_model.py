@@ -71,7 +71,7 @@ def test_a_published_file_counts_the_same_rows_as_normal_in_every_command(run, p
     model = load(published, data_path=mixed, k=3)
 
     assert sorted(found) == pytest.approx(sorted(expected), abs=1e-5)
-    assert "the row labels are unknown" not in caplog.text
+    assert "the labels of the memory rows are unknown" not in caplog.text
     assert len(model.normals.rows) == len(detector.scorer_.model.normals.rows) == 8
     assert sorted(detector.score(sorted((mixed / "test").rglob("*.png")))) == pytest.approx(sorted(expected), abs=1e-5)
 
@@ -83,7 +83,7 @@ def test_where_train_is_not_at_hand_all_rows_count_as_normal_which_is_said(publi
     expected = score(tmp_path / "xp", elsewhere, "--load_model", published, "--k", 3)
 
     assert sorted(found) == pytest.approx(sorted(expected), abs=1e-5)
-    assert "the row labels are unknown, so all count as normal" in caplog.text
+    assert "the labels of the memory rows are unknown, so all count as normal" in caplog.text
     assert len(load(published, k=3).normals.rows) == 11
 
 

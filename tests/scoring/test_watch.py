@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from salad.errors import InputError
-from salad.scoring.watch import AGAIN, Watch, read_stamp
+from salad.scoring.watch import AGAIN, Watch, film_stamp
 from salad.scoring.watch_state import WatchState
 
 
@@ -163,10 +163,35 @@ def test_a_restarted_watch_goes_on_where_it_was(tmp_path):
     assert "3 images are there, 1 of them scored before" in folder.said[0]
 
 
+def test_a_film_that_cannot_be_read_is_tried_again_by_the_next_watch(tmp_path):
+    for _ in range(2):
+        assert Folder(tmp_path / "in", put(b"bad"), still, still, state=tmp_path / "state").run() == [
+            ("a.png", b"bad", None)
+        ]
+    put(b"film")(folder := Folder(tmp_path / "in", still, put(b"bad"), still, still, state=tmp_path / "state"))
+    assert folder.run() == [FILM, ("a.png", b"bad", AGAIN)]
+
+
 def test_a_folder_to_watch_must_be_there(tmp_path):
+    (tmp_path / "file").touch()
     state = WatchState(None, folder=tmp_path)
-    with pytest.raises(InputError, match="--watch .*absent: no such folder"):
-        Watch(tmp_path / "absent", interval=1, state=state, say=print)
+    for name, reason in [("absent", "no such folder"), ("file", "is a file, not a folder")]:
+        with pytest.raises(InputError, match=f"--watch .*{name}: {reason}"):
+            Watch(tmp_path / name, interval=1, state=state, say=print)
+
+
+def test_films_that_are_named_besides_are_given_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "b.png").write_bytes(b"out")
+    folder = Folder(Path("in"), still, still)
+    folder.put("a.png", b"film")
+    named = [Path("in/a.png"), tmp_path / "in/../in/a.png", None, Path("b.png"), Path("in/absent.png")]
+
+    assert [*folder.watch.also(named)] == [Path("in/a.png"), None, Path("b.png"), Path("in/absent.png")]
+    folder.watch.remember(Path("in/a.png"), is_bad=False)
+    assert folder.run() == [] and [*folder.watch.also(named[:1])] == []
+    folder.put("a.png", b"else")
+    assert [*folder.watch.also(named[:1])] == [Path("in/a.png")] and folder.watch.note(Path("in/a.png")) == AGAIN
 
 
 def test_only_files_with_content_have_a_stamp(tmp_path):
@@ -175,5 +200,5 @@ def test_only_files_with_content_have_a_stamp(tmp_path):
     (tmp_path / "film.png").write_bytes(b"film")
     shutil.copy(tmp_path / "film.png", tmp_path / "copy.png")
 
-    assert [read_stamp(tmp_path / name) for name in ("pipe.png", "empty.png", "absent.png", "a\0")] == [None] * 4
-    assert read_stamp(tmp_path / "film.png") not in (None, read_stamp(tmp_path / "copy.png"))
+    assert [film_stamp(tmp_path / name) for name in ("pipe.png", "empty.png", "absent.png", "a\0")] == [None] * 4
+    assert film_stamp(tmp_path / "film.png") not in (None, film_stamp(tmp_path / "copy.png"))

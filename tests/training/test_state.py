@@ -32,6 +32,7 @@ from running import (
 
 from salad import cli
 from salad.datasets import phantom
+from salad.training.meters import Meters
 from salad.training.saving import SaveClock
 from salad.training.signals import Interrupts
 from salad.training.trainer import Trainer
@@ -348,6 +349,36 @@ def test_a_checkpoint_without_a_whole_state_is_refused(data, whole_newer, tmp_pa
     torch.save({**read_tar(whole_newer / "last.tar"), name: value}, tmp_path / "xp/last.tar")
     line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume", "--n_epochs", 3))
     assert "last.tar: holds no state that a run can go on from" in line or f"last.tar: {name} is" in line
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        {"num_batches": -1},
+        {"num_batches": True},
+        {"num_batches": 10**6, "num_views": 10**6},
+        {"num_views": 0},
+        {"num_views": 1.5},
+        {"sums": {"rec": 3}},
+        {"sums": {"rec": torch.zeros(3)}},
+        {"sums": {"rec": torch.tensor(1)}},
+        {"sums": []},
+        {"z": torch.zeros(2, 2)},
+        {"z": None},
+        {"distances": torch.zeros(3)},
+        {"distances": [torch.zeros(2, 2)]},
+        {"seconds": float("nan")},
+        {"seconds": -1.0},
+    ],
+)
+def test_unfit_sums_of_an_epoch_are_refused(data, whole, tmp_path, unfit):
+    meters = Meters(torch.device("cpu"))
+    meters.add({"rec": torch.tensor(1.0)}, num_views=2, z=torch.zeros(2, 3), distances=torch.zeros(2))
+    assert Meters.from_state_dict(meters.state_dict(), torch.device("cpu")).means() == meters.means()
+    shutil.copytree(whole, tmp_path / "xp")
+    torch.save({**read_tar(whole / "last.tar"), "tally": {**meters.state_dict(), **unfit}}, tmp_path / "xp/last.tar")
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume", "--n_epochs", 3))
+    assert "last.tar: holds no state that a run can go on from" in line
 
 
 @pytest.mark.parametrize(
