@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from salad.datasets.layout import check_there
 from salad.device import keep_freed_memory
 from salad.errors import InputError, printable, say
 from salad.images.find import images_below, list_images
@@ -73,6 +74,10 @@ class Job:
             raise InputError("--state remembers the films of a watched folder: give --watch FOLDER, too")
         if self.watched is not None and not self.watched.is_dir():
             raise InputError(f"--watch {printable(self.watched)}: no such folder")
+        if self.normals is not None:
+            check_there(self.normals, option="--calibrate")
+            if not self.normals.is_dir():
+                raise InputError(f"--calibrate {printable(self.normals)}: is a file: give a folder of normal images")
 
     def check_out(self, model: Path) -> None:
         """Raise `InputError` if the output or the state file cannot be written, or would replace something else."""

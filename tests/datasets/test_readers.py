@@ -269,7 +269,7 @@ def test_training_and_test_on_mura(mura, tmp_path, write_image):
     assert metrics["auc_by_study"]["value"] == pytest.approx(np.mean(below))
     assert (metrics["auc_by_study"]["num_normal"], metrics["auc_by_study"]["num_abnormal"]) == (2, 1)
     assert "AUC by study" in result.stderr
-    result = invoke(cli.test, "MURA", "unet", xp, mura, *TINY, "--cache", "off", "--part", "wrist")
+    result = invoke(cli.test, "MURA", "unet", xp, mura, *TINY, "--cache", "off", "--part", "wrist", "--overwrite")
     assert result.exit_code == 0 and len(read_csv(xp / "scores.csv")) == 1
     assert "auc_by_study" not in read_json(xp / "metrics.json")  # no study has several images
 

@@ -212,7 +212,7 @@ def test_without_validation_scores_one_line_says_why_flags_are_missing(predict, 
     ("words", "message"),
     [
         ([], "no PATH is given"),
-        (["--calibrate", "absent", "x.png"], "there are no normal images to calibrate with"),
+        (["--calibrate", "absent", "x.png"], "--calibrate absent: no such folder or file"),
         (["--isize", 128, "x.png"], r"--isize is 128, but"),
         (["--batch_size", 0, "x.png"], "--batch_size is 0, but must be at least 1"),
         (["--watch", "absent"], "--watch absent: no such folder"),
