@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 
 from salad.datasets.annotate import annotate
-from salad.datasets.layout import find_root, find_split, holds_splits, say_missing
+from salad.datasets.layout import find_root, find_split, holds_splits, say_missing, sub_folders
+from salad.datasets.tables import shown
 from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.images.listing import LeftOut, is_image, list_files, num_files, reason_to_leave_out
@@ -129,8 +130,13 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
     if loose := [name for name in files if is_image(str(folder / name), LeftOut())]:
         doubts.append(f"{folder.name}/: {len(loose)} images in no class folder are not used, the first is {loose[0]}")
     for name in classes:
-        if class_key(name) != class_key(normal) and sense_of(name) is Sense.NORMAL:
+        is_normal = class_key(name) == class_key(normal)
+        if not is_normal and sense_of(name) is Sense.NORMAL:
             doubts.append(f"{folder.name}/{name}/ counts as abnormal: the normal class is {normal}")
+        against = Sense.ABNORMAL if is_normal else Sense.NORMAL
+        if inner := [one.name for one in sub_folders(folder / name) if sense_of(one.name) is against]:
+            counted = "normal" if is_normal else "abnormal"
+            doubts.append(f"{folder.name}/{name}/ holds {shown(inner)}, whose images all count as {counted}")
     if not is_asked and (doubt := doubt_of_first(normal)):
         doubts.append(f"{folder.name}/: {doubt}")
     if folder.name == "val" and folder.with_name("valid").is_dir():

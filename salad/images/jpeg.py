@@ -110,7 +110,7 @@ class _Markers:
         return self.restarts[bisect_left(self.restarts, start) : bisect_left(self.restarts, end - 1)]
 
     def next_after(self, position: int) -> tuple[int, int] | None:
-        """Position of the next marker but for restarts, where its filling begins, and that of its kind; None at the end."""
+        """Positions of the next marker, where its filling begins, and of its kind; restarts count as none."""
         found = bisect_left(self.others, position)
         if found == len(self.others):
             return None

@@ -351,6 +351,9 @@ def test_medmnist_mistakes(tmp_path):
     assert "no .npz file of arrays" in refused("MedMNIST", path, "train", normal_class="0")
     np.savez(path, train_images=np.zeros((2, 4, 4), np.uint8), train_labels=np.zeros((3, 1), int))
     assert "2 rows" in refused("MedMNIST", path, "train", normal_class="0")
+    for shape in ((0,), (0, 1)):
+        np.savez(path, train_images=np.zeros((0, 4, 4), np.uint8), train_labels=np.zeros(shape, int))
+        assert "empty: train must hold labelled images" in refused("MedMNIST", path, "train", normal_class="0")
     write_npz(tmp_path / "y.npz")
     assert "2 .npz files (x.npz, y.npz)" in refused("MedMNIST", tmp_path, "train")
 
@@ -715,6 +718,29 @@ def test_lists_and_tables_written_on_other_systems(nih, chexpert, mura):
     assert (counts, read("CheXpert", chexpert, "train").labels) == ([3, 4], [0, 0, 1, 1])
 
 
+@pytest.mark.parametrize("before", ["", "\n\r\n", "sep=;\n", '\n"sep=;"\r\n'])
+def test_lines_before_the_names_of_the_columns(tmp_path, before):
+    path = tmp_path / "table.csv"
+    path.write_text(f"{before}path;label;split\n'a,b';0;train\nc,d;1\n")
+    with pytest.raises(InputError, match="column split has empty cells"):
+        read("Table", path, "train")
+    path.write_text(f"{before}path;label;split\na,b;0;train\nc,d;1;train;more\n")
+    with pytest.raises(InputError, match=f"line {before.count(chr(10)) + 3} has 4 fields"):
+        read("Table", path, "train")
+    path.write_text(f"{before}path;label;split\na,b.png;0;train\n")
+    assert [sample.name for sample in read("Table", path, "train").samples] == ["a,b.png"]
+
+
+def test_identifiers_that_a_spreadsheet_has_rounded_are_said(tmp_path, caplog):
+    (tmp_path / "table.csv").write_text("path,label,split,patient_id\na.png,0,train,1.23E+12\nb.png,0,train,12\n")
+    patients = [sample.patient for sample in read("Table", tmp_path, "train").samples]
+    assert patients == [None, "12"]
+    assert (
+        "1 cells of patient_id count as unknown, because a spreadsheet has rounded them, such as 1.23E+12"
+        in caplog.text
+    )
+
+
 def test_what_differs_in_capitals_is_said(nih, caplog):
     names_of = {path: path.with_name(path.name.upper()) for path in nih.glob("images_*/images/*.png")}
     for path, other in names_of.items():
@@ -1031,7 +1057,9 @@ def test_scoring_takes_what_the_training_took(nih, tmp_path, write_image):
     assert result.exit_code == 0, result.stderr
     scored = {Path(row["path"]).name for row in read_csv(xp / "scores.csv")}
     assert scored == {"00000012_000.png", "00000013_000.png", "00000001_000.png"}
-    result = invoke(cli.test, "NIH", "unet", xp, nih, *TINY, "--cache", "off", "--view", "AP")  # what is typed wins
+    result = invoke(
+        cli.test, "NIH", "unet", xp, nih, *TINY, "--cache", "off", "--view", "AP", "--overwrite"
+    )  # what is typed wins
     assert result.exit_code == 0, result.stderr
     assert [Path(row["path"]).name for row in read_csv(xp / "scores.csv")] == ["00000001_001.png"]
     write_image(tmp_path / "author/test/0.normal/a.png")
