@@ -103,7 +103,8 @@ class _Markers:
         last = np.flatnonzero(data[:-1] == 0xFF)  # byte before the kind
         last = last[(data[last + 1] != 0) & (data[last + 1] != 0xFF)]
         is_restart = (data[last + 1] >= RESTARTS[0]) & (data[last + 1] <= RESTARTS[1])
-        self.restarts, self.others = last[is_restart].tolist(), last[~is_restart].tolist()
+        self.restarts: list[int] = last[is_restart].tolist()
+        self.others: list[int] = last[~is_restart].tolist()
 
     def restarts_in(self, start: int, end: int) -> list[int]:
         """Positions of the restarts in a part of the file."""
