@@ -26,11 +26,13 @@ class DataSet(NamedTuple):
         read: function that lists the samples of a split.
         takes: options that select images, besides those of `OF_ALL`.
         normal: name of the normal class; None if the user may choose it.
+        by_order: True if the first class counts as normal unless another is asked for.
     """
 
     read: SplitReader
     takes: tuple[str, ...] = ()
     normal: str | None = None
+    by_order: bool = False
 
 
 def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -43,7 +45,7 @@ def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | 
 
 
 DATASETS: dict[str, DataSet] = {
-    "CXR_author": DataSet(folders.read_split),
+    "CXR_author": DataSet(folders.read_split, by_order=True),
     "CXR_phantom": DataSet(_read_phantom),
     "NIH": DataSet(nih.read_split, takes=("split_dir", "view", "min_age"), normal=nih.NORMAL_CLASS),
     "MURA": DataSet(mura.read_split, takes=("part",), normal=mura.NORMAL_CLASS),

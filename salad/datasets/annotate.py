@@ -67,10 +67,11 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
     stems = [stem_of(sample.path.name) for sample in samples]
     # IM-0001-0001 alone proves nothing: other programs write it as the first image of every patient
     is_kermany = any(stem.upper().startswith("NORMAL2-IM-") or PNEUMONIA_NAME.fullmatch(stem) for stem in stems)
-    num_named = Counter(name_key(sample.path.name) for sample in samples)
+    names = [name_key(sample.path.name) for sample in samples]
+    num_named = Counter(names)
     annotated = []
-    for sample, stem in zip(samples, stems, strict=True):
-        is_alone = num_named[name_key(sample.path.name)] == 1  # a name that occurs twice is ambiguous
+    for sample, stem, name in zip(samples, stems, names, strict=True):
+        is_alone = num_named[name] == 1  # a name that occurs twice is ambiguous
         note = notes.find(sample, is_alone=is_alone) or Note()
         patient = note.patient or patient_from_name(stem, is_kermany=is_kermany)
         annotated.append(replace(sample, **{**vars(note), "patient": patient}))
@@ -94,6 +95,8 @@ class _Notes:
 
     def find(self, sample: Sample, *, is_alone: bool) -> Note | None:
         """Find the note of a sample; a file name tells only where no other image has it."""
+        if not self.notes:
+            return None
         name, file = name_key(sample.name), name_key(printable(sample.path.name))
         longer = [path for path in self.ends.get(file, ()) if path.endswith(f"/{name}")]
         paths = [name, *(longer if len(longer) == 1 else []), *([file] if is_alone else [])]

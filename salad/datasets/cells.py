@@ -16,6 +16,7 @@ UNKNOWN = frozenset(
 )
 UNITS = {"": 1.0, "y": 1.0, "m": 12.0, "w": 365.25 / 7, "d": 365.25}  # in a year
 AGE = re.compile(r"[>\u2265]?=? ?(\d{1,5})(?:[.,](\d+))? ?(y|m|w|d|)(?:ears?|rs?|onths?|os?|eeks?|ays?)?(?: old)?\+?")
+ROUNDED = re.compile(r"\d[.,]\d+[eE]\+\d+")
 SEXES = {"m": "M", "male": "M", "man": "M", "f": "F", "female": "F", "w": "F", "woman": "F"}
 
 
@@ -36,10 +37,12 @@ def unquoted(text: str) -> str:
 
 
 def id_of(text: str | None) -> str | None:
-    """Return an identifier of a patient or a study: `12`, `12.0` and ` 12 ` are one; None if it is unknown."""
+    """Return an identifier of a patient or a study: `12`, `12.0`, ` 12 ` are one; None if it is unknown or rounded."""
     found = known(text)
     if found is None:
         return None
+    if ROUNDED.fullmatch(found):
+        return None  # what a spreadsheet leaves of a long number is the same for several patients
     match = re.fullmatch(r"(\d+)\.0*", found)  # a whole number that a data frame has read as a float
     return match[1] if match else unicodedata.normalize("NFC", found)
 

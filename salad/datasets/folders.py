@@ -1,11 +1,13 @@
 """Read `CXR_author`: folders train/, val/ (optional) and test/, with one sub-folder per class."""
 
 import logging
+import os
 import shlex
 from pathlib import Path
 
 from salad.datasets.annotate import annotate
-from salad.datasets.layout import find_root, find_split, holds_splits, say_missing
+from salad.datasets.layout import find_root, find_split, holds_splits, say_missing, sub_folders
+from salad.datasets.tables import shown
 from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.images.listing import LeftOut, is_image, list_files, num_files, reason_to_leave_out
@@ -16,6 +18,8 @@ from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
 logger = logging.getLogger(__name__)
 
 MASK_FOLDER = "masks"
+OPPOSITES = ("a", "ab", "an", "dis", "im", "in", "ir", "mal", "no", "non", "non-", "non_", "not", "un", "un-")
+MIN_OPPOSITE = 4  # letters of a name: shorter ones are like others by chance
 
 
 def read_split(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -64,20 +68,17 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
 
 def _list_samples(folder: Path, classes: list[str], *, normal: str) -> list[Sample]:
     """List the images in the class folders of a split; say in one line what else is there."""
-    data_path, left_out = folder.parent, LeftOut()
+    left_out = LeftOut()
     for name in _left_out_folders(folder):
         left_out.add(reason_to_leave_out(name) or "", f"{name}/", number=num_files(folder / name))
     masks = Masks(folder)
-    samples = [
-        Sample(
-            Path(file),
-            printable(Path(file).relative_to(data_path).as_posix()),
-            NORMAL if class_key(name) == class_key(normal) else ABNORMAL,
-            mask=masks.find(Path(file)),
-        )
-        for name in classes
-        for file in list_files(folder / name, left_out=left_out)
-    ]
+    samples = []
+    for name in classes:
+        label = NORMAL if class_key(name) == class_key(normal) else ABNORMAL
+        length = len(str(folder / name))  # cut off as text, because Path is slow for a million names
+        for path in list_files(folder / name, left_out=left_out):
+            file, inner = Path(path), f"{folder.name}/{name}{path[length:].replace(os.sep, '/')}"
+            samples.append(Sample(file, printable(inner), label, mask=masks.find(file)))
     left_out.say(folder, logger=logger)
     masks.say()
     return samples
@@ -129,13 +130,25 @@ def _find_doubts(folder: Path, classes: list[str], normal: str, *, is_asked: boo
     if loose := [name for name in files if is_image(str(folder / name), LeftOut())]:
         doubts.append(f"{folder.name}/: {len(loose)} images in no class folder are not used, the first is {loose[0]}")
     for name in classes:
-        if class_key(name) != class_key(normal) and sense_of(name) is Sense.NORMAL:
+        is_normal = class_key(name) == class_key(normal)
+        if not is_normal and sense_of(name) is Sense.NORMAL:
             doubts.append(f"{folder.name}/{name}/ counts as abnormal: the normal class is {normal}")
-    if not is_asked and sense_of(normal) is not Sense.NORMAL:
-        doubts.append(f"{folder.name}/: {normal} counts as normal only because it is first; choose with --normal_class")
+        against = Sense.ABNORMAL if is_normal else Sense.NORMAL
+        if inner := [one.name for one in sub_folders(folder / name) if sense_of(one.name) is against]:
+            counted = "normal" if is_normal else "abnormal"
+            doubts.append(f"{folder.name}/{name}/ holds {shown(inner)}, whose images all count as {counted}")
+    if not is_asked and (doubt := doubt_of_first(normal)):
+        doubts.append(f"{folder.name}/: {doubt}")
     if folder.name == "val" and folder.with_name("valid").is_dir():
         doubts.append("valid/ is not used, because val/ exists")
     return [printable(doubt) for doubt in doubts]
+
+
+def doubt_of_first(normal: str) -> str | None:
+    """Word the doubt about a normal class that nobody asked for and whose name does not say normal; None without."""
+    if sense_of(normal) is Sense.NORMAL:
+        return None
+    return f"{normal} counts as normal only because it is first; choose with --normal_class"
 
 
 def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, ranked: list[str] | None = None) -> str:
@@ -170,7 +183,7 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
         raise InputError(f"{where}: no class is called '{asked}' (found {listing}): choose --normal_class among these")
     first = ranked[0]
     named_normal = {class_key(name): name for name in reversed(classes) if sense_of(name) is Sense.NORMAL}
-    is_unknown = sense_of(first) is None and Sense.UNSURE not in map(sense_of, classes)
+    is_unknown = sense_of(first) is None and Sense.UNSURE not in map(sense_of, classes) and not _has_opposites(classes)
     if named_normal.keys() == {class_key(first)} or (not named_normal and is_unknown):
         return first
     advice = shlex.quote([*named_normal.values()][0]) if len(named_normal) == 1 else "NAME"
@@ -178,6 +191,12 @@ def choose_normal_class(classes: list[str], asked: str | None, *, where: Path, r
         f"{where}: in sorted order the first class counts as normal, but the names do not say so ({listing}): "
         f"choose the normal class with --normal_class {advice}"
     )
+
+
+def _has_opposites(classes: list[str]) -> bool:
+    """Detect names such as `typical` and `atypical`, of which the first in order may well be the abnormal one."""
+    keys = {class_key(name) for name in classes}
+    return any(prefix + key in keys for key in keys if len(key) >= MIN_OPPOSITE for prefix in OPPOSITES)
 
 
 def _class_names(folder: Path | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import shlex
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -60,7 +61,9 @@ def find_root(data_path: Path, holds: Callable[[Path], object]) -> Path:
 def sub_folders(folder: Path) -> list[Path]:
     """List the sub-folders of a folder that may hold images, sorted; none of a folder that cannot be listed."""
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not reason_to_leave_out(entry.name))
+        with os.scandir(folder) as entries:  # Path.is_dir is slow for a million files
+            inner = [entry.name for entry in entries if entry.is_dir() and not reason_to_leave_out(entry.name)]
+        return [folder / name for name in sorted(inner)]
     except OSError:
         return []
 

@@ -104,7 +104,9 @@ def _labels(path: Path, split: str, headers: dict[str, Header]) -> NDArray[np.in
         )
     check_images(path, images, headers[images])
     loaded = load_labels(path, labels)
-    if len(loaded) != headers[images].shape[0] or not loaded.size:
+    if not loaded.size:
+        raise InputError(f"{printable(path)}: {labels} is {loaded.shape}, empty: {split} must hold labelled images")
+    if len(loaded) != headers[images].shape[0]:
         raise InputError(f"{printable(path)}: {images} has {headers[images].shape[0]} rows, but {labels} {len(loaded)}")
     return loaded
 

@@ -5,7 +5,7 @@ import os
 import shlex
 from pathlib import Path
 
-from salad.datasets.cells import age_in_years, id_of, known, sex_of, view_of
+from salad.datasets.cells import ROUNDED, age_in_years, id_of, known, sex_of, unquoted, view_of
 from salad.datasets.layout import find_root
 from salad.datasets.lists import inner_name, make_split
 from salad.datasets.tables import Row, matched_names, read_rows, read_text, shown, similar_name
@@ -53,6 +53,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     if read and split != "val":
         _say_unknown(table, read[0][1])
     rows = _rows_of(split, read, table=table, holds_all=holds_all)
+    _say_rounded(table, [row for _, row in rows])
     labels = sorted({row["label"] for _, row in rows})
     normal = choose_normal_label(labels, selection.normal_class, table, is_train=split == "train") if rows else ""
     samples: list[Sample] = []
@@ -74,6 +75,17 @@ def _say_unknown(table: Path, row: Row) -> None:
     for name in row:
         if name not in (*NEEDED, *OPTIONAL) and (meant := similar_name(name, missing)):
             logger.warning("%s: its column '%s' is not read: is it '%s'?", printable(table), shortened(name), meant)
+
+
+def _say_rounded(table: Path, rows: list[Row]) -> None:
+    """Log the identifiers that count as unknown because a spreadsheet has rounded them."""
+    for name in ("patient_id", "study_id"):
+        rounded = [cell for row in rows if ROUNDED.fullmatch(cell := unquoted(row.get(name, "")))]
+        if rounded:
+            logger.warning(
+                "%s: %d cells of %s count as unknown, because a spreadsheet has rounded them, such as %s",
+                *(printable(table), len(rounded), name, shortened(rounded[0])),
+            )
 
 
 def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
@@ -127,7 +139,8 @@ def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all:
     meaning = {word: name for name, words in SPLIT_WORDS.items() for word in words}
     words = {row["split"].lower() for _, row in rows if "split" in row}
     if unknown := words - meaning.keys():
-        raise InputError(f"{where}: its column split has {shown(sorted(unknown))}, but must have train, val or test")
+        held = shown(word or "empty cells" for word in sorted(unknown))
+        raise InputError(f"{where}: its column split has {held}, but must have train, val or test")
     if not holds_all and (others := {word for word in words if meaning[word] != split}):
         raise InputError(f"{where}: is the table of {split}, but its column split has {shown(sorted(others))}")
     own = [(number, row) for number, row in rows if not holds_all or meaning[row["split"].lower()] == split]

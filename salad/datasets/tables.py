@@ -4,6 +4,7 @@ import csv
 import difflib
 import io
 import math
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ SIMILAR = {
     **dict.fromkeys(("patientage", "years", "ageyears"), "age"),
 }
 DELIMITERS = ",;\t|"
+PREAMBLE = re.compile(r"(?:[ \r]*\n)*(?:\"?sep=([,;\t|])\"?\r?\n)?", re.IGNORECASE)  # blank lines, Excel's separator
 
 Row = dict[str, str]
 
@@ -104,7 +106,8 @@ def _squeezed(name: str) -> str:
 def read_rows(path: Path, *, needed: tuple[str, ...] = (), optional: tuple[str, ...] = ()) -> Iterator[tuple[int, Row]]:
     """Read the rows of a CSV file one by one.
 
-    The separator is the most frequent of comma, semicolon, tab and bar in the first line. Fields that are missing at
+    Blank lines and a line such as `sep=;` may come first. Else the separator is the most frequent of comma, semicolon,
+    tab and bar in the first line. Fields that are missing at
     the end of a row are empty.
 
     Args:
@@ -119,8 +122,12 @@ def read_rows(path: Path, *, needed: tuple[str, ...] = (), optional: tuple[str, 
         InputError: the file cannot be read, a needed column is missing or occurs twice, or a row has too many fields.
     """
     text, where = read_text(path), printable(path)
-    first = text.lstrip().partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(DELIMITERS, key=first.count), strict=True)
+    start = PREAMBLE.match(text)
+    assert start is not None, "it matches the empty text"
+    num_before, text = start[0].count("\n"), text[start.end() :]
+    first = text.partition("\n")[0]
+    delimiter = start[1] or max(DELIMITERS, key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         meant = matched_names(header, (*needed, *optional))
@@ -132,16 +139,19 @@ def read_rows(path: Path, *, needed: tuple[str, ...] = (), optional: tuple[str, 
                 close = close if name not in header else ""
                 raise InputError(f"{where}: has {fault} '{name}'; its columns are {shown(header) or 'none'}{close}")
         for fields in reader:
+            line = num_before + reader.line_num
             if any(fields[len(header) :]):
                 raise InputError(
-                    f"{where}: line {reader.line_num} has {len(fields)} fields, but there are {len(header)} columns: "
+                    f"{where}: line {line} has {len(fields)} fields, but there are {len(header)} columns: "
                     "put quotes around a field that holds the separator"
                 )
             if any(fields):
                 padded = [field.strip() for field in fields] + [""] * (len(header) - len(fields))
-                yield reader.line_num, dict(zip(header, padded, strict=False))
+                yield line, dict(zip(header, padded, strict=False))
     except csv.Error as error:
-        raise InputError(f"{where}: line {reader.line_num} is no row of a CSV file ({printable(error)})") from None
+        raise InputError(
+            f"{where}: line {num_before + reader.line_num} is no row of a CSV file ({printable(error)})"
+        ) from None
 
 
 def parse_box(*fields: str, are_sizes: bool = False) -> Box | None:

@@ -14,14 +14,15 @@ def _words(text: str) -> frozenset[str]:
 
 NORMAL_WORDS = _words(
     "normal normals normality normale normali normales normaux normaal healthy good unremarkable gesund gesunde "
-    "unauffallig unauffallige sano sana sani sain saine saudavel wnl"
+    "unauffallig unauffallige unauffaellig unauffaellige sano sana sani sain saine saudavel wnl ok okay norm norma "
+    "control controls ctrl 正常 健康"
 )
 # These say that one thing was not found, so they mean normal only where no other word tells which.
 NEGATIVE_WORDS = _words("negative negatives neg negativ negativo negatif")
 ABNORMAL_WORDS = _words(
     "abnormal abnormals abnorm anormal anormale anormales anormaux anomalous anomal positive positives pos positiv "
     "diseased sick ill bad pathologic pathological pathologisch auffallig auffallige krank kranke enfermo malade "
-    "malato defective faulty infected"
+    "malato defective faulty infected affected nok ng ko abn auffaellig auffaellige patologia 异常 異常 不正常 非正常"
 )
 # With a word of denial directly before them, they mean normal: "No Finding", "no abnormalities".
 FINDING_WORDS = _words(
@@ -35,17 +36,19 @@ DISEASE_WORDS = _words(
     "emphysema fibrosis hernia virus viral bacteria bacterial infection"
 )
 DENIALS = _words(
-    "no non not without w o wo un isn isnt aint never neither nor none kein keine keinen ohne nicht nein sin sem sans "
-    "senza pas nao niet geen lacks lacking absent absence zero"
+    "no non not without wo un never neither nor none nil kein keine keinen ohne nicht nein sin sem sans senza pas nao "
+    "niet geen lack lacks lacking absent absence zero aint isn isnt aren arent wasn wasnt weren werent don dont doesn "
+    "doesnt didn didnt hasn hasnt"
 )
 PREFIXES = ("non", "not", "no", "un", "ab", "an", "a", "in", "sub", "para")
 HEDGES = _words(
     "or vs versus maybe possibly probably likely suspected borderline almost near nearly quasi pseudo sub formerly "
-    "unclear uncertain equivocal questionable false oder"
+    "unclear uncertain equivocal questionable false oder half semi mostly partly partially ex mis"
 )
 # They stand beside the word of a class without changing it, as in "negative cases".
 ASIDE = _words("class label labels case cases image images film films patient patients study studies the a")
 KNOWN = NORMAL_WORDS | ABNORMAL_WORDS | FINDING_WORDS | NEGATIVE_WORDS
+JOINED = {r"(?<![a-z])w[\W_]?o(?![a-z])": " without ", r"(?<![a-z])ab[\W_]+(?=normal)": "ab"}  # W/O, ab-normal
 WORD = re.compile(r"[^\W\d_]+")
 HIDDEN = re.compile("normal|healthy")  # in a word that is not known, such as `isnotnormal`
 
@@ -65,7 +68,7 @@ def sense_of(name: str) -> Sense | None:
     A word of denial anywhere before a normal word makes the name abnormal.
     """
     words = words_of(name)
-    votes: set[Sense] = set()
+    votes: set[Sense] = {Sense.UNSURE} if "?" in name else set()
     is_denied, is_beside, was_disease = False, False, False
     for position, word in enumerate(words):
         if word in DENIALS:
@@ -85,10 +88,13 @@ def sense_of(name: str) -> Sense | None:
             votes.add(denied if is_denied or is_free else Sense.ABNORMAL)
             is_denied = False
         elif word in DISEASE_WORDS:
-            was_disease = was_disease or is_denied
-            if not is_denied:
+            is_free = words[position + 1 : position + 2] == ["free"]
+            was_disease = was_disease or is_denied or is_free
+            if not is_denied and not is_free:
                 votes.add(Sense.ABNORMAL)
         is_beside = False
+    if is_beside and votes:  # a denial at the end, as in `normal_not`
+        return Sense.UNSURE
     if len(votes) > 1 or (not votes and (was_disease or is_denied)):
         return Sense.UNSURE
     return votes.pop() if votes else None
@@ -98,6 +104,8 @@ def words_of(name: str) -> list[str]:
     """Split a name into lower-case words without accents, and prefixes of denial off: `NonHealthy` is non, healthy."""
     plain = "".join(mark for mark in unicodedata.normalize("NFKD", name) if not unicodedata.combining(mark))
     parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", plain).lower()
+    for written, meant in JOINED.items():
+        parted = re.sub(written, meant, parted)
     return [part for word in WORD.findall(parted) for part in _parts(word)]
 
 

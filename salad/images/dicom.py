@@ -227,9 +227,13 @@ def _check(ds: Dataset, syntax: str, max_pixels: int) -> None:
     if kind not in kinds:
         raise InputError(f"a DICOM file of {samples} samples a pixel that is none of {', '.join(sorted(kinds))}")
     if syntax in NATIVE:
-        share = 2 if kind == "YBR_FULL_422" else samples
-        if len(ds.PixelData) < rows * columns * share * bits // 8:
+        line = bits * (2 if kind == "YBR_FULL_422" else samples)
+        if len(ds.PixelData) < rows * columns * line // 8:
             raise InputError("a DICOM file that is cut off: it holds fewer pixels than its header says")
+        rest = ds.PixelData[-(-rows * columns * line // 8) :]
+        # equal bytes are padding, less than a line may be anything
+        if len(rest) > max(1, min(rows, columns) * line // 8 - 1) and rest.count(rest[:1]) < len(rest):
+            raise InputError("a DICOM file that holds more pixels than its header says: its Rows or Columns are wrong")
 
 
 def _decode(ds: Dataset, syntax: str) -> NDArray[np.generic]:

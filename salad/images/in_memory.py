@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from salad.errors import InputError, printable
+from salad.errors import InputError, printable, refuse_shortage
 from salad.images.decoder import Decoder
 from salad.images.deep import deep_to_grey, is_opaque
 from salad.images.read import MAX_PIXELS, GreyImage, read_image, to_grey, to_square
@@ -109,6 +109,8 @@ def _has_like_planes(array: NDArray[Any]) -> bool:
     """Detect the planes of one grey image, as (3, H, W) or with alpha as (4, H, W); constant planes may be films."""
     planes = array[:3]
     is_like = len(array) in CHANNELS[2:] and array.dtype.kind in "buif" and bool((planes == planes[0]).all())
+    if is_like and len(array) == 4 and (array[3] == planes[0]).all():
+        return False  # a film four times
     return is_like and array[0].size > 0 and bool((planes[0] != planes[0].flat[0]).any())
 
 
@@ -138,8 +140,15 @@ def _is_tensor(value: object) -> bool:
 def _as_array(image: Any) -> NDArray[Any]:
     """Convert a tensor to an array; arrays pass through."""
     if _is_tensor(image):
-        image = image.detach().cpu()
-        return np.asarray(image.float() if str(image.dtype) == "torch.bfloat16" else image)  # numpy has no bfloat16
+        try:
+            is_short = str(image.dtype).startswith(("torch.bfloat16", "torch.float8"))  # numpy has none of these
+            pixels: NDArray[Any] = (image.float() if is_short else image).numpy(force=True)
+        except Exception as error:  # sparse, nested, quantised, without content
+            refuse_shortage(error, "a tensor")
+            raise InputError(
+                f"a tensor of {image.dtype}, {image.layout}, cannot be read: make it a dense array"
+            ) from None
+        return pixels
     if np.ma.is_masked(image):
         raise InputError("a masked array: fill the masked pixels with a value")
     if not isinstance(image, np.ndarray):

@@ -135,9 +135,11 @@ def list_files(folder: Path, *, left_out: LeftOut, stops: bool = True) -> Iterat
             left_out.add(UNLISTED, os.path.basename(current))  # noqa: PTH119
             logger.warning("%s: cannot be listed (%s)", printable(current), error.strerror)
             continue
-        kinds = [_is_folder(entry) for entry in entries]
-        yield from _images_of([entry for entry, is_inner in zip(entries, kinds, strict=True) if not is_inner], left_out)
-        inner = [entry for entry, is_inner in zip(entries, kinds, strict=True) if is_inner]
+        files: list[os.DirEntry[str]] = []
+        inner: list[os.DirEntry[str]] = []
+        for entry in entries:
+            (inner if _is_folder(entry) else files).append(entry)
+        yield from _images_of(files, left_out)
         waiting += [entry.path for entry in reversed(inner) if not _leaves_out(entry, left_out)]
 
 
@@ -180,7 +182,8 @@ def _shows_image(head: bytes, suffix: str) -> bool:
 
 def _images_of(entries: list[os.DirEntry[str]], left_out: LeftOut) -> Iterator[str]:
     """List the images among the files of one folder, without the mask `a_mask.png` of an image `a.png`."""
-    named = [name for entry in entries if (name := entry.name).rpartition(".")[0].lower().endswith(MASK_ENDS)]
+    stems_of = ((entry.name, entry.name.rpartition(".")[0]) for entry in entries)
+    named = [name for name, stem in stems_of if stem[-1:].isalpha() and stem.lower().endswith(MASK_ENDS)]
     films = {name: match[1] for name in named if (match := MASK_NAME.fullmatch(name))}
     stems = {stem_of(entry.name) for entry in entries} if films else set[str]()
     for entry in entries:

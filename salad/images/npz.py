@@ -83,7 +83,7 @@ def load_labels(path: Path, array: str) -> NDArray[np.int64]:
         raise InputError(
             f"{printable(path)}: {array} is {labels.shape} of {labels.dtype}, but must be whole numbers, (N, K)"
         )
-    rows: NDArray[np.int64] = labels.reshape(len(labels), -1).astype(np.int64)
+    rows: NDArray[np.int64] = labels.reshape(len(labels), *labels.shape[1:] or (1,)).astype(np.int64)
     return rows
 
 

@@ -133,6 +133,8 @@ def _check_image(image: ImageFile.ImageFile, file: BinaryIO) -> None:
         raise InputError(f"{width} x {height} pixels; at most {MAX_PIXELS:,} (8192 x 8192) are decoded: shrink it")
     if width * height > MAX_SLOW_PIXELS and SLOW_CODECS.intersection(tile[0] for tile in image.tile):
         raise InputError(f"{width} x {height} pixels in a kind of {image.format} that takes minutes: save it as PNG")
+    if image.mode == "LAB":
+        raise InputError(f"a {image.format} of LAB colours: save it as grey or RGB")
     if image.format in ("JPEG", "MPO"):
         position = file.tell()
         file.seek(0)

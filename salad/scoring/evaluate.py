@@ -16,7 +16,8 @@ from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint
 from salad.checks.leaks import compare_splits, refuse_leaks
 from salad.config import Config
-from salad.datasets import read_split
+from salad.datasets import DATASETS, read_split
+from salad.datasets.folders import doubt_of_first
 from salad.datasets.loader import Loader
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
@@ -165,7 +166,12 @@ def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:
             f"--normal_class is {split.normal_class}, but {checkpoint.path} was trained with "
             f"{checkpoint.normal_class}: leave it out"
         )
-    compare_with_training(context.config, split, train_on=(checkpoint.config or {}).get("train_on", "all"))
+    trained_with = checkpoint.config or {}
+    entry = DATASETS.get(str(trained_with.get("dataset_name")))
+    if entry and entry.by_order and trained_with.get("normal_class") is None and checkpoint.normal_class:
+        doubt = doubt_of_first(checkpoint.normal_class)
+        split = dataclasses.replace(split, doubts=(*split.doubts, *([f"train/: {doubt}"] if doubt else [])))
+    compare_with_training(context.config, split, train_on=trained_with.get("train_on", "all"))
     return split
 
 

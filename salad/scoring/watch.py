@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from salad.datasets.layout import check_there
 from salad.errors import InputError, printable
 from salad.images.find import images_below
 from salad.images.stamp import Stamp, read_stamp
@@ -159,6 +160,6 @@ def film_stamp(path: Path) -> Stamp | None:
 
 def check_folder(folder: Path, *, flag: str) -> None:
     """Raise `InputError` if the folder of an option is none."""
+    check_there(folder, option=flag)
     if not folder.is_dir():
-        what = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise InputError(f"{flag} {printable(folder)}: {what}")
+        raise InputError(f"{flag} {printable(folder)}: is a file, not a folder")

@@ -258,6 +258,15 @@ def test_folders_that_are_not_what_they_seem(write_folders):
     assert not any("only because" in doubt for doubt in asked.doubts)
 
 
+def test_classes_below_a_class_are_doubted(write_folders):
+    data_path = write_folders("train/images/normal/1.png", "train/images/sick/2.png", "train/other/healthy/3.png")
+    assert read(data_path, "train", normal_class="images").doubts == (
+        "train/images/ holds sick, whose images all count as normal",
+        "train/other/ holds healthy, whose images all count as abnormal",
+    )
+    assert read(write_folders("test/normal/p1/1.png", "test/sick/p2/2.png"), "test", normal_class="normal").doubts == ()
+
+
 def test_usual_folders_raise_no_doubt(write_folders):
     assert look(write_folders(*TREE)).doubts == ()
 

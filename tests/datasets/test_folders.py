@@ -143,6 +143,9 @@ def test_test_folder_of_normal_images_only(write_folders):
         ["Healthy", "Normal", "Pneumonia"],
         ["Not Normal", "other"],
         ["not_good", "unhealthy"],
+        ["nok", "ok"],
+        ["atypical", "typical"],
+        ["a", "x_ray_normal_not"],
     ],
 )
 def test_names_that_contradict_the_order(tmp_path, classes):
@@ -191,7 +194,15 @@ def test_training_on_a_lone_abnormal_class_needs_to_be_asked_for(tmp_path):
 
 @pytest.mark.parametrize(
     "classes",
-    [["0.normal", "1.abnormal"], ["NORMAL", "PNEUMONIA"], ["negative", "positive"], ["a", "b"], ["good", "hole"]],
+    [
+        ["0.normal", "1.abnormal"],
+        ["NORMAL", "PNEUMONIA"],
+        ["negative", "positive"],
+        ["a", "b"],
+        ["a", "ab"],
+        ["good", "hole"],
+        ["benign", "malignant"],
+    ],
 )
 def test_first_class_counts_as_normal(tmp_path, classes):
     assert choose_normal_class(classes, None, where=tmp_path) == classes[0]

@@ -351,6 +351,9 @@ def test_medmnist_mistakes(tmp_path):
     assert "no .npz file of arrays" in refused("MedMNIST", path, "train", normal_class="0")
     np.savez(path, train_images=np.zeros((2, 4, 4), np.uint8), train_labels=np.zeros((3, 1), int))
     assert "2 rows" in refused("MedMNIST", path, "train", normal_class="0")
+    for shape in ((0,), (0, 1)):
+        np.savez(path, train_images=np.zeros((0, 4, 4), np.uint8), train_labels=np.zeros(shape, int))
+        assert "empty: train must hold labelled images" in refused("MedMNIST", path, "train", normal_class="0")
     write_npz(tmp_path / "y.npz")
     assert "2 .npz files (x.npz, y.npz)" in refused("MedMNIST", tmp_path, "train")
 
@@ -713,6 +716,29 @@ def test_lists_and_tables_written_on_other_systems(nih, chexpert, mura):
         path.write_bytes(text.replace("\n", "\r\n").encode("utf-16"))
     counts = [len(read(name, path, "train").samples) for name, path in [("NIH", nih), ("MURA", mura)]]
     assert (counts, read("CheXpert", chexpert, "train").labels) == ([3, 4], [0, 0, 1, 1])
+
+
+@pytest.mark.parametrize("before", ["", "\n\r\n", "sep=;\n", '\n"sep=;"\r\n'])
+def test_lines_before_the_names_of_the_columns(tmp_path, before):
+    path = tmp_path / "table.csv"
+    path.write_text(f"{before}path;label;split\n'a,b';0;train\nc,d;1\n")
+    with pytest.raises(InputError, match="column split has empty cells"):
+        read("Table", path, "train")
+    path.write_text(f"{before}path;label;split\na,b;0;train\nc,d;1;train;more\n")
+    with pytest.raises(InputError, match=f"line {before.count(chr(10)) + 3} has 4 fields"):
+        read("Table", path, "train")
+    path.write_text(f"{before}path;label;split\na,b.png;0;train\n")
+    assert [sample.name for sample in read("Table", path, "train").samples] == ["a,b.png"]
+
+
+def test_identifiers_that_a_spreadsheet_has_rounded_are_said(tmp_path, caplog):
+    (tmp_path / "table.csv").write_text("path,label,split,patient_id\na.png,0,train,1.23E+12\nb.png,0,train,12\n")
+    patients = [sample.patient for sample in read("Table", tmp_path, "train").samples]
+    assert patients == [None, "12"]
+    assert (
+        "1 cells of patient_id count as unknown, because a spreadsheet has rounded them, such as 1.23E+12"
+        in caplog.text
+    )
 
 
 def test_what_differs_in_capitals_is_said(nih, caplog):

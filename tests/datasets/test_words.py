@@ -7,16 +7,18 @@ from salad.datasets.words import Sense, class_key, sense_of
 NORMAL = """Normal; 0.normal; NORMAL2; healthy knee; good; negative; Negative cases; neg; No finding;
 No_Findings; nofindings; without finding; unremarkable; No abnormality detected; disease-free; not
 abnormal; No Finding / Normal; Normale; gesund; unauff\u00e4llig; Unauffa\u0308llig; kein Befund;
-ohne Befund; Sin hallazgos; within normal limits; Normal (not sick)"""
+ohne Befund; Sin hallazgos; within normal limits; Normal (not sick); ok; OK; okay; W_normal; unaffected;
+unauffaellig; NORM; controls; normal w/o pneumonia; normal_no_pneumonia; nil abnormality; \u6b63\u5e38"""
 ABNORMAL = """Non-Normal; Not Normal; No Lung Opacity Not Normal; No Lung Opacity / Not Normal; Non-healthy;
 Not_Good; NotNormal; NonHEALTHY; NONNORMAL; nonnormal; unhealthy; Un-healthy; abnormal; ABNORMAL;
 1.abnormal; subnormal; isn't normal; not quite healthy; 0_not_normal; Anormal; auff\u00e4llig; Nicht
 normal; pas normal; krank; positive; COVID positive; no good; anomalies; Lung Opacity; Cardiomegaly;
-bacteria; non-negative"""
+bacteria; non-negative; nok; NG; not ok; wasn't normal; isn\u2019t normal; isnt_normal; doesn't look normal;
+ab-normal; affected; lack of normality; auffaellig; \u5f02\u5e38; \u4e0d\u6b63\u5e38"""
 UNSURE = """COVID negative; covid-negative; negative for pneumonia; False Negative; No Lung Opacity; No
 Pneumonia; Non-COVID; normal_or_mild; normal-abnormal; COVID_Normal; no acute findings; no;
-isnotnormal; almost normal"""
-UNKNOWN = "a; 0; 1; yes; True; other; torn; Benign; clear; Unknown; \U0001fac1"
+isnotnormal; almost normal; x_ray_normal_not; normal: no; normal?; semi-normal; fracture-free"""
+UNKNOWN = "a; 0; 1; yes; True; other; torn; Benign; clear; Unknown; ab; W; O; \U0001fac1"
 
 
 @pytest.mark.parametrize(

@@ -289,6 +289,8 @@ def test_headers_without_pixels():
         ({"SamplesPerPixel": 3}, "none of RGB"),
         ({"PhotometricInterpretation": "RGB"}, "none of MONOCHROME1"),
         ({"Rows": 41}, "cut off"),
+        ({"Rows": 39}, "more pixels than its header says"),
+        ({"Columns": 51}, "more pixels than its header says"),
         ({"PixelData": None}, "ends before its pixels"),
         ({"PixelData": None, "Rows": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.88.11"}, "(Basic Text SR Storage)"),
         ({"PixelData": None, "Rows": None, "SOPClassUID": "1.2.840.10008.1.3.10"}, "(Media Storage Directory Storage)"),

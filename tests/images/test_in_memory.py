@@ -137,6 +137,8 @@ def test_channels_in_front_and_behind_are_the_same_image():
         (np.zeros((24, 3, 40)), r"an array of shape \(24, 3, 40\)"),
         (np.zeros((3, 40, 3)), r"the channels are the first dimension or the last"),
         ([np.zeros((3, 40, 3))], r"the channels are the first dimension or the last"),
+        (torch.zeros(24, 40).to_sparse(), "a tensor of torch.float32, torch.sparse_coo, cannot be read"),
+        (torch.zeros(24, 40, device="meta"), "a tensor of torch.float32, torch.strided, cannot be read"),
         (np.ma.masked_equal(GREY, GREY[0, 0]), "a masked array: fill"),
     ],
 )
@@ -159,3 +161,15 @@ def test_what_is_no_image_is_refused(images, message):
 def test_an_array_that_cannot_be_read_is_refused(pixels, message):
     with pytest.raises(InputError, match=message):
         read_source(pixels, DECODER)
+
+
+def test_a_tensor_whose_sign_is_only_marked():
+    marked = torch.complex(torch.zeros(24, 40), -torch.from_numpy(GREY).float()).conj().imag
+    assert marked.is_neg()
+    (image,) = images_of(marked)
+    assert np.array_equal(image, GREY)
+
+
+def test_a_film_four_times_is_four_images():
+    assert len([*images_of(np.stack([GREY] * 4))]) == 4
+    assert len([*images_of(np.stack([GREY, GREY, GREY, np.full_like(GREY, 255)]))]) == 1

@@ -110,3 +110,9 @@ def test_a_tiff_that_is_not_read_is_called_one(tmp_path):
     for pixels in (np.zeros((4, 4, 2), np.uint16), np.zeros((4, 4), np.uint64)):
         with pytest.raises(InputError, match="a TIFF of a kind that is not read"):
             read(tmp_path, tiff(pixels))
+
+
+def test_lab_colours_are_refused_with_the_way_out(tmp_path):
+    Image.new("LAB", (8, 8)).save(tmp_path / "film.tif")
+    with pytest.raises(InputError, match="a TIFF of LAB colours: save it as grey or RGB"):
+        read_whole(tmp_path / "film.tif")

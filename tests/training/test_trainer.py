@@ -47,9 +47,12 @@ from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import phantom, read_split
+from salad.distributed.team import SOLO
 from salad.evaluation.metrics import Auc, auc_within
 from salad.images.read import read_image
+from salad.samples import Split
 from salad.scores import knn
+from salad.scoring import evaluate
 from salad.scoring.evaluate import embed
 
 
@@ -547,3 +550,22 @@ def test_a_damaged_training_image_is_named(data, tmp_path, workers):
     damaged.write_bytes(damaged.read_bytes()[:200])
     result = invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", root, *SHORT, "--n_jobs_dataloader", workers)
     assert "train/0.normal/0003.png" in stopped(result)
+
+
+@pytest.mark.parametrize(
+    ("config", "num_doubts"),
+    [
+        ({"dataset_name": "CXR_author", "normal_class": None}, 1),
+        ({"dataset_name": "CXR_author", "normal_class": "a"}, 0),  # asked for
+        ({"dataset_name": "Table", "normal_class": None}, 0),
+    ],
+)
+def test_a_class_that_is_normal_because_it_is_first_is_said_when_it_is_tested(monkeypatch, config, num_doubts):
+    split = Split(samples=[], normal_class="a", classes=("a", "b"))
+    monkeypatch.setattr(evaluate, "read_split", lambda *_, **__: split)
+    monkeypatch.setattr(evaluate, "compare_with_training", lambda *_, **__: None)
+    data = SimpleNamespace(dataset_name="CXR_author", data_path=Path(), selection=None)
+    context = SimpleNamespace(config=SimpleNamespace(data=data), team=SOLO)
+    checkpoint = SimpleNamespace(normal_class="a", config=config, path=Path())
+    doubts = evaluate.read_test(context, checkpoint).doubts
+    assert len(doubts) == num_doubts and all("a counts as normal only because it is first" in doubt for doubt in doubts)
