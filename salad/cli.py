@@ -331,16 +331,15 @@ def test(given: dict[str, Any], team: Team) -> None:
 
             make_folder(heatmaps)  # before the scoring, so that an error comes early
         result, model = run_test(context, checkpoint, split)
-    located = None
-    if heatmaps is not None:
-        located = draw_heatmaps(model, checkpoint, result=result, folder=heatmaps)
+    if team.is_first:
+        facts |= {"score": config.scoring.score, "checkpoint": str(path), "seed": config.run.seed}
+        summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
+        write_result(result, summary, folder, **facts)  # now, since the disk may have no room for the heatmaps
+    located = draw_heatmaps(model, checkpoint, result=result, folder=heatmaps) if heatmaps is not None else None
     if not team.is_first:
         return
-    summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
-    facts |= {"heatmaps": located.as_json()} if located else {}
-    write_result(
-        result, summary, folder, score=config.scoring.score, checkpoint=str(path), seed=config.run.seed, **facts
-    )
+    if located is not None:
+        write_result(result, summary, folder, **facts, heatmaps=located.as_json())
     if config.run.overwrite:
         folder.clear_report()  # one of other results must not stay beside these
     say_result(result, [*summary.rows(), *(located.rows() if located else [])])

@@ -123,6 +123,25 @@ def test_the_stages_after_one_that_fails_still_run(tmp_path, monkeypatch):
     }
 
 
+def test_the_smoke_form_takes_a_few_images_of_each_class(tmp_path, monkeypatch):
+    for number in range(20):
+        path = tmp_path / f"data/kermany_dev/test/{number % 2}.x/{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = []
+
+    def run(name, options, *, bound, log):
+        source = Path(options[options.index("--data") + 1])
+        found.extend(path.relative_to(source).as_posix() for path in source.rglob("*.png"))
+        return "done"
+
+    monkeypatch.setattr(stages, "run_stage", run)
+    monkeypatch.setattr(stages, "FEW", 2)
+    words = ["gpu", "--smoke", "--stage", "strong", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(main, words).exit_code == 0
+    assert sorted(found) == [f"kermany_dev/test/{name}.png" for name in ("0.x/00", "0.x/02", "1.x/01", "1.x/03")]
+
+
 def test_a_command_that_is_ended_ends_its_stage(tmp_path, monkeypatch):
     work = []
 

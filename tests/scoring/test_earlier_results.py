@@ -9,6 +9,7 @@ from running import TINY, invoke, read_json, refuse_test, score, stopped, train
 
 from salad import cli
 from salad.datasets import phantom
+from salad.errors import StorageError
 
 WRITTEN = ("scores.csv", "metrics.json")
 
@@ -133,3 +134,14 @@ def test_what_makes_results_doubtful_is_in_metrics_json_and_the_log(xp, data):
     metrics = read_json(xp / "metrics.json")
     assert metrics["at_threshold"] is None
     assert "no threshold and no percentiles: only 3 normal images, fewer than --min_normals 4" in metrics["warnings"]
+
+
+def test_a_disk_without_room_for_heatmaps_loses_no_result(trained, data, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise StorageError("0.png: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("salad.explaining.overlays.draw_heatmaps", fail)
+    shutil.copytree(trained, tmp_path / "xp")
+    words = ["CXR_author", "unet", tmp_path / "xp", data, *TINY, "--heatmaps", tmp_path / "maps"]
+    assert "No space left" in stopped(invoke(cli.test, *words), status=1)
+    assert read_json(tmp_path / "xp/metrics.json")["auc"] and (tmp_path / "xp/scores.csv").exists()
