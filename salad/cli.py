@@ -303,14 +303,14 @@ def test(given: dict[str, Any], team: Team) -> None:
     """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json and report.html; print the AUC.
 
     Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
-    --out. Results of another model, of other images or with other options are not replaced without --overwrite.
+    --out. Results of another model or data set are not replaced without --overwrite.
     """
     Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluation.summary import summarise, write_result
     from salad.runs.folder import MODEL_FILE, RunFolder, log_to
-    from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, refuse_others, shown_folder
+    from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, replaces_others, shown_folder
     from salad.scoring.evaluate import open_test, run_test
     from salad.scoring.options import reconcile
 
@@ -324,8 +324,7 @@ def test(given: dict[str, Any], team: Team) -> None:
         log_to(folder)
         context, split = open_test(config, checkpoint, team=team)
         facts: dict[str, Any] = {MADE_FROM: made_from(config, checkpoint, split), HEATMAPS: shown_folder(heatmaps)}
-        if not config.run.overwrite:
-            refuse_others(folder.path, facts[MADE_FROM], heatmaps=heatmaps)
+        replaces = config.run.overwrite or replaces_others(folder.path, facts[MADE_FROM], heatmaps=heatmaps)
         if heatmaps is not None:
             from salad.explaining.overlays import draw_heatmaps, make_folder
 
@@ -340,7 +339,7 @@ def test(given: dict[str, Any], team: Team) -> None:
         return
     if located is not None:
         write_result(result, summary, folder, **facts, heatmaps=located.as_json())
-    if config.run.overwrite:
+    if replaces:
         folder.clear_report()  # one of other results must not stay beside these
     say_result(result, [*summary.rows(), *(located.rows() if located else [])])
     if config.output.report:

@@ -218,7 +218,7 @@ def test_row_labels_come_from_the_training_folder_when_the_counts_match(data, tm
     (mixed / "train/1.abnormal/0002.png").unlink()
     result = invoke(cli.test, *words)
     assert result.exit_code == 0
-    assert "11 memory rows" in result.stderr and "10 images" in result.stderr and "all count as normal" in result.stderr
+    assert "has 11 rows" in result.stderr and "10 images" in result.stderr and "all count as normal" in result.stderr
     content["row_labels"] = torch.zeros(11, dtype=torch.long)
     relabelled = save(content, tmp_path / "relabelled.tar")
     all_rows = score(tmp_path / "relabelled", mixed, "--load_model", relabelled)

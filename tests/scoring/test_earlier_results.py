@@ -1,6 +1,7 @@
 """Results of an earlier test are kept unless the new ones are of the same model, images and options."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -56,16 +57,15 @@ def test_the_same_again_goes_through(xp, data):
         (["--min_normals", 1], "--min_normals was 3, now 1"),
     ],
 )
-def test_other_options_do_not_replace_results(xp, data, tmp_path, options, said):
+def test_results_with_other_options_are_replaced_with_a_warning(xp, data, tmp_path, options, said):
     before = contents(xp)
-    message = refuse_test(xp, data, *options)
-    assert f"holds results of another test: {said}; --out FOLDER writes the new ones" in message
-    assert contents(xp) == before
-
     score_out = invoke(cli.test, "CXR_author", "unet", xp, data, *TINY, *options, "--out", tmp_path / "new/folder")
     assert score_out.exit_code == 0, score_out.stderr
     assert contents(xp) == before and contents(tmp_path / "new/folder") != before
-    assert invoke(cli.test, "CXR_author", "unet", xp, data, *TINY, *options, "--overwrite").exit_code == 0
+    (xp / "report.html").write_text("of knn")
+    replaced = invoke(cli.test, "CXR_author", "unet", xp, data, *TINY, *options, "--no_report")
+    assert replaced.exit_code == 0 and f"results of an earlier test are replaced: {said}\n" in replaced.stderr
+    assert not (xp / "report.html").exists()
     assert read_json(xp / "metrics.json")["made_from"] == read_json(tmp_path / "new/folder/metrics.json")["made_from"]
 
 
@@ -73,18 +73,19 @@ def test_other_images_and_another_model_do_not_replace_results(xp, data, tmp_pat
     before = contents(xp)
     other = shutil.copytree(data, tmp_path / "data")
     next((other / "test/0.normal").iterdir()).unlink()
-    assert "the images were 4 images (digest" in refuse_test(xp, other)
+    assert re.search("the data set was CXR_author .*/data, now CXR_author .*/data; --out", refuse_test(xp, other))
     mirrored = shutil.copytree(data, tmp_path / "mirrored")
     for path in (mirrored / "test").rglob("*.png"):
         ImageOps.mirror(Image.open(path)).save(path)
-    assert "holds results of another test: the contents were digest" in refuse_test(xp, mirrored)
+    assert "holds results of another test: the data set was " in refuse_test(xp, mirrored)
     train(tmp_path / "other", data, "--seed", 5)
     assert "the model was " in refuse_test(xp, data, "--load_model", tmp_path / "other/model.tar")
     assert contents(xp) == before
-    assert (
-        shutil.copytree(data, tmp_path / "moved")
-        and invoke(cli.test, "CXR_author", "unet", xp, tmp_path / "moved", *TINY).exit_code == 0
-    )  # the same images elsewhere
+    moved = shutil.copytree(data, tmp_path / "moved")
+    assert invoke(cli.test, "CXR_author", "unet", xp, moved, *TINY).exit_code == 0  # the same images elsewhere
+    next((moved / "test/0.normal").iterdir()).unlink()
+    result = invoke(cli.test, "CXR_author", "unet", xp, moved, *TINY)  # the same data set has changed
+    assert result.exit_code == 0 and "are replaced: the images were 4 images" in result.stderr
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", "{", '{"made_from": 1}', None])
