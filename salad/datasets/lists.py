@@ -14,7 +14,7 @@ from salad.datasets.cells import age_in_years
 from salad.datasets.layout import check_there
 from salad.datasets.tables import read_text, shown
 from salad.errors import InputError, printable
-from salad.images.listing import OTHERS, LeftOut, list_files
+from salad.images.listing import OTHERS, LeftOut, list_files, say_once
 from salad.images.names import last_part, name_key, shortened, stem_of
 from salad.samples import Sample, Split
 
@@ -148,11 +148,10 @@ def find_members(data_path: Path, split: str, *, split_dir: Path | None, by_stem
     if folder is None:
         if split != "val":
             shares = ", ".join(f"{share:.0%} {name}" for name, share in DRAWN_SHARES.items())
-            logger.warning(
-                "%s: has no lists of its splits, so each patient is assigned to a split by a digest of the id (%s); "
-                "--split_dir takes lists",
-                data_path,
-                shares,
+            say_once(
+                f"{printable(data_path)}: has no lists of its splits, so each patient is assigned to a split by a "
+                f"digest of the id ({shares}); --split_dir takes lists",
+                logger=logger,
             )
         return Members(split, None)
     lists = [folder / name for name in LISTS[split] if (folder / name).is_file()]
