@@ -42,6 +42,7 @@ DENIALS = _words(
 )
 PREFIXES = ("non", "not", "no", "un", "ab", "an", "a", "in", "sub", "para")
 HEDGES = _words(
+    "hardly barely scarcely rarely seldom far less pre post semi partly partially mostly somewhat previously once "
     "or vs versus maybe possibly probably likely suspected borderline almost near nearly quasi pseudo sub formerly "
     "unclear uncertain equivocal questionable false oder half semi mostly partly partially ex mis"
 )

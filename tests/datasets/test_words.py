@@ -15,7 +15,8 @@ Not_Good; NotNormal; NonHEALTHY; NONNORMAL; nonnormal; unhealthy; Un-healthy; ab
 normal; pas normal; krank; positive; COVID positive; no good; anomalies; Lung Opacity; Cardiomegaly;
 bacteria; non-negative; nok; NG; not ok; wasn't normal; isn\u2019t normal; isnt_normal; doesn't look normal;
 ab-normal; affected; lack of normality; auffaellig; \u5f02\u5e38; \u4e0d\u6b63\u5e38"""
-UNSURE = """COVID negative; covid-negative; negative for pneumonia; False Negative; No Lung Opacity; No
+UNSURE = """hardly normal; far from normal; pre-normal; partly healthy;
+COVID negative; covid-negative; negative for pneumonia; False Negative; No Lung Opacity; No
 Pneumonia; Non-COVID; normal_or_mild; normal-abnormal; COVID_Normal; no acute findings; no;
 isnotnormal; almost normal; x_ray_normal_not; normal: no; normal?; semi-normal; fracture-free"""
 UNKNOWN = "a; 0; 1; yes; True; other; torn; Benign; clear; Unknown; ab; W; O; \U0001fac1"
