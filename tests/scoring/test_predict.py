@@ -306,7 +306,7 @@ def test_a_watched_folder_is_scored_as_it_fills_until_ctrl_c(start, film, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_watch_that_is_started_again_scores_what_came_meanwhile(start, film, tmp_path):
+def test_a_watch_that_is_started_again_scores_what_came_meanwhile(start, predict, film, tmp_path):
     folder, out = tmp_path / "arriving", tmp_path / "out.csv"
     folder.mkdir()
     shutil.copy(film, folder / "1.png")
@@ -321,11 +321,9 @@ def test_a_watch_that_is_started_again_scores_what_came_meanwhile(start, film, t
 
     assert [Path(row["path"]).name for row in read_csv(out)] == ["1.png", "2.png"]
     assert "2 images are there, 1 of them scored before" in process.stderr.read().decode()
-    again = start("--watch", folder, "--out", out)
-    assert again.wait(60) == 2 and "exists; --append goes on with it" in again.stderr.read().decode()
+    assert "exists; --append goes on with it" in stopped(predict("--watch", folder, "--out", out))
     out.unlink()
-    alone = start("--watch", folder, "--out", out)
-    assert alone.wait(60) == 2 and "remembers the films of an earlier watch; --append" in alone.stderr.read().decode()
+    assert "remembers the films of an earlier watch; --append" in stopped(predict("--watch", folder, "--out", out))
 
 
 @pytest.mark.slow
