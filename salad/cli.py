@@ -112,12 +112,14 @@ class Command(Program):
 
 
 @contextlib.contextmanager
-def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
+def exit_status(*, debug: bool, team: Team = SOLO, says_interruption: bool = True) -> Iterator[None]:
     """Turn an error into one line on stderr and an exit status, and end all processes of the team.
 
     Args:
         debug: True to show the traceback of an internal error.
         team: processes of the run.
+        says_interruption: False to end silently at a signal: before its processes know each other, a team would report
+            the signal by which torchrun ends the others beside the failure of one.
     """
     try:
         with ended_by_sigterm():
@@ -126,7 +128,7 @@ def exit_status(*, debug: bool, team: Team = SOLO) -> Iterator[None]:
         team.end(f"Error: {printable(error)}", error.exit_code)
     except KeyboardInterrupt as error:
         received = error.args[0] if error.args else signal.SIGINT
-        team.end(f"Error: interrupted by {received.name}", 128 + received)
+        team.end(f"Error: interrupted by {received.name}" if says_interruption else "", 128 + received)
     except BrokenPipeError:  # the reader of stdout, such as head, has closed it: click exits silently
         raise
     except Exception as error:
@@ -194,7 +196,7 @@ def _callback(program: str, run: Run) -> Callable[..., None]:
 
     def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
         typed = {name: value for name, value in values.items() if value is not None and value != ()}
-        with exit_status(debug=debug):
+        with exit_status(debug=debug, says_interruption=False):
             team = join()
         with exit_status(debug=debug, team=team):
             read = read_values(load_config, OPTIONS) if load_config else {}

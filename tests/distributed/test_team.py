@@ -1,6 +1,7 @@
 """Several processes under torchrun do what one does: the same curve, bank, files and scores, one voice, one end."""
 
 import json
+import os
 import shutil
 import signal
 import time
@@ -11,10 +12,12 @@ import pytest
 import ranks
 import torch
 from ranks import HANGS_SECONDS, Ended, fork, fork_test, fork_train, torchrun
-from running import SHORT, read_csv, read_json, read_lines, read_tar, same, score, train, without_timings
+from running import SHORT, invoke, read_csv, read_json, read_lines, read_tar, same, score, train, without_timings
 from torch import nn
 from torch.testing import assert_close
 
+from salad import cli
+from salad.cli import exit_status
 from salad.datasets import phantom
 from salad.device import choose_device
 from salad.distributed.ddp import replicate
@@ -218,6 +221,24 @@ def test_a_killed_process_ends_the_others(data, tmp_path):
     assert ended.statuses == [1, -signal.SIGKILL]
     [line] = ended.errors
     assert "without a message" in line
+
+
+@pytest.mark.parametrize(("says", "said"), [(True, "Error: interrupted by SIGTERM\n"), (False, "")])
+def test_a_process_that_is_ended_before_it_has_joined_is_silent(says, said, capsys):
+    with pytest.raises(SystemExit, match="143"), exit_status(debug=False, says_interruption=says):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert capsys.readouterr().err == said
+
+
+def test_a_process_of_a_team_is_ended_silently_while_it_joins(monkeypatch, capsys):
+    def end():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+
+    monkeypatch.setattr(cli, "join", end)
+    result = invoke(cli.train, "CXR_author", "unet", "xp", "data")
+    assert result.exit_code == 143 and result.stderr == ""
 
 
 def test_a_failure_under_torchrun(data, tmp_path):
