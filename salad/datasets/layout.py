@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 MAX_DEPTH = 4  # levels below DATA_PATH to search
 MAX_FOLDERS = 2000  # to search in a level: more are folders of patients
 MAX_COUNTED = 1000  # images to count for a message
-SPLIT_FOLDERS = {
+SPLIT_NAMES = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -82,7 +82,7 @@ def find_split(data_path: Path, split: str) -> Path | None:
         InputError: several folders could be meant.
         OSError: DATA_PATH cannot be listed.
     """
-    names = SPLIT_FOLDERS[split]
+    names = SPLIT_NAMES[split]
     if exact := next((data_path / name for name in names if (data_path / name).is_dir()), None):
         return exact
     if not data_path.is_dir():
@@ -98,7 +98,7 @@ def find_split(data_path: Path, split: str) -> Path | None:
 
 def holds_splits(folder: Path) -> bool:
     """Tell if a folder holds train/ or test/, in any capitals."""
-    names = {*SPLIT_FOLDERS["train"], *SPLIT_FOLDERS["test"]}
+    names = {*SPLIT_NAMES["train"], *SPLIT_NAMES["test"]}
     return any(class_key(inner.name) in names for inner in sub_folders(folder))
 
 
@@ -142,11 +142,11 @@ def say_missing(data_path: Path, split: str) -> str:
     start = f"{printable(data_path / split)}: no such folder; {printable(data_path)}"
     if not data_path.is_dir():
         return f"{start} is a file: give a folder with train/ and test/, or read a table with the data set Table"
-    if any(class_key(data_path.name) in names for names in SPLIT_FOLDERS.values()):
+    if _names_a_split(data_path.name):
         return f"{start} is itself the folder of a split: give the folder above it"
     inner = [folder.name for folder in sub_folders(data_path)]
     num_images, more = _num_images(data_path)
-    splits = [name for name in inner if any(class_key(name) in names for names in SPLIT_FOLDERS.values())]
+    splits = [name for name in inner if _names_a_split(name)]
     if splits:
         return f"{start} holds {shown(splits)}: add {split}/ with one sub-folder per class"
     if inner and (any(map(sense_of, inner)) or all(_num_images(data_path / name)[0] for name in inner)):
@@ -163,6 +163,11 @@ def say_missing(data_path: Path, split: str) -> str:
     if not inner:
         return f"{start} is empty: it must hold train/ and test/, one sub-folder per class"
     return f"{start} holds {shown(inner)}, but must hold train/ and test/, one sub-folder per class"
+
+
+def _names_a_split(name: str) -> bool:
+    """Tell if a name is that of a split, in any capitals."""
+    return any(class_key(name) in names for names in SPLIT_NAMES.values())
 
 
 def _num_images(folder: Path) -> tuple[int, str]:

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from salad.datasets.cells import ROUNDED, age_in_years, id_of, known, sex_of, unquoted, view_of
-from salad.datasets.layout import find_root
+from salad.datasets.layout import SPLIT_NAMES, find_root
 from salad.datasets.lists import inner_name, make_split
 from salad.datasets.tables import Row, matched_names, read_rows, read_text, shown, similar_name
 from salad.datasets.words import Sense, class_key, sense_of
@@ -21,7 +21,6 @@ NEEDED = ("path", "label")
 OPTIONAL = ("split", "patient_id", "study_id", "finding", "view", "sex", "age")
 JSON_SUFFIXES = (".jsonl", ".ndjson")
 SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES)
-SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 SAME_NUMBER = {"0.0": "0", "0.": "0", "1.0": "1", "1.": "1"}
 NO_LABEL = {"nan", "na", "n/a", "<na>", "#n/a", "null"}  # of a spreadsheet or a data frame
 WAYS = "give it a column split (train, val, test), or put train.csv, val.csv and test.csv into one folder"
@@ -109,7 +108,7 @@ def find_table(data_path: Path, split: str) -> tuple[Path | None, bool]:
         return data_path, True
     data_path = find_root(data_path, _tables_in)
     tables = _tables_in(data_path)
-    by_split = {name: [path for path in tables if path.stem.lower() in words] for name, words in SPLIT_WORDS.items()}
+    by_split = {name: [path for path in tables if path.stem.lower() in words] for name, words in SPLIT_NAMES.items()}
     if not by_split["train"] and not by_split["test"]:
         if len(tables) == 1:
             return tables[0], True
@@ -136,7 +135,7 @@ def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all:
     where = printable(table)
     if holds_all and any("split" not in row for _, row in rows):
         raise InputError(f"{where}: does not say which split each image belongs to: {WAYS}")
-    meaning = {word: name for name, words in SPLIT_WORDS.items() for word in words}
+    meaning = {word: name for name, words in SPLIT_NAMES.items() for word in words}
     words = {row["split"].lower() for _, row in rows if "split" in row}
     if unknown := words - meaning.keys():
         held = shown(word or "empty cells" for word in sorted(unknown))
