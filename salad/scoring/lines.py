@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from salad.errors import InputError, StorageError, printable, say
+from salad.errors import InputError, printable, say
 from salad.input_files import open_input, parse_json
 from salad.runs.csv_file import csv_lines
 from salad.runs.outputs import is_special, partial_file, storage_error
@@ -277,7 +277,7 @@ def _write_stdout(line: bytes) -> None:
     except BrokenPipeError:
         _end_silently(sys.stdout.buffer)
     except OSError as error:
-        raise StorageError(f"stdout: cannot be written ({error.strerror})") from None
+        raise storage_error("stdout", error) from None
 
 
 def _end_silently(file: BinaryIO) -> None:

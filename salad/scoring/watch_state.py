@@ -8,10 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from salad.errors import InputError, StorageError, printable
+from salad.errors import InputError, printable
 from salad.images.stamp import Stamp
 from salad.input_files import parse_json, read_input
 from salad.runs.atomic import atomic_file
+from salad.runs.outputs import storage_error
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class WatchState:
             with self.path.open("ab", buffering=0) as file:
                 file.write(_line([name, *stamp]))
         except OSError as error:
-            raise StorageError(f"{printable(self.path)}: cannot be written ({error.strerror})") from None
+            raise storage_error(self.path, error) from None
         self._num_lines += 1
         if self._num_lines > 2 * len(self.stamps) + SPARE_LINES:
             self._rewrite()
