@@ -50,6 +50,8 @@ PATCHES = {
     "rows": Rule(kind=torch.float16, shape=("G", "M", "C"), needed=True),
     "mean": Rule(kind=torch.float32, shape=("G", "C"), needed=True),
     "whitening": Rule(kind=torch.float32, shape=("C", "C"), needed=True),
+    "spacing": Rule(kind=torch.float32, shape=("G", "M"), low=0),
+    "num_nearest": Rule(kind=torch.int64, low=1),
 }
 FACTS = {
     "schema_version": Rule(kind=int, low=1),

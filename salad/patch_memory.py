@@ -17,6 +17,22 @@ LEAST_SHARE = 1e-6  # smallest standard deviation as a share of the largest mean
 LEAST_SEEN = 1e-6  # smallest seen share of a grid cell: avoids 0 / 0 in a cell outside the image
 
 
+class Neighbourhood(NamedTuple):
+    """Settings of the comparison of a grid cell with the rows of a memory.
+
+    Attributes:
+        num_nearest: k, number of nearest rows that count.
+        share: share of the spacing of these rows that is subtracted: 0 leaves plain distances, 1 compares an image with
+            its neighbours as these compare with theirs.
+    """
+
+    num_nearest: int = 1
+    share: float = 0.0
+
+
+PLAIN = Neighbourhood()  # the distance to the nearest row
+
+
 class PatchMaps(NamedTuple):
     """Patch features of images, and the pixels that lie inside the images.
 
@@ -67,23 +83,32 @@ class PatchMemory:
     (Defard et al., ICPR 2020) has one covariance a position, and PatchCore (Roth et al., CVPR 2022) one memory for
     all positions.
 
+    A distance to a row counts less where normal images lie far apart, as in the local outlier factor (Breunig et al.,
+    SIGMOD 2000): a share of the row's spacing, its mean distance to its own nearest rows, is subtracted. This keeps
+    rare kinds of normal images, of which the memory holds few, from looking abnormal.
+
     Attributes:
         rows: whitened features of M normal images in each cell, (G * G, M, C), float16.
         mean: mean features of each cell, (G * G, C), float32.
         whitening: symmetric matrix, (C, C), float32.
+        spacing: what is subtracted from the distance to each row, (G * G, M), float32, at least 0.
+        num_nearest: k, number of nearest rows that a distance is the mean of.
     """
 
     rows: Tensor
     mean: Tensor
     whitening: Tensor
+    spacing: Tensor
+    num_nearest: int = 1
 
     @classmethod
-    def build(cls, cells: Tensor, *, max_rows: int) -> PatchMemory:
+    def build(cls, cells: Tensor, *, max_rows: int, neighbourhood: Neighbourhood = PLAIN) -> PatchMemory:
         """Build a memory from the grid cells of normal images.
 
         Args:
             cells: features from `pool_cells`, (N, G * G, C); they are centred in place.
             max_rows: largest M; of more images, each cell keeps a coreset of this size.
+            neighbourhood: number of rows that count, and the share of their spacing that is subtracted.
         """
         mean = cells.mean(dim=0)
         rounding = (LEAST_SHARE * float(mean.abs().max())) ** 2
@@ -93,7 +118,9 @@ class PatchMemory:
         rows = torch.stack([(cell @ whitening).half() for cell in centred])
         if rows.shape[1] > max_rows:
             rows = torch.stack([cell[choose_coreset(cell.float(), max_rows)] for cell in rows])
-        return cls(rows=rows, mean=mean, whitening=whitening)
+        num_nearest = min(neighbourhood.num_nearest, max(1, rows.shape[1] - 1))
+        spacing = neighbourhood.share * measure_spacing(rows, num_nearest)
+        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, num_nearest=num_nearest)
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> PatchMemory:
@@ -103,10 +130,13 @@ class PatchMemory:
             ValueError: the shapes of the tensors do not match.
         """
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
+        spacing = state.get("spacing", torch.zeros(rows.shape[:2]))  # older files compare with the nearest row alone
+        num_nearest = int(state.get("num_nearest", 1))
         shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
+        shapes = shapes and spacing.shape == rows.shape[:2] and num_nearest <= rows.shape[1]
         if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
-        return cls(rows=rows, mean=mean, whitening=whitening)
+        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, num_nearest=num_nearest)
 
     @property
     def grid(self) -> int:
@@ -116,11 +146,11 @@ class PatchMemory:
     @property
     def num_bytes(self) -> int:
         """Size of the memory in bytes."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.rows, self.mean, self.whitening))
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
 
     @torch.no_grad()
     def distances(self, maps: PatchMaps) -> Tensor:
-        """Distance of each grid cell to the nearest normal image in the same cell, (B, G, G), at least 0."""
+        """Distance of each grid cell to the nearest normal images in the same cell, less their spacing, (B, G, G)."""
         return self._distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
     def scores(self, maps: PatchMaps) -> Tensor:
@@ -131,20 +161,18 @@ class PatchMemory:
     @torch.no_grad()
     def _distances(self, queries: Tensor) -> Tensor:
         """Compute the distances of whitened cells, (B, G * G, C), to their nearest rows, (B, G * G)."""
-        size = max(1, BLOCK // self.rows.shape[1])
         distances = []
-        for cell, half in zip(queries.transpose(0, 1), self.rows, strict=True):
-            rows = half.float()
-            nearest = torch.cat([torch.cdist(part, rows).argmin(dim=1) for part in cell.split(size)])
-            distances.append((cell - rows[nearest]).norm(dim=1))  # cdist is inaccurate for nearly equal features
+        for cell, rows, spacing in zip(queries.transpose(0, 1), self.rows, self.spacing, strict=True):
+            far, index = find_nearest(cell, rows.float(), self.num_nearest)
+            distances.append((far - spacing[index]).mean(dim=1))
         return torch.stack(distances, dim=1)
 
     @torch.no_grad()
     def image_distances(self, maps: PatchMaps) -> Tensor:
         """Score each image against each of the M normal images alone, (B, M).
 
-        This holds only if the memory keeps all normal images. In a coreset, row i belongs to different images in
-        different cells.
+        Spacing is not subtracted. This holds only if the memory keeps all normal images: in a coreset, row i belongs to
+        different images in different cells.
         """
         cells = self._whitened(maps)
         pairs = zip(cells.features.transpose(0, 1), self.rows, strict=True)
@@ -163,10 +191,7 @@ class PatchMemory:
         """
         num_rows = self.rows.shape[1]
         index = torch.linspace(0, num_rows - 1, min(most, num_rows), device=self.rows.device).round().long()
-        nearest = []
-        for half in self.rows:
-            distances = torch.cdist(half[index].float(), half.float(), compute_mode=EXACT)
-            nearest.append(distances.scatter(1, index[:, None], torch.inf).amin(dim=1))
+        nearest = [find_nearest(cell[index], cell, 1, own=index)[0][:, 0] for cell in self.rows.float()]
         return torch.stack(nearest, dim=1).view(-1, self.grid, self.grid)
 
     def _whitened(self, maps: PatchMaps) -> Cells:
@@ -177,15 +202,62 @@ class PatchMemory:
     @staticmethod
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
         """Compute the size of a memory in bytes, before it is built."""
-        return (2 * grid**2 * min(num_images, max_rows) + 4 * grid**2 + 4 * num_channels) * num_channels
+        num_rows = min(num_images, max_rows)
+        return (2 * grid**2 * num_rows + 4 * grid**2 + 4 * num_channels) * num_channels + 4 * grid**2 * num_rows + 8
 
     def to(self, device: torch.device) -> PatchMemory:
         """Move the memory to a device."""
-        return PatchMemory(**{name: tensor.to(device) for name, tensor in self.state_dict().items()})
+        tensors = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return PatchMemory(**tensors, num_nearest=self.num_nearest)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Collect the tensors that distances are computed with, by name."""
+        return {"rows": self.rows, "mean": self.mean, "whitening": self.whitening, "spacing": self.spacing}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of the memory by name, for a checkpoint."""
-        return {"rows": self.rows, "mean": self.mean, "whitening": self.whitening}
+        return {**self.tensors(), "num_nearest": torch.tensor(self.num_nearest)}
+
+
+def find_nearest(queries: Tensor, rows: Tensor, k: int, *, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Find the k nearest rows of each query.
+
+    Args:
+        queries: (Q, C).
+        rows: (M, C).
+        k: number of rows, in 1..M, or in 1..M-1 with `own`.
+        own: index of each query among the rows, to leave out, (Q,); None if the queries are not among them.
+
+    Returns:
+        Distances, exact also where they are small, and row numbers, (Q, k) each.
+    """
+    found, size = [], max(1, BLOCK // max(len(rows), k * rows.shape[1]))
+    for start in range(0, len(queries), size):
+        part = queries[start : start + size]
+        distances = torch.cdist(part, rows)
+        if own is not None:
+            distances = distances.scatter(1, own[start : start + size, None], torch.inf)
+        index = distances.topk(k, dim=1, largest=False).indices
+        found.append(((part[:, None] - rows[index]).norm(dim=2), index))  # cdist is inaccurate for nearly equal rows
+    distances, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return distances, index
+
+
+@torch.no_grad()
+def measure_spacing(rows: Tensor, k: int) -> Tensor:
+    """Measure the mean distance of each row to its k nearest other rows of the same grid cell.
+
+    Args:
+        rows: (G * G, M, C).
+        k: number of rows, at least 1 and below M; with M = 1 there are no others, and the spacing is 0.
+
+    Returns:
+        (G * G, M), float32.
+    """
+    if rows.shape[1] == 1:
+        return torch.zeros(rows.shape[:2], device=rows.device)
+    own = torch.arange(rows.shape[1], device=rows.device)
+    return torch.stack([find_nearest(cell, cell, k, own=own)[0].mean(dim=1) for cell in rows.float()])
 
 
 def weigh(distances: Tensor, seen: Tensor) -> Tensor:

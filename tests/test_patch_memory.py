@@ -9,7 +9,15 @@ import torch
 from on_devices import NoWaiting
 from torch.testing import assert_close
 
-from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells, whiten
+from salad.patch_memory import (
+    SHRINKAGE,
+    Neighbourhood,
+    PatchMaps,
+    PatchMemory,
+    choose_coreset,
+    pool_cells,
+    whiten,
+)
 
 pytestmark = pytest.mark.trains
 
@@ -256,3 +264,45 @@ def test_a_coreset_is_chosen_without_waiting_for_a_gpu():
     assert len(set(chosen.tolist())) == 5
     with NoWaiting(), pytest.raises(AssertionError):
         rows[chosen[0]]
+
+
+@pytest.mark.parametrize(("k", "share"), [(1, 0.5), (3, 1.0)])
+def test_a_share_of_the_spacing_of_the_nearest_rows_is_subtracted(k, share):
+    settings = Neighbourhood(num_nearest=k, share=share)
+    memory = PatchMemory.build(cells_of(maps(20)), max_rows=1000, neighbourhood=settings)
+    new = PatchMaps(maps(4, seed=1))
+    queries = ((cells_of(new.features) - memory.mean) @ memory.whitening).transpose(0, 1)
+    expected = torch.empty(4, 9)
+    for place, rows in enumerate(memory.rows.float()):
+        between = [sorted(math.dist(row, other) for other in rows if other is not row) for row in rows]
+        spacing = [sum(of_row[1 : k + 1]) / k for of_row in between]  # the nearest is the row itself
+        for image, query in enumerate(queries[place]):
+            far = sorted((math.dist(query, row), number) for number, row in enumerate(rows))[:k]
+            expected[image, place] = sum(one - share * spacing[number] for one, number in far) / k
+
+    assert_close(memory.distances(new).flatten(1), expected, rtol=1e-3, atol=1e-3)
+    assert_close(PatchMemory.from_state_dict(memory.state_dict()).scores(new), memory.scores(new))
+
+
+def test_a_rare_kind_of_normal_images_is_no_farther_than_a_frequent_one():
+    """Of two kinds with spreads of 1 and 3, new images of the second lie as far out as those of the first."""
+    generator = torch.Generator().manual_seed(0)
+    frequent = torch.randn(300, 4, 3, 3, generator=generator)
+    rare = 50 + 3 * torch.randn(30, 4, 3, 3, generator=generator)
+    cells = cells_of(torch.cat([frequent[:200], rare[:20]]))
+    of = {
+        share: PatchMemory.build(cells.clone(), max_rows=1000, neighbourhood=Neighbourhood(3, share))
+        for share in (0, 1)
+    }
+    excess = {
+        share: (memory.scores(PatchMaps(rare[20:])).mean() / memory.scores(PatchMaps(frequent[200:])).std()).item()
+        for share, memory in of.items()
+    }
+    assert excess[1] < 0.5 * excess[0]
+
+
+def test_memory_of_one_or_two_images_has_a_spacing_that_is_finite():
+    for count in (1, 2):
+        memory = PatchMemory.build(cells_of(maps(count)), max_rows=9, neighbourhood=Neighbourhood(3, 1.0))
+        assert memory.num_nearest == 1 and memory.spacing.isfinite().all()
+        assert memory.scores(PatchMaps(maps(2, seed=1))).isfinite().all()

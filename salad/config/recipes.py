@@ -56,6 +56,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "batch_size": 64,
             "n_epochs": 12,
             "score": "fused",
+            "local_grid": 4,
         },
     }
 )

@@ -131,7 +131,7 @@ def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
     assert np.array_equal(found[0].pixels, inner[order[0], 0].numpy())
     itself = detector.explain(normals[0])
     assert itself.neighbours[0].name == str(normals[0].relative_to(data))
-    assert itself.neighbours[0].distance == pytest.approx(detector.score(normals[0])[0], abs=1e-2)
+    assert itself.neighbours[0].distance < itself.neighbours[1].distance
 
 
 def test_what_no_loss_has_trained_is_not_shown(detectors, data):
