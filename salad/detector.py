@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,7 +174,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             logger.warning("no percentiles and no threshold: %s; calibrate(normal images) sets both", NOT_CALIBRATED)
         return detector
 
-    def fit(self, images: object, y: object = None) -> Detector:
+    def fit(self, images: object, y: object = None, *, more_normals: Sequence[object] = ()) -> Detector:
         """Train on normal images like main.py, with all images in memory at S * S bytes each.
 
         On a CPU the process keeps freed memory from then on (see `keep_freed_memory`).
@@ -181,6 +182,10 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         Args:
             images: images of normal patients only.
             y: ignored.
+            more_normals: further normal images, of other ages, views or hospitals, which join the training and the
+                memory, while threshold and percentiles come from `images` alone. A list with a member for each kind: a
+                path of a folder or of a table that lists them (see --more_normals of main.py), or a list of images or
+                an array.
 
         Raises:
             InputError: an image cannot be read, an argument has a wrong value, or xp_path holds a run.
@@ -197,7 +202,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             stack.enter_context(folder.starting())
             if not config.run.overwrite:
                 folder.check_free()
-            checkpoint = fit_images(images, config=config, val_share=share, folder=folder)
+            checkpoint = fit_images(images, config=config, val_share=share, folder=folder, more_normals=more_normals)
         self.scorer_ = Scorer(config, checkpoint)
         self.scorer_.model.log_warnings()
         return self

@@ -22,6 +22,7 @@ TESTED_IN = {
     "checks/films": "checks/test_inspection",
     "checks/labels": "checks/test_inspection",
     "checks/leaks": "checks/test_inspection",
+    "checks/more_normals": "datasets/test_more_normals",
     "checks/screen": "checks/test_inspection",
     "config/data": "config/test_config",
     "config/declare": "config/test_config",

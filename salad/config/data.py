@@ -71,6 +71,13 @@ class DataOptions:
         commands=(TRAIN, INSPECT),
         of_model=True,
     )
+    more_normals: tuple[Path, ...] | None = option(
+        None,
+        "Folder of further normal images, of other ages, views or hospitals, or table that lists them. They join the "
+        "training and the memory; val/ alone sets standards, threshold and percentiles. Repeatable  [default: none]",
+        may_change=True,
+        of_model=True,
+    )
     train_on: str = option(
         "normal",
         "Images of train/ to train on: normal ones only, or all (the authors' protocol). Scores compare an image with "

@@ -91,8 +91,8 @@ class Option:
 
     def from_json(self, value: Any) -> Any:
         """Convert a JSON value to a type that JSON lacks (tuple, path, float); return other values unchanged."""
-        if self.many and isinstance(value, list):
-            return tuple(value)
+        if self.many and isinstance(value, (list, tuple)):
+            return tuple(path_of(item) if self.kind is Path and isinstance(item, str) else item for item in value)
         if self.kind is Path and isinstance(value, str):
             return path_of(value)
         return float(value) if self.kind is float and type(value) is int else value

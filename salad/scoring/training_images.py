@@ -10,10 +10,11 @@ from torch import Tensor
 
 from salad.build import RunContext
 from salad.checkpoint import Checkpoint
+from salad.checks.more_normals import find_more_normals
 from salad.config import Config
 from salad.datasets import read_split
 from salad.errors import InputError, printable
-from salad.samples import NORMAL, Split
+from salad.samples import NORMAL, OWN_KIND, Split
 from salad.scores import SCORES
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ def find_training_images(context: RunContext, checkpoint: Checkpoint) -> Split:
     try:
         train = _read(context.config, "train")
         assert train is not None, "only val may be absent"
+        more = find_more_normals(context.config.data, train=train, val=find_val(context.config)).samples
         train = train if options.get("train_on", "all") == "all" else train.only_normal()
+        train = dataclasses.replace(train, samples=[*train.samples, *more])
         if options.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
             skipping = dataclasses.replace(context, config=context.config.changed(on_bad_image="skip"))
             train = skipping.scan({"train": train})["train"]
@@ -86,6 +89,17 @@ def find_row_labels(config: Config, checkpoint: Checkpoint) -> tuple[Tensor, tup
     )
     uses_rows = any(SCORES[part].uses_rows for part in config.scoring.parts)
     return torch.full((num_rows,), NORMAL), (caution,) if uses_rows else ()
+
+
+def kinds_of_memory(checkpoint: Checkpoint, *, num_rows: int) -> dict[str, int]:
+    """Count the normal images behind the memory of a checkpoint by kind; an older file counts them as `OWN_KIND`.
+
+    Args:
+        checkpoint: checkpoint of this program or a published one.
+        num_rows: number of memory rows of normal images.
+    """
+    num_images = num_rows // max(1, int((checkpoint.config or {}).get("n_views", 1)))
+    return dict(checkpoint.training.get("kinds") or {OWN_KIND: num_images})
 
 
 def _read(config: Config, split: str) -> Split | None:
