@@ -304,6 +304,9 @@ def _check_scores(facts: dict[str, Any]) -> None:
         "standards": all(
             std > 0 and math.isfinite(mean + std) for mean, std in (facts.get("standards") or {}).values()
         ),
+        "enrolled": all(
+            isinstance(name, str) and isinstance(digest, str) for name, digest in facts.get("enrolled", ())
+        ),
         "kinds": all(
             isinstance(kind, str) and type(number) is int and 0 < number <= LARGEST
             for kind, number in facts.get("kinds", {}).items()

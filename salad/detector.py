@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
-from salad.checkpoint import load_checkpoint, save_for_scoring
+from salad.checkpoint import load_checkpoint
 from salad.config import OPTIONS, Config
 from salad.config.declare import without_removed
 from salad.config.recipes import recipe_values
@@ -25,6 +25,7 @@ from salad.errors import InputError
 from salad.explaining.explain import make_explainer
 from salad.images.in_memory import images_of, read_source, shown_name
 from salad.runs.folder import RunFolder
+from salad.scoring.enrol import enrol
 from salad.scoring.options import SCORED_BY, scoring_config
 from salad.scoring.stream import NOT_CALIBRATED, Scorer
 from salad.training.fit import fit_images
@@ -284,11 +285,30 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         scorer.model.log_warnings()
         return self
 
+    def enrol(self, images: object) -> Detector:
+        """Add normal images of the place where the detector will be used to its memory, without training.
+
+        Standards, threshold and percentiles then come from these images, each scored without its own rows. The log
+        says how far they lie from the earlier normal images; `save` keeps it all.
+
+        Args:
+            images: normal images that are not training images, best 20 or more; those that cannot be read and copies
+                are left out, which the log says.
+
+        Raises:
+            InputError: fewer than `min_normals` images are left; the detector is as it was.
+        """
+        self.scorer_, enrolment = enrol(self._scorer(), images_of(images))
+        for line in enrolment.lines():
+            logger.info("%s", line)
+        self.scorer_.model.log_warnings()
+        return self
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reasons to doubt scores or predictions, one line each, such as a threshold from few normal images.
 
-        `load`, `fit` and `calibrate` log them once.
+        `load`, `fit`, `calibrate` and `enrol` log them once.
         """
         return self._scorer().model.warnings
 
@@ -310,17 +330,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         Raises:
             StorageError: the file cannot be written.
         """
-        scorer = self._scorer()
-        held_out, standards, options = scorer.model.held_out, scorer.model.standards, scorer.config.as_json()
-        save_for_scoring(
-            Path(path),
-            scorer.checkpoint,
-            config={**options, **(scorer.checkpoint.config or {}), **{name: options[name] for name in SCORED_BY}},
-            parts=scorer.model.parts,
-            k=scorer.model.normals.k,
-            standards=standards and standards.of,
-            val_normal_scores=torch.from_numpy(held_out.scores) if held_out else None,
-        )
+        self._scorer().save(Path(path))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Collect the arguments by name."""

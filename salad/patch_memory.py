@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -107,6 +107,30 @@ class PatchMemory:
         if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
         return cls(rows=rows, mean=mean, whitening=whitening)
+
+    @torch.no_grad()
+    def rows_of(self, maps: PatchMaps) -> Tensor:
+        """Compute rows of images, as `rows` holds them, from their patch features: (G * G, B, C), float16."""
+        return self._whitened(maps).features.transpose(0, 1).half()
+
+    def extended(self, rows: Tensor, *, max_rows: int) -> PatchMemory:
+        """Copy the memory with further rows at its end, whitened by its own mean and covariance.
+
+        Args:
+            rows: rows of N images, see `rows_of`; N is at most `max_rows`.
+            max_rows: largest M; the earlier rows give way to a coreset of them, and the further ones all stay.
+        """
+        num_kept = max_rows - rows.shape[1]
+        earlier = self.rows
+        if earlier.shape[1] > num_kept:
+            earlier = torch.stack([cell[choose_coreset(cell.float(), num_kept)] for cell in earlier])
+        return replace(self, rows=torch.cat([earlier, rows.to(earlier.device)], dim=1))
+
+    def without(self, row: int) -> PatchMemory:
+        """Copy the memory without a row, given by its index in each cell; a negative one counts from the end."""
+        keeps = torch.ones(self.rows.shape[1], dtype=torch.bool, device=self.rows.device)
+        keeps[row] = False
+        return replace(self, rows=self.rows[:, keeps])
 
     @property
     def grid(self) -> int:

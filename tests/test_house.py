@@ -61,6 +61,7 @@ TESTED_IN = {
     "scores/patches": "scoring/test_patch_memories",
     "scores/prototype": "scores/test_knn",
     **{f"scores/{name}": "training/test_trainer" for name in ("reconstruction", "svdd")},
+    "scoring/enrolment": "scoring/test_enrol",
     "scoring/evaluate": "training/test_trainer",
     "scoring/options": "test_cli",
     "scoring/stream": "scoring/test_predict",

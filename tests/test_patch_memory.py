@@ -256,3 +256,36 @@ def test_a_coreset_is_chosen_without_waiting_for_a_gpu():
     assert len(set(chosen.tolist())) == 5
     with NoWaiting(), pytest.raises(AssertionError):
         rows[chosen[0]]
+
+
+def test_further_rows_are_whitened_as_those_of_the_memory_and_stand_at_its_end():
+    memory, further = memory_of(maps(9)), maps(4, seed=1)
+
+    rows = memory.rows_of(PatchMaps(further))
+    extended = memory.extended(rows, max_rows=100)
+
+    assert_close(memory.rows_of(PatchMaps(maps(9))), memory.rows, atol=1e-2, rtol=1e-2)
+    assert torch.equal(extended.rows, torch.cat([memory.rows, rows], dim=1))
+    assert torch.equal(extended.mean, memory.mean) and torch.equal(extended.whitening, memory.whitening)
+    assert extended.scores(PatchMaps(further)).max() < 0.1 < memory.scores(PatchMaps(further)).min()
+
+
+def test_a_full_memory_keeps_further_rows_and_a_coreset_of_the_earlier_ones():
+    memory, rows = memory_of(maps(9)), memory_of(maps(9)).rows_of(PatchMaps(maps(4, seed=1)))
+
+    extended = memory.extended(rows, max_rows=10)
+
+    assert torch.equal(extended.rows[:, 6:], rows)
+    for cell, earlier in zip(extended.rows[:, :6], memory.rows, strict=True):
+        assert torch.equal(cell, earlier[choose_coreset(earlier.float(), 6)])
+
+
+@pytest.mark.parametrize("row", [0, 4, -1, -3])
+def test_a_row_is_left_out_of_all_cells(row):
+    memory = memory_of(maps(9))
+
+    rest = memory.without(row)
+
+    kept = [i for i in range(9) if i != row % 9]
+    assert torch.equal(rest.rows, memory.rows[:, kept])
+    assert rest.scores(PatchMaps(maps(9)))[row] > 0.1 > memory.scores(PatchMaps(maps(9)))[row]

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from salad.config.declare import INSPECT, PREDICT, SCORES_TOO, TEST, TRAIN, argument, option
+from salad.config.declare import ENROL, INSPECT, PREDICT, SCORES_TOO, TEST, TRAIN, argument, option
 from salad.datasets import DATASETS, check_dataset
 from salad.errors import InputError
 from salad.samples import Selection
@@ -114,7 +114,7 @@ class DataOptions:
     n_jobs_dataloader: int = option(
         num_cores(),
         "Number of threads that read and decode images; 0 uses the main thread.",
-        commands=(TRAIN, TEST, INSPECT, PREDICT),
+        commands=(TRAIN, TEST, INSPECT, PREDICT, ENROL),
         low=0,
         may_change=True,
     )

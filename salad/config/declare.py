@@ -17,7 +17,7 @@ from typing import Any
 from salad.errors import InputError, printable
 from salad.input_files import parse_json, read_input
 
-TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
+TRAIN, TEST, INSPECT, PREDICT, EXPORT, ENROL = "train", "test", "inspect", "predict", "export", "enrol"
 SCORES_TOO = TRAIN, TEST, PREDICT
 KNOWN_TO_FILES = *SCORES_TOO, EXPORT
 MAX_CONFIG_BYTES = 2**20

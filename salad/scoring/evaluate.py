@@ -30,7 +30,7 @@ from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
 from salad.scores.inputs import to_images
 from salad.scoring.model import ScoringModel
-from salad.scoring.training_images import find_val
+from salad.scoring.training_images import find_enrolled, find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -139,6 +139,10 @@ def run_test(context: RunContext, checkpoint: Checkpoint, split: Split) -> tuple
     with team.first_alone("images"):
         split = context.scan({"test": split})["test"]
     context.check_same_for_all(split)
+    if leak := find_enrolled(checkpoint, split):
+        logger.warning("leak: %s", leak)
+        if config.data.strict:
+            refuse_leaks([leak])
     model = ScoringModel.load(checkpoint, context)
     if model.held_out is None or (config.scoring.is_fused and model.standards is None):
         model = model.calibrated(score_val_normals(model))
