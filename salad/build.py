@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from salad.checkpoint import Checkpoint
 from salad.config import Config
 from salad.datasets.loader import Loader
+from salad.datasets.more_normals import MORE, kinds_of
 from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
@@ -22,7 +24,7 @@ from salad.images.preprocessing import Preprocessing
 from salad.images.scan import scan
 from salad.networks import NETWORKS, build_network
 from salad.networks.compiled import compile_network
-from salad.samples import Images, Split
+from salad.samples import OWN_KIND, Images, JoinedImages, Sample, Split
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -73,15 +75,30 @@ class RunContext:
         Raises:
             InputError: a file cannot be read and --on_bad_image is not skip, or no file can be read.
         """
+        kinds = {name: split.by_kind() for name, split in splits.items()}
+        own = {name: of_kind.pop(OWN_KIND) for name, of_kind in kinds.items()}
+        scanned = self._scan(own, data_path=self.config.data.data_path)
+        for name, of_kind in kinds.items():
+            more = [self._scan({MORE: split}, data_path=self._path_of(kind))[MORE] for kind, split in of_kind.items()]
+            scanned[name] = scanned[name].joined_with(more)
+        return scanned
+
+    def _scan(self, splits: dict[str, Split], *, data_path: Path) -> dict[str, Split]:
+        """Scan splits of one folder or table, which has a cache of its own."""
         data = self.config.data
         return scan(
             splits,
             decoder=self.decoder,
             num_threads=data.n_jobs_dataloader,
             on_bad_image=data.on_bad_image,
-            cache=choose_folder(data.cache, data.data_path),
-            data_path=data.data_path,
+            cache=choose_folder(data.cache, data_path),
+            data_path=data_path,
         )
+
+    def _path_of(self, kind: str) -> Path:
+        """Find the folder or table of a kind of images."""
+        data = self.config.data
+        return data.data_path if kind == OWN_KIND else kinds_of(data.more_normals or ())[kind]
 
     def find_images(self, split: Split, *, name: str) -> Images:
         """Open the pixels of a split without decoding: from the cache if it holds all images, else from the files.
@@ -92,12 +109,16 @@ class RunContext:
         """
         if split.images is not None:
             return split.images
-        data = self.config.data
-        folder = choose_folder(data.cache, data.data_path)
-        cached = folder and find_cached(
-            split.samples, folder=folder, data_path=data.data_path, split=name, decoder=self.decoder
-        )
-        return cached or DecodedImages(split.samples, decoder=self.decoder)
+        kinds = split.by_kind().items()
+        own, *more = [self._find_of_kind(kind, of_kind.samples, name=name) for kind, of_kind in kinds]
+        return JoinedImages([own, *more]) if more else own
+
+    def _find_of_kind(self, kind: str, samples: list[Sample], *, name: str) -> Images:
+        """Open the pixels of the images of one kind, for `find_images`."""
+        path, name = self._path_of(kind), name if kind == OWN_KIND else MORE
+        folder = choose_folder(self.config.data.cache, path)
+        cached = folder and find_cached(samples, folder=folder, data_path=path, split=name, decoder=self.decoder)
+        return cached or DecodedImages(samples, decoder=self.decoder)
 
     def loader(self, split: Split, *, seed: int | None = None) -> Loader:
         """Make a loader of a scanned split; of several processes, each loads its part of a batch. A seed shuffles."""

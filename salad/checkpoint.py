@@ -23,7 +23,7 @@ from salad.memory import MemoryBank
 from salad.networks import NETWORKS
 from salad.patch_memory import PatchMemory
 from salad.runs.sealed import is_sealed, read_sealed, write_sealed
-from salad.tensor_files import Rule, checked, same_numbers
+from salad.tensor_files import LARGEST, Rule, checked, same_numbers
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -52,6 +52,7 @@ PATCHES = {
     "whitening": Rule(kind=torch.float32, shape=("C", "C"), needed=True),
     "spacing": Rule(kind=torch.float32, shape=("G", "M"), low=0),
     "num_nearest": Rule(kind=torch.int64, low=1),
+    "share": Rule(kind=torch.float32, low=0),
 }
 FACTS = {
     "schema_version": Rule(kind=int, low=1),
@@ -300,11 +301,18 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
 
 
 def _check_scores(facts: dict[str, Any]) -> None:
-    """Raise an error if the parts of the score or their standards have a wrong type or range."""
+    """Raise an error if the parts of the score, their standards or the kinds of images have a wrong type or range."""
     checks = {
         "parts": all(isinstance(part, str) for part in facts.get("parts", ())),
         "standards": all(
             std > 0 and math.isfinite(mean + std) for mean, std in (facts.get("standards") or {}).values()
+        ),
+        "enrolled": all(
+            isinstance(name, str) and isinstance(digest, str) for name, digest in facts.get("enrolled", ())
+        ),
+        "kinds": all(
+            isinstance(kind, str) and type(number) is int and 0 < number <= LARGEST
+            for kind, number in facts.get("kinds", {}).items()
         ),
     }
     for name, is_valid in checks.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -91,15 +91,16 @@ class PatchMemory:
         rows: whitened features of M normal images in each cell, (G * G, M, C), float16.
         mean: mean features of each cell, (G * G, C), float32.
         whitening: symmetric matrix, (C, C), float32.
-        spacing: what is subtracted from the distance to each row, (G * G, M), float32, at least 0.
-        num_nearest: k, number of nearest rows that a distance is the mean of.
+        spacing: mean distance of each row to its nearest other rows, (G * G, M), float32; 0 where it does not count.
+        neighbourhood: number of nearest rows that a distance is the mean of, and the share of their spacing that is
+            subtracted.
     """
 
     rows: Tensor
     mean: Tensor
     whitening: Tensor
     spacing: Tensor
-    num_nearest: int = 1
+    neighbourhood: Neighbourhood = PLAIN
 
     @classmethod
     def build(cls, cells: Tensor, *, max_rows: int, neighbourhood: Neighbourhood = PLAIN) -> PatchMemory:
@@ -118,9 +119,8 @@ class PatchMemory:
         rows = torch.stack([(cell @ whitening).half() for cell in centred])
         if rows.shape[1] > max_rows:
             rows = torch.stack([cell[choose_coreset(cell.float(), max_rows)] for cell in rows])
-        num_nearest = min(neighbourhood.num_nearest, max(1, rows.shape[1] - 1))
-        spacing = neighbourhood.share * measure_spacing(rows, num_nearest)
-        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, num_nearest=num_nearest)
+        spacing = measure_spacing(rows, neighbourhood)
+        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, neighbourhood=neighbourhood)
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> PatchMemory:
@@ -131,17 +131,55 @@ class PatchMemory:
         """
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
         spacing = state.get("spacing", torch.zeros(rows.shape[:2]))  # older files compare with the nearest row alone
-        num_nearest = int(state.get("num_nearest", 1))
+        num_nearest, share = state.get("num_nearest", torch.tensor(1)), state.get("share", torch.tensor(0.0))
         shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
-        shapes = shapes and spacing.shape == rows.shape[:2] and num_nearest <= rows.shape[1]
+        shapes = shapes and spacing.shape == rows.shape[:2]
         if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
-        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, num_nearest=num_nearest)
+        neighbourhood = Neighbourhood(int(num_nearest), float(share))
+        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, neighbourhood=neighbourhood)
+
+    @torch.no_grad()
+    def rows_of(self, maps: PatchMaps) -> Tensor:
+        """Compute rows of images, as `rows` holds them, from their patch features: (G * G, B, C), float16."""
+        return self._whitened(maps).features.transpose(0, 1).half()
+
+    def extended(self, rows: Tensor, *, max_rows: int) -> PatchMemory:
+        """Copy the memory with further rows at its end, whitened by its own mean and covariance.
+
+        Args:
+            rows: rows of N images, see `rows_of`; N is at most `max_rows`.
+            max_rows: largest M; the earlier rows give way to a coreset of them, and the further ones all stay.
+        """
+        num_kept = max_rows - rows.shape[1]
+        earlier = self.rows
+        if earlier.shape[1] > num_kept:
+            earlier = torch.stack([cell[choose_coreset(cell.float(), num_kept)] for cell in earlier])
+        rows = torch.cat([earlier, rows.to(earlier.device)], dim=1)
+        return replace(self, rows=rows, spacing=measure_spacing(rows, self.neighbourhood))
+
+    def without(self, row: int) -> PatchMemory:
+        """Copy the memory without a row, given by its index in each cell; a negative one counts from the end.
+
+        The spacing of the other rows is left as it is, because measuring it anew would take M comparisons of M rows.
+        """
+        keeps = torch.ones(self.rows.shape[1], dtype=torch.bool, device=self.rows.device)
+        keeps[row] = False
+        return replace(self, rows=self.rows[:, keeps], spacing=self.spacing[:, keeps])
+
+    def plain(self) -> PatchMemory:
+        """Copy the memory for distances to the nearest row alone, of which nothing is subtracted."""
+        return replace(self, neighbourhood=PLAIN)
 
     @property
     def grid(self) -> int:
         """Number of grid cells along a side."""
         return math.isqrt(len(self.rows))
+
+    @property
+    def num_nearest(self) -> int:
+        """Number of nearest rows that count: k, or fewer in a memory of fewer rows."""
+        return min(self.neighbourhood.num_nearest, max(1, self.rows.shape[1] - 1))
 
     @property
     def num_bytes(self) -> int:
@@ -151,20 +189,20 @@ class PatchMemory:
     @torch.no_grad()
     def distances(self, maps: PatchMaps) -> Tensor:
         """Distance of each grid cell to the nearest normal images in the same cell, less their spacing, (B, G, G)."""
-        return self._distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
+        return self.row_distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
     def scores(self, maps: PatchMaps) -> Tensor:
         """Mean distance over all grid cells, weighted by their seen shares, (B,); larger is more anomalous."""
         cells = self._whitened(maps)
-        return weigh(self._distances(cells.features), cells.seen)
+        return weigh(self.row_distances(cells.features), cells.seen)
 
     @torch.no_grad()
-    def _distances(self, queries: Tensor) -> Tensor:
-        """Compute the distances of whitened cells, (B, G * G, C), to their nearest rows, (B, G * G)."""
+    def row_distances(self, queries: Tensor) -> Tensor:
+        """Distance of whitened cells, (B, G * G, C), to their nearest rows, less their spacing, (B, G * G)."""
         distances = []
         for cell, rows, spacing in zip(queries.transpose(0, 1), self.rows, self.spacing, strict=True):
             far, index = find_nearest(cell, rows.float(), self.num_nearest)
-            distances.append((far - spacing[index]).mean(dim=1))
+            distances.append((far - self.neighbourhood.share * spacing[index]).mean(dim=1))
         return torch.stack(distances, dim=1)
 
     @torch.no_grad()
@@ -203,12 +241,12 @@ class PatchMemory:
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
         """Compute the size of a memory in bytes, before it is built."""
         num_rows = min(num_images, max_rows)
-        return (2 * grid**2 * num_rows + 4 * grid**2 + 4 * num_channels) * num_channels + 4 * grid**2 * num_rows + 8
+        return (2 * grid**2 * num_rows + 4 * grid**2 + 4 * num_channels) * num_channels + 4 * grid**2 * num_rows + 12
 
     def to(self, device: torch.device) -> PatchMemory:
         """Move the memory to a device."""
         tensors = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return PatchMemory(**tensors, num_nearest=self.num_nearest)
+        return PatchMemory(**tensors, neighbourhood=self.neighbourhood)
 
     def tensors(self) -> dict[str, Tensor]:
         """Collect the tensors that distances are computed with, by name."""
@@ -216,7 +254,8 @@ class PatchMemory:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of the memory by name, for a checkpoint."""
-        return {**self.tensors(), "num_nearest": torch.tensor(self.num_nearest)}
+        num_nearest, share = (torch.tensor(value) for value in self.neighbourhood)
+        return {**self.tensors(), "num_nearest": num_nearest, "share": share}
 
 
 def find_nearest(queries: Tensor, rows: Tensor, k: int, *, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -244,19 +283,20 @@ def find_nearest(queries: Tensor, rows: Tensor, k: int, *, own: Tensor | None = 
 
 
 @torch.no_grad()
-def measure_spacing(rows: Tensor, k: int) -> Tensor:
-    """Measure the mean distance of each row to its k nearest other rows of the same grid cell.
+def measure_spacing(rows: Tensor, neighbourhood: Neighbourhood) -> Tensor:
+    """Measure the mean distance of each row to its nearest other rows in the same grid cell.
 
     Args:
         rows: (G * G, M, C).
-        k: number of rows, at least 1 and below M; with M = 1 there are no others, and the spacing is 0.
+        neighbourhood: number of rows that count, at most M - 1.
 
     Returns:
-        (G * G, M), float32.
+        (G * G, M), float32; 0 with a single row, or if the neighbourhood subtracts nothing.
     """
-    if rows.shape[1] == 1:
+    num_rows = rows.shape[1]
+    if num_rows == 1 or neighbourhood.share == 0:
         return torch.zeros(rows.shape[:2], device=rows.device)
-    own = torch.arange(rows.shape[1], device=rows.device)
+    own, k = torch.arange(num_rows, device=rows.device), min(neighbourhood.num_nearest, num_rows - 1)
     return torch.stack([find_nearest(cell, cell, k, own=own)[0].mean(dim=1) for cell in rows.float()])
 
 

@@ -15,6 +15,7 @@ from salad.patch_memory import (
     PatchMaps,
     PatchMemory,
     choose_coreset,
+    measure_spacing,
     pool_cells,
     whiten,
 )
@@ -306,3 +307,45 @@ def test_memory_of_one_or_two_images_has_a_spacing_that_is_finite():
         memory = PatchMemory.build(cells_of(maps(count)), max_rows=9, neighbourhood=Neighbourhood(3, 1.0))
         assert memory.num_nearest == 1 and memory.spacing.isfinite().all()
         assert memory.scores(PatchMaps(maps(2, seed=1))).isfinite().all()
+
+
+def test_further_rows_are_whitened_as_those_of_the_memory_and_stand_at_its_end():
+    memory, further = memory_of(maps(9)), maps(4, seed=1)
+
+    rows = memory.rows_of(PatchMaps(further))
+    extended = memory.extended(rows, max_rows=100)
+
+    assert_close(memory.rows_of(PatchMaps(maps(9))), memory.rows, atol=1e-2, rtol=1e-2)
+    assert torch.equal(extended.rows, torch.cat([memory.rows, rows], dim=1))
+    assert torch.equal(extended.mean, memory.mean) and torch.equal(extended.whitening, memory.whitening)
+    assert extended.scores(PatchMaps(further)).max() < 0.1 < memory.scores(PatchMaps(further)).min()
+
+
+def test_a_full_memory_keeps_further_rows_and_a_coreset_of_the_earlier_ones():
+    memory, rows = memory_of(maps(9)), memory_of(maps(9)).rows_of(PatchMaps(maps(4, seed=1)))
+
+    extended = memory.extended(rows, max_rows=10)
+
+    assert torch.equal(extended.rows[:, 6:], rows)
+    for cell, earlier in zip(extended.rows[:, :6], memory.rows, strict=True):
+        assert torch.equal(cell, earlier[choose_coreset(earlier.float(), 6)])
+
+
+@pytest.mark.parametrize("row", [0, 4, -1, -3])
+def test_a_row_is_left_out_of_all_cells(row):
+    memory = memory_of(maps(9))
+
+    rest = memory.without(row)
+
+    kept = [i for i in range(9) if i != row % 9]
+    assert torch.equal(rest.rows, memory.rows[:, kept])
+    assert rest.scores(PatchMaps(maps(9)))[row] > 0.1 > memory.scores(PatchMaps(maps(9)))[row]
+
+
+def test_rows_that_join_or_leave_take_their_spacing_with_them():
+    memory = PatchMemory.build(cells_of(maps(9)), max_rows=1000, neighbourhood=Neighbourhood(3, 1.0))
+    extended = memory.extended(memory.rows_of(PatchMaps(maps(4, seed=1))), max_rows=100)
+
+    assert_close(extended.spacing, measure_spacing(extended.rows, extended.neighbourhood))
+    assert torch.equal(extended.without(-1).spacing, extended.spacing[:, :-1])
+    assert memory.plain().scores(PatchMaps(maps(2, seed=2))).min() > memory.scores(PatchMaps(maps(2, seed=2))).max()

@@ -114,4 +114,11 @@ class Config:
         """Convert the values to a plain dict for JSON, which `read_values` reads back."""
         values = self.values()
         del values["overwrite"], values["resume"]  # loading a config must not delete or resume a run
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Convert paths, which JSON lacks, to text."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return str(value) if isinstance(value, Path) else value

@@ -32,7 +32,7 @@ class PatchDistances(nn.Module):
 
     def __init__(self, memory: PatchMemory) -> None:
         super().__init__()
-        self.grid, self.num_nearest = memory.grid, memory.num_nearest
+        self.grid, self.num_nearest, self.share = memory.grid, memory.num_nearest, memory.neighbourhood.share
         for name, tensor in memory.tensors().items():
             self.register_buffer(name, tensor)
 
@@ -46,7 +46,7 @@ class PatchDistances(nn.Module):
         for nearest in squares.topk(self.num_nearest, dim=2, largest=False).indices.unbind(dim=2):
             index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
             distances = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
-            total = total + distances - self.spacing.gather(1, nearest)
+            total = total + distances - self.share * self.spacing.gather(1, nearest)
         return weigh((total / self.num_nearest).T, cells.seen)
 
 

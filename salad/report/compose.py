@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
 from salad.report import content, curves
 from salad.report.captions import gallery_note, run_facts, training_command, untrained_note, words
@@ -139,12 +140,14 @@ def _gallery(scoring: Scoring, gallery: Gallery, cards: list[dict[str, Any]]) ->
 
 def _run(scoring: Scoring) -> dict[str, Any]:
     """Collect the values of the section Run, and of captions that depend on options."""
-    config, checkpoint = scoring.config, scoring.checkpoint
+    config, checkpoint, kinds = scoring.config, scoring.checkpoint, scoring.model.kinds
+    facts = run_facts(scoring.result, config, checkpoint)
+    facts += [("Normals of the memory", describe_kinds(kinds))] if len(kinds) > 1 else []
     return {
         "num_resamples": curves.NUM_RESAMPLES,
         "seed": config.run.seed,
         "rep_dim": config.network.rep_dim,
-        "facts": [(name, printable(value)) for name, value in run_facts(scoring.result, config, checkpoint)],
+        "facts": [(name, printable(value)) for name, value in facts],
         "command": printable(scoring.command),
         "trained_with": printable(training_command(checkpoint) or ""),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -19,6 +20,7 @@ from salad.config import Config
 from salad.datasets import DATASETS, read_split
 from salad.datasets.folders import doubt_of_first
 from salad.datasets.loader import Loader
+from salad.datasets.more_normals import MORE, describe_kinds, read_more_normals
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards
@@ -28,7 +30,7 @@ from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
 from salad.scores.inputs import to_images
 from salad.scoring.model import ScoringModel
-from salad.scoring.training_images import find_val
+from salad.scoring.training_images import find_enrolled, find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -137,10 +139,16 @@ def run_test(context: RunContext, checkpoint: Checkpoint, split: Split) -> tuple
     with team.first_alone("images"):
         split = context.scan({"test": split})["test"]
     context.check_same_for_all(split)
+    if leak := find_enrolled(checkpoint, split):
+        logger.warning("leak: %s", leak)
+        if config.data.strict:
+            refuse_leaks([leak])
     model = ScoringModel.load(checkpoint, context)
     if model.held_out is None or (config.scoring.is_fused and model.standards is None):
         model = model.calibrated(score_val_normals(model))
     logger.info("test: %s", split)
+    if len(model.kinds) > 1:
+        logger.info("normal images of the memory: %s", describe_kinds(model.kinds))
     result = score_split(model, split, keeps_z=checkpoint.embeds)
     _warn_of_useless_scores(result, checkpoint, parts=config.scoring.parts)
     num_abnormal = len(split.samples) - split.num_normal
@@ -227,6 +235,9 @@ def compare_with_training(config: Config, test: Split, *, train_on: str) -> None
             logger.debug("test/ is not compared with %s/: %s", name, error)
         else:
             splits.update({name: split} if split else {})
+    with contextlib.suppress(InputError):  # else only the training images lack, which is said where they are needed
+        more = read_more_normals(config.data.more_normals or ())
+        splits |= {MORE: dataclasses.replace(test, samples=more)} if more else {}
     comparison = compare_splits({**splits, "test": test}, train_on=train_on, num_threads=config.data.n_jobs_dataloader)
     leaks = [leak for leak in comparison.leaks if leak.second == "test"]
     for line in [*(f"leak: {leak}" for leak in leaks), *(f"doubt: {doubt}" for doubt in test.doubts)]:

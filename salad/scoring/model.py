@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -25,7 +25,7 @@ from salad.scores.inputs import Inputs, Normals
 from salad.scores.knn import choose_k
 from salad.scoring.cautions import cautions_of
 from salad.scoring.patch_memories import find_memories, has_settings, needed_backbone
-from salad.scoring.training_images import find_row_labels
+from salad.scoring.training_images import find_row_labels, kinds_of_memory
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
@@ -58,6 +58,7 @@ class ScoringModel:
         standards: mean and standard deviation of each part of a fused score; None for other scores, or if unknown.
         held_out: scores of normal images that were held out of the training, however few; None if unknown.
         cautions: warnings about the checkpoint, the memory and the score, see `cautions_of`.
+        kinds: number of normal images behind the memory by kind, see `Sample.kind`.
 
     Raises:
         InputError: a score needs the centre of Deep SVDD, or --align the template, and there is none.
@@ -70,6 +71,7 @@ class ScoringModel:
     standards: Standards | None = None
     held_out: Calibration | None = None
     cautions: tuple[str, ...] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _ = self.context.preprocessing  # raises now rather than at the first image
@@ -112,6 +114,7 @@ class ScoringModel:
             standards=standards,
             held_out=held_out,
             cautions=(*cautions_of(config, checkpoint, num_rows=len(index), k=k), *unknown),
+            kinds=kinds_of_memory(checkpoint, num_rows=len(index)),
         )
 
     @property

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from salad.build import RunContext
-from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.checkpoint import Checkpoint, load_checkpoint, save_for_scoring
 from salad.config import Config
 from salad.device import choose_device
 from salad.errors import InputError, MachineError, printable
@@ -25,7 +25,7 @@ from salad.images.doubts import find_doubt
 from salad.images.in_memory import Source, read_source, shown_name
 from salad.images.read import GreyImage
 from salad.scoring.model import ScoringModel
-from salad.scoring.options import scoring_config
+from salad.scoring.options import SCORED_BY, scoring_config
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Scored:
     note: str | None = None
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """Decoded image, or the error message in its place, with the decoding time in seconds."""
 
     source: Source
@@ -132,7 +132,7 @@ class Scorer:
         """
         size = self.config.data.batch_size
         pool = ThreadPoolExecutor(max(1, self.config.data.n_jobs_dataloader), thread_name_prefix="decode")
-        under_way: deque[Future[_Read]] = deque()
+        under_way: deque[Future[Read]] = deque()
 
         def score_next() -> list[Scored]:
             return self._score_batch([under_way.popleft().result() for _ in range(min(size, len(under_way)))])
@@ -140,7 +140,7 @@ class Scorer:
         try:
             for source in sources:
                 if source is not None:
-                    under_way.append(pool.submit(self._read, source))
+                    under_way.append(pool.submit(self.read, source))
                 while under_way and (source is None or len(under_way) >= BATCHES_HELD * size):
                     yield from score_next()
             while under_way:
@@ -172,16 +172,26 @@ class Scorer:
             )
         self.model = dataclasses.replace(self.model, held_out=Calibration.of(scores))
 
-    def _read(self, source: Source) -> _Read:
+    def save(self, path: Path) -> None:
+        """Write a checkpoint with weights, memory and calibration, for `load_scorer` and test.py.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        checkpoint = recorded(self.checkpoint, self.model)
+        assert checkpoint.config is not None, "just recorded"
+        save_for_scoring(path, checkpoint, config=checkpoint.config)
+
+    def read(self, source: Source) -> Read:
         """Decode an image, or take the error message."""
         start = time.perf_counter()
         try:
             content: GreyImage | str = read_source(source, self.model.context.decoder)
         except (InputError, MachineError) as error:
             content = str(error).removeprefix(f"{printable(source)}: " if isinstance(source, Path) else "")
-        return _Read(source, content, time.perf_counter() - start)
+        return Read(source, content, time.perf_counter() - start)
 
-    def _score_batch(self, batch: list[_Read]) -> list[Scored]:
+    def _score_batch(self, batch: list[Read]) -> list[Scored]:
         """Score the readable images of a batch."""
         start = time.perf_counter()
         pixels = [read.content for read in batch if not isinstance(read.content, str)]
@@ -202,3 +212,21 @@ class Scorer:
         parts = self.model.score(torch.from_numpy(pixels)[:, None]).parts
         scores: list[float] = self.model.combine(parts).tolist()
         return scores
+
+
+def recorded(checkpoint: Checkpoint, model: ScoringModel) -> Checkpoint:
+    """Copy a checkpoint with the options and the calibration of a model that was loaded from it.
+
+    Args:
+        checkpoint: checkpoint of the model.
+        model: model, calibrated or not.
+    """
+    options, standards, held_out = model.config.as_json(), model.standards, model.held_out
+    facts = {
+        "parts": model.parts,
+        "k": model.normals.k,
+        "standards": standards and standards.of,
+        "val_normal_scores": torch.from_numpy(held_out.scores) if held_out else None,
+    }
+    config = {**options, **(checkpoint.config or {}), **{name: options[name] for name in SCORED_BY}}
+    return dataclasses.replace(checkpoint, config=config, training={**checkpoint.training, **facts})

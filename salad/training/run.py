@@ -13,6 +13,7 @@ from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import OPTIONS, Config
 from salad.config.recipes import describe_recipe
+from salad.datasets.more_normals import MORE
 from salad.device import seed_everything
 from salad.distributed.team import SOLO, Team
 from salad.errors import DamagedError, InputError, StoppedError
@@ -121,7 +122,7 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
         folder.cut_metrics(trainer.state.epochs_done)
     else:
         folder.clear()
-    write_skipped(folder.path, train.skipped, scanned=("train", "val", "test"))
+    write_skipped(folder.path, train.skipped, scanned=("train", "val", "test", MORE))
     folder.write_config(
         trainer.config.as_json(),
         device=str(trainer.context.device),
@@ -130,6 +131,7 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
         normal_class=train.normal_class,
         num_train=len(train.samples),
         num_val=len(val.samples) if val else 0,
+        kinds=train.kinds,
         num_skipped=len(train.skipped),
     )
 

@@ -297,6 +297,7 @@ class Trainer:
         """
         self.guard.check()
         facts = {**self.validation.facts(), **fingerprints(self.train_split, self.val_split)}
+        facts["kinds"] = self.train_split.kinds
         self.state.save(paths, facts=facts, memories=self.validation.memories)
         self.clock.saved()
 
