@@ -47,9 +47,9 @@ SVDD = {
     "radius": Rule(kind=torch.float32, low=0, needed=True),
 }
 PATCHES = {
-    "rows": Rule(kind=torch.float16, shape=("G", "M", "C"), needed=True),
+    "rows": Rule(kind=torch.float16, shape=("G", "M", "A"), needed=True),
     "mean": Rule(kind=torch.float32, shape=("G", "C"), needed=True),
-    "whitening": Rule(kind=torch.float32, shape=("C", "C"), needed=True),
+    "whitening": Rule(kind=torch.float32, shape=("C", "A"), needed=True),
     "spacing": Rule(kind=torch.float32, shape=("G", "M"), low=0),
     "num_nearest": Rule(kind=torch.int64, low=1),
     "share": Rule(kind=torch.float32, low=0),

@@ -13,6 +13,7 @@ from torch import Tensor
 BLOCK = 2**24  # distances to hold at a time
 EXACT = "donot_use_mm_for_euclid_dist"  # mode of torch.cdist for distances that are shown
 SHRINKAGE = 0.3  # multiple of the mean variance that is added before whitening: small variances are mostly noise
+NUM_AXES = 64  # number of principal axes that rows keep: further ones take memory and time, and detect no better
 LEAST_SHARE = 1e-6  # smallest standard deviation as a share of the largest mean: a smaller one is rounding
 LEAST_SEEN = 1e-6  # smallest seen share of a grid cell: avoids 0 / 0 in a cell outside the image
 
@@ -78,8 +79,9 @@ def pool_cells(maps: PatchMaps, grid: int) -> Cells:
 class PatchMemory:
     """Patch features of normal images, for each cell of a G x G grid.
 
-    Features are averaged over each grid cell and whitened, so that distances are Mahalanobis distances. Each cell has
-    its own mean; all cells share one covariance, that of normal images about the cell means. In contrast, PaDiM
+    Features are averaged over each grid cell and whitened along their principal axes, so that distances are Mahalanobis
+    distances. Each cell has its own mean; all cells share one covariance, that of normal images about the cell means,
+    and its axes. In contrast, PaDiM
     (Defard et al., ICPR 2020) has one covariance a position, and PatchCore (Roth et al., CVPR 2022) one memory for
     all positions.
 
@@ -88,9 +90,9 @@ class PatchMemory:
     rare kinds of normal images, of which the memory holds few, from looking abnormal.
 
     Attributes:
-        rows: whitened features of M normal images in each cell, (G * G, M, C), float16.
+        rows: whitened features of M normal images in each cell along A axes, (G * G, M, A), float16.
         mean: mean features of each cell, (G * G, C), float32.
-        whitening: symmetric matrix, (C, C), float32.
+        whitening: matrix from centred features to whitened ones, (C, A), float32.
         spacing: mean distance of each row to its nearest other rows, (G * G, M), float32; 0 where it does not count.
         neighbourhood: number of nearest rows that a distance is the mean of, and the share of their spacing that is
             subtracted.
@@ -132,16 +134,16 @@ class PatchMemory:
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
         spacing = state.get("spacing", torch.zeros(rows.shape[:2]))  # older files compare with the nearest row alone
         num_nearest, share = state.get("num_nearest", torch.tensor(1)), state.get("share", torch.tensor(0.0))
-        shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
-        shapes = shapes and spacing.shape == rows.shape[:2]
-        if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
+        shapes = rows.dim() == 3 and 0 not in rows.shape and whitening.shape == (mean.shape[-1], rows.shape[2])
+        shapes = shapes and spacing.shape == rows.shape[:2] and mean.shape == (len(rows), len(whitening))
+        if not shapes or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
         neighbourhood = Neighbourhood(int(num_nearest), float(share))
         return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, neighbourhood=neighbourhood)
 
     @torch.no_grad()
     def rows_of(self, maps: PatchMaps) -> Tensor:
-        """Compute rows of images, as `rows` holds them, from their patch features: (G * G, B, C), float16."""
+        """Compute rows of images, as `rows` holds them, from their patch features: (G * G, B, A), float16."""
         return self._whitened(maps).features.transpose(0, 1).half()
 
     def extended(self, rows: Tensor, *, max_rows: int) -> PatchMemory:
@@ -198,7 +200,7 @@ class PatchMemory:
 
     @torch.no_grad()
     def row_distances(self, queries: Tensor) -> Tensor:
-        """Distance of whitened cells, (B, G * G, C), to their nearest rows, less their spacing, (B, G * G)."""
+        """Distance of whitened cells, (B, G * G, A), to their nearest rows, less their spacing, (B, G * G)."""
         distances = []
         for cell, rows, spacing in zip(queries.transpose(0, 1), self.rows, self.spacing, strict=True):
             far, index = find_nearest(cell, rows.float(), self.num_nearest)
@@ -240,8 +242,9 @@ class PatchMemory:
     @staticmethod
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
         """Compute the size of a memory in bytes, before it is built."""
-        num_rows = min(num_images, max_rows)
-        return (2 * grid**2 * num_rows + 4 * grid**2 + 4 * num_channels) * num_channels + 4 * grid**2 * num_rows + 12
+        num_rows, num_axes = min(num_images, max_rows), min(NUM_AXES, num_channels)
+        num_means, num_weights = grid**2 * num_channels, num_channels * num_axes
+        return 2 * grid**2 * num_rows * (num_axes + 2) + 4 * (num_means + num_weights) + 12
 
     def to(self, device: torch.device) -> PatchMemory:
         """Move the memory to a device."""
@@ -306,20 +309,19 @@ def weigh(distances: Tensor, seen: Tensor) -> Tensor:
 
 
 def whiten(covariance: Tensor, *, least: float) -> Tensor:
-    """Compute the symmetric whitening matrix of a covariance, with shrinkage.
+    """Compute a matrix that whitens along the principal axes of a covariance, with shrinkage.
 
     Args:
         covariance: (C, C).
         least: smallest shrinkage, a variance due to rounding alone.
 
     Returns:
-        (C, C), of the same type.
+        (C, A), of the same type; A is C, or `NUM_AXES` if that is smaller.
     """
     # on the CPU: MPS has no float64, and of a matrix this small a GPU is no faster
     variances, directions = torch.linalg.eigh(covariance.cpu().double())
     floor = max(SHRINKAGE * float(variances.mean()), least, torch.finfo(covariance.dtype).tiny)
-    scales = (variances.clamp(min=0) + floor).rsqrt()
-    whitening: Tensor = (directions * scales) @ directions.T
+    whitening: Tensor = (directions * (variances.clamp(min=0) + floor).rsqrt())[:, -NUM_AXES:]
     return whitening.to(covariance.dtype).to(covariance.device)
 
 

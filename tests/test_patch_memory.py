@@ -10,6 +10,7 @@ from on_devices import NoWaiting
 from torch.testing import assert_close
 
 from salad.patch_memory import (
+    NUM_AXES,
     SHRINKAGE,
     Neighbourhood,
     PatchMaps,
@@ -78,7 +79,7 @@ def test_scores_are_those_of_a_loop():
     mean = torch.tensor(expected).float().mean(dim=1)
     assert_close(memory.scores(PatchMaps(new)), mean, rtol=2e-3, atol=2e-3)
     assert_close(memory.mean, cells.mean(dim=0))
-    assert_close(memory.whitening, whitening.float(), rtol=1e-3, atol=1e-4)
+    assert_close(memory.whitening @ memory.whitening.T, (whitening @ whitening).float(), rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_not_seen_has_no_part_in_a_score():
@@ -349,3 +350,15 @@ def test_rows_that_join_or_leave_take_their_spacing_with_them():
     assert_close(extended.spacing, measure_spacing(extended.rows, extended.neighbourhood))
     assert torch.equal(extended.without(-1).spacing, extended.spacing[:, :-1])
     assert memory.plain().scores(PatchMaps(maps(2, seed=2))).min() > memory.scores(PatchMaps(maps(2, seed=2))).max()
+
+
+def test_rows_keep_the_axes_of_the_largest_variances():
+    many = NUM_AXES + 20
+    scale = torch.linspace(1, 3, many).view(-1, 1, 1)
+    features = torch.randn(200, many, GRID, GRID, generator=torch.Generator().manual_seed(0)) * scale
+    memory = memory_of(features)
+
+    assert memory.rows.shape == (9, 200, NUM_AXES) and memory.whitening.shape == (many, NUM_AXES)
+    weights = memory.whitening.square().sum(dim=1)
+    assert weights[:10].max() < weights[-30:].min()  # the small variances are left out
+    assert memory.num_bytes == PatchMemory.bytes_for(200, grid=GRID, num_channels=many, max_rows=1000)
