@@ -124,8 +124,8 @@ def _refuse_findings(folder: Path, samples: list[Sample]) -> None:
         finding = next(finding for finding in abnormal[0].findings if sense_of(finding) is Sense.ABNORMAL)
         raise InputError(
             f"{FLAG} {printable(folder)}: everything in it would count as normal, but its tables say otherwise of "
-            f"{len(abnormal):,} images, the first is {shortened(abnormal[0].name)} ({shortened(finding)}): give a folder "
-            "or a table of normal images instead"
+            f"{len(abnormal):,} images, the first is {shortened(abnormal[0].name)} ({shortened(finding)}): give a "
+            "folder or a table of normal images instead"
         )
 
 
