@@ -52,8 +52,8 @@ def read_more_normals(paths: Sequence[Path]) -> list[Sample]:
         Samples of the kinds of `kinds_of`, those of a kind together, all normal.
 
     Raises:
-        InputError: a path is missing or holds no image, a folder holds one whose name says abnormal, or a table is
-            invalid.
+        InputError: a path is missing or holds no image, a folder holds one whose name says abnormal, tables in it name
+            abnormal findings, or a table is invalid.
     """
     samples: dict[str, Sample] = {}
     for kind, path in kinds_of(paths).items():
@@ -88,7 +88,9 @@ def _in_folder(folder: Path) -> list[Sample]:
     left_out.say(folder, logger=logger)
     inner_folders = {file.parent.relative_to(folder).parts for file in files}
     _refuse_abnormal(folder, {part for parts in inner_folders for part in parts}, inner_folders)
-    return annotate([Sample(file, inner_name(file, folder), NORMAL) for file in files], folder)
+    samples = annotate([Sample(file, inner_name(file, folder), NORMAL) for file in files], folder)
+    _refuse_findings(folder, samples)
+    return samples
 
 
 def _refuse_abnormal(folder: Path, names: set[str], inner_folders: set[tuple[str, ...]]) -> None:
@@ -107,6 +109,23 @@ def _refuse_abnormal(folder: Path, names: set[str], inner_folders: set[tuple[str
         raise InputError(
             f"{FLAG} {printable(folder)}: everything in it would count as normal, but it holds a folder called "
             f"{shortened(abnormal[0])}: give the folder of its normal images instead"
+        )
+
+
+def _refuse_findings(folder: Path, samples: list[Sample]) -> None:
+    """Raise `InputError` if tables of a folder say that images are abnormal, and not also that they are normal."""
+    senses = [{sense_of(finding) for finding in sample.findings} for sample in samples]
+    abnormal = [
+        sample
+        for sample, of_sample in zip(samples, senses, strict=True)
+        if Sense.ABNORMAL in of_sample and Sense.NORMAL not in of_sample
+    ]
+    if abnormal:
+        finding = next(finding for finding in abnormal[0].findings if sense_of(finding) is Sense.ABNORMAL)
+        raise InputError(
+            f"{FLAG} {printable(folder)}: everything in it would count as normal, but its tables say otherwise of "
+            f"{len(abnormal):,} images, the first is {shortened(abnormal[0].name)} ({shortened(finding)}): give a "
+            "folder or a table of normal images instead"
         )
 
 

@@ -25,7 +25,7 @@ from salad.runs.outputs import check_output
 from salad.samples import NORMAL
 from salad.scores import SCORES
 from salad.scores.inputs import Normals
-from salad.scoring.enrolment import Enrolment
+from salad.scoring.enrolment import Enrolment, Shift
 from salad.scoring.model import ScoringModel, choose_rows_k
 from salad.scoring.stream import Scorer, load_scorer, recorded
 from salad.scoring.training_images import digest_of, enrolled_in, num_views_of
@@ -75,7 +75,7 @@ def enrol(scorer: Scorer, sources: Iterable[Source]) -> tuple[Scorer, Enrolment]
         InputError: there are fewer than --min_normals images, or as many as --local_rows; or the score is fused and
             there is a single one.
     """
-    model, before = scorer.model, scorer.model.calibration
+    model = scorer.model
     films, num_unread, num_twice = _read(scorer, sources)
     seen = _look_at(model, films)
     new = np.flatnonzero(~_in_memory(model, seen))
@@ -84,27 +84,18 @@ def enrol(scorer: Scorer, sources: Iterable[Source]) -> tuple[Scorer, Enrolment]
     num_twice += len(films) - len(new)
     films, seen = [films[i] for i in new], _of(seen, new)
     _check_number(model, len(films), num_left_out=num_unread + num_twice)
-    former = model.combine(seen.parts)
     checkpoint, normals = _extended(scorer, films, seen)
     parts = leave_one_out(replace(model, normals=normals), films, num_views=num_views_of(checkpoint))
     standards = Standards.measure(parts) if model.config.scoring.is_fused else None
-    model = replace(model, normals=normals, standards=standards)
-    scores = model.combine(parts)
-    model = replace(model, held_out=Calibration.of(scores))
-    enrolled = Scorer(scorer.config, recorded(checkpoint, model))
-    specificity = scorer.config.scoring.specificity
-    threshold = before.threshold(specificity) if before else None
-    return enrolled, Enrolment(
-        num_films=len(films),
-        num_all=len(enrolled_in(checkpoint)),
-        num_unread=num_unread,
-        num_twice=num_twice,
-        percentile=float(np.median(before.percentile(former))) if before else None,
-        share_above=None if threshold is None else float((former > threshold).mean()),
-        num_before=len(before.scores) if before else 0,
-        medians=(float(np.median(former)), float(np.median(scores))),
-        thresholds=(threshold, Calibration.of(scores).threshold(specificity)),
+    renewed = replace(model, normals=normals, standards=standards)
+    scores = renewed.combine(parts)
+    renewed = replace(renewed, held_out=Calibration.of(scores))
+    enrolled = Scorer(scorer.config, recorded(checkpoint, renewed))
+    shift = Shift.between(
+        model.combine(seen.parts), scores, former=model.calibration, specificity=model.config.scoring.specificity
     )
+    counts = {"num_films": len(films), "num_all": len(enrolled_in(checkpoint))}
+    return enrolled, Enrolment(**counts, num_unread=num_unread, num_twice=num_twice, shift=shift)
 
 
 def run_enrol(path: Path, words: Sequence[str], *, out: Path, overwrite: bool, given: dict[str, Any]) -> Enrolment:
@@ -175,7 +166,8 @@ def _read(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Film], int, i
     films: list[Film] = []
     names = {digest: name for name, digest in enrolled_in(scorer.checkpoint)}
     num_unread = num_twice = 0
-    for source, content, _ in map_in_order(scorer.read, sources, num_threads=scorer.config.data.n_jobs_dataloader):
+    for read in map_in_order(scorer.read, sources, num_threads=scorer.config.data.n_jobs_dataloader):
+        source, content = read.source, read.content
         name = printable(source.name) if isinstance(source, Path) else ""
         if isinstance(content, str):
             num_unread += 1

@@ -24,9 +24,8 @@ logger = logging.getLogger(__name__)
 def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     """Read the images to train on and, if val/ holds normal images, those of val/; never read test/.
 
-    The normal images of --more_normals follow those of train/.
-
-    Facts about the images are logged, and every file is decoded once.
+    The normal images of --more_normals follow those of train/. Facts about the images are logged, and every file is
+    decoded once.
 
     Args:
         context: context of the run.
@@ -54,10 +53,7 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     if train.num_normal == 0:
         raise InputError(f"{data.data_path}: train/ holds no normal image that can be read; log.txt says why")
     check_sizes(config, train)
-    num_left_out = 0 if data.train_on == "all" else len(listed.samples) - listed.num_normal
-    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
-    if data.more_normals:
-        logger.info("normal images of the memory: %s", describe_kinds(train.kinds))
+    _say_train(train, num_left_out=0 if data.train_on == "all" else len(listed.samples) - listed.num_normal)
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
         logger.info(
@@ -84,6 +80,13 @@ def _log_facts(config: Config, splits: dict[str, Split]) -> None:
         logger.warning("%s", line)
     if config.data.strict:
         refuse_leaks(inspection.leaks)
+
+
+def _say_train(train: Split, *, num_left_out: int) -> None:
+    """Log the images to train on, and what share of the memory each kind of normal ones makes."""
+    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
+    if len(train.kinds) > 1:
+        logger.info("normal images of the memory: %s", describe_kinds(train.kinds))
 
 
 def _with_more(config: Config, train: Split, *, listed: Split, val: Split | None) -> Split:

@@ -9,12 +9,13 @@ from running import invoke, read_csv, read_json, read_tar, score, stopped, train
 from salad import cli
 from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
+from salad.checks.more_normals import find_more_normals
 from salad.config import Config
 from salad.datasets import phantom
 from salad.datasets.more_normals import describe_kinds, kinds_of, read_more_normals
 from salad.device import choose_device
 from salad.errors import InputError
-from salad.samples import NORMAL, JoinedImages
+from salad.samples import NORMAL, JoinedImages, Sample, Split
 from salad.scoring.training_images import find_training_images
 
 LOCAL = ["--score", "local", "--w_syn", 1, "--local_grid", 2]
@@ -89,6 +90,16 @@ def test_the_name_of_the_folder_itself_counts_unless_an_inner_one_says_normal(wr
     assert len(read_more_normals([root / "pneumonia"])) == 1
     with pytest.raises(InputError, match=r"called 1\.abnormal"):
         read_more_normals([root / "1.abnormal"])
+
+
+def test_a_folder_whose_table_names_an_abnormal_finding_is_refused(write_folders):
+    root = write_folders("a.png", "b.png", "c.png")
+    (root / "films.csv").write_text("path,finding\na.png,normal\nb.png,\nc.png,No Finding\n", encoding="utf-8")
+    assert len(read_more_normals([root])) == 3
+
+    (root / "films.csv").write_text("path,finding\na.png,normal\nb.png,lung opacity\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"say otherwise of 1 images, the first is b\.png \(lung opacity\)"):
+        read_more_normals([root])
 
 
 TABLES = {
@@ -240,6 +251,26 @@ def test_copies_and_images_of_val_are_left_out(data, adults, tmp_path):
     assert "leak: images of val that are in more_normals, too: 1" in log
     assert "leak: images of test that are in more_normals, too: 1" in tested.stderr
     assert "--strict: images of val that are in more_normals" in stopped(strict)
+
+
+def test_patients_of_val_are_a_leak_and_stay(tmp_path):
+    table = tmp_path / "films.csv"
+    table.write_text("path,patient_id\na.png,7\nb.png,8\n", encoding="utf-8")
+    options = {"dataset_name": "CXR_author", "net_name": "unet", "xp_path": tmp_path, "data_path": tmp_path}
+    train, val = (
+        Split(
+            samples=[Sample(tmp_path / f"{name}.png", f"{name}.png", NORMAL, patient=patient)],
+            normal_class="",
+            classes=(),
+        )
+        for name, patient in (("c", "9"), ("d", "7"))
+    )
+
+    more = find_more_normals(Config.of({**options, "more_normals": (table,)}).data, train=train, val=val)
+
+    assert [sample.patient for sample in more.samples] == ["7", "8"]
+    (leak,) = more.leaks
+    assert (leak.kind, leak.first, leak.second, leak.num_images) == ("patient", "more_normals", "val", 1)
 
 
 def test_films_that_cannot_be_read_are_left_out_and_listed(data, adults, tmp_path):

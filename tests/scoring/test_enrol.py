@@ -1,5 +1,6 @@
 """Normal films of a new place join the memory of a model, and calibrate it, without training."""
 
+import pickle
 import shutil
 from dataclasses import replace
 
@@ -157,9 +158,12 @@ def test_a_file_scores_as_the_detector_that_wrote_it(enrolled, films, data, tmp_
     enrolled.save(tmp_path / "new.tar")
 
     again = load(tmp_path / "new.tar")
+    pickled = pickle.loads(pickle.dumps(enrolled))
 
     images = [*files(films), *files(data / "test/1.abnormal")]
     assert again.score(images) == pytest.approx(enrolled.score(images), abs=1e-5)
+    assert pickled.score(images) == pytest.approx(enrolled.score(images), abs=1e-5)
+    assert pickled.threshold == enrolled.threshold
     assert again.threshold == pytest.approx(enrolled.threshold, abs=1e-6)
     assert [name for name, _ in enrolled_in(again.scorer_.checkpoint)] == [film.name for film in files(films)]
 
