@@ -275,29 +275,29 @@ class Trainer:
             check_spread(metrics["spread"], stop=self.config.optimisation.on_collapse == "stop")
 
     def save_epoch(self, auc: Auc | None) -> None:
-        """Save a finished epoch as last.tar, on a GPU not every one; the best and that of a round get a name, too."""
-        state, paths = self.state, []
+        """Save a finished epoch as last.tar, on a GPU not every one; the best and that of a round for scoring, too."""
+        state, models = self.state, []
         if auc and auc.value > state.best_auc:
             state.best_auc = auc.value
-            paths.append(self.folder.model)
+            models.append(self.folder.model)
         if not state.is_pre_training and state.ends_round:
-            paths.append(self.folder.round_model(state.round))
+            models.append(self.folder.round_model(state.round))
             if auc is None and state.round == self.config.num_rounds:
-                paths.append(self.folder.model)
-        if paths or self.clock.is_due():
-            self.save([*paths, self.folder.last])
+                models.append(self.folder.model)
+        if models or self.clock.is_due():
+            self.save(models)
         if self.context.team.is_first:
             self.folder.keep_newest_rounds(self.config.output.keep)
 
-    def save(self, paths: list[Path]) -> None:
-        """Write a checkpoint if all its values are finite.
+    def save(self, models: list[Path] | None = None) -> None:
+        """Write last.tar and, under the names in `models`, a file for scoring, if all values are finite.
 
         Raises:
             DivergedError: a value is not finite; no file is written.
         """
         self.guard.check()
         facts = {**self.validation.facts(), **fingerprints(self.train_split, self.val_split)}
-        self.state.save(paths, facts=facts, memories=self.validation.memories)
+        self.state.save(self.folder.last, models=models or [], facts=facts, memories=self.validation.memories)
         self.clock.saved()
 
     def validate(self) -> Result | None:
@@ -311,5 +311,5 @@ class Trainer:
         received = self.context.team.agree(self.interrupts.received)
         if received is not None:
             if self.state.meters is not None or self.clock.has_unsaved:  # most finished epochs are already saved
-                self.save([self.folder.last])
+                self.save()
             raise RunInterruptedError(received)
