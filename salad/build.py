@@ -118,11 +118,17 @@ class RunContext:
     def start_network(self, start: Checkpoint | None) -> Network:
         """Make a network to train on the device, with weights from a checkpoint, ImageNet, a file, or random ones.
 
+        A run without training gets a network without modules.
+
         Raises:
             InputError: the checkpoint or the weights do not fit.
         """
         config = self.config
         name, rep_dim, isize = config.network.net_name, config.network.rep_dim, config.images.size
+        if not config.trains:
+            if config.network.load_model is not None:
+                raise InputError("--n_epochs is 0, so no network is trained: leave --load_model out")
+            return build_modules(name, rep_dim=rep_dim, isize=isize, modules=())
         weights = config.network.weights
         if weights is None and NETWORKS[name].has_imagenet_trunk:
             weights = "imagenet"

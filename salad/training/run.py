@@ -197,8 +197,9 @@ def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
         before = values[name]
         if now == before or (name == "seed" and now == -1):
             continue
-        if name == "n_epochs" and now < before:
-            raise InputError(f"--n_epochs is {now}, but the run in {run} has {before}: it may only grow")
+        if name == "n_epochs" and (now < before or before == 0):
+            rule = "it may only grow" if before else "it has no network to train"
+            raise InputError(f"--n_epochs is {now}, but the run in {run} has {before}: {rule}")
         if not OPTIONS[name].facts.may_change:
             raise InputError(f"{OPTIONS[name].flag} is {now}, but the run in {run} has {before}: leave it as it was")
     return config.changed(**{name: value for name, value in given.items() if name != "seed"})

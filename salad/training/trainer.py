@@ -87,11 +87,16 @@ class Trainer:
     def run(self) -> None:
         """Train from the current state to the end: pre-training, round 0, then rounds with more and more anchors.
 
+        Without training (--n_epochs 0) only the memory is made, validated and saved.
+
         Raises:
             DivergedError: a loss is not finite, or the embeddings collapse; the checkpoints so far are kept.
             RunInterruptedError: a signal asked for an end; the state is saved.
         """
         state = self.state
+        if not self.config.trains:
+            self.finish_epoch({})
+            return
         for round_number in tqdm(range(state.round, self.config.num_rounds + 1), desc="rounds", disable=None):
             if round_number != state.round:
                 state.round, state.epoch_in_round = round_number, 0
@@ -268,7 +273,8 @@ class Trainer:
             )
         stage = "pre-training" if state.is_pre_training else f"round {state.round}"
         parts = [f"{name} {metrics[name]:.4f}" for name in ("loss", *self.loss_weights) if name in metrics]
-        parts += [f"{metrics['images_per_second']:.1f} images/s"] + ([f"val AUC {auc}"] if auc else [])
+        parts += [f"{metrics['images_per_second']:.1f} images/s"] if metrics else ["no network is trained"]
+        parts += [f"val AUC {auc}"] if auc else []
         logger.info("epoch %d (%s): %s", state.epochs_done, stage, ", ".join(parts))
         self.save_epoch(auc)
         if not state.is_pre_training and "spread" in metrics:
