@@ -12,6 +12,7 @@ from torch import Tensor
 
 from salad.checkpoint import Checkpoint
 from salad.config import Config
+from salad.config.parts import modules_of, trained_parts
 from salad.datasets.loader import Loader
 from salad.datasets.more_normals import MORE, kinds_of
 from salad.device import choose_device, draw_seed, keep_freed_memory, seed_everything
@@ -22,7 +23,7 @@ from salad.images.cache_file import choose_folder
 from salad.images.decoder import DecodedImages, Decoder
 from salad.images.preprocessing import Preprocessing
 from salad.images.scan import scan
-from salad.networks import NETWORKS, build_network
+from salad.networks import NETWORKS, build_modules, build_network
 from salad.networks.compiled import compile_network
 from salad.samples import OWN_KIND, Images, JoinedImages, Sample, Split
 
@@ -136,24 +137,52 @@ class RunContext:
         )
 
     def start_network(self, start: Checkpoint | None) -> Network:
-        """Make a network on the device, with weights from a checkpoint, ImageNet, a file, or random ones.
+        """Make a network to train on the device, with weights from a checkpoint, ImageNet, a file, or random ones.
+
+        A run without training gets a network without modules.
 
         Raises:
             InputError: the checkpoint or the weights do not fit.
         """
         config = self.config
+        name, rep_dim, isize = config.network.net_name, config.network.rep_dim, config.images.size
+        if not config.trains:
+            if config.network.load_model is not None:
+                raise InputError("--n_epochs is 0, so no network is trained: leave --load_model out")
+            return build_modules(name, rep_dim=rep_dim, isize=isize, modules=())
         weights = config.network.weights
-        if weights is None and NETWORKS[config.network.net_name].has_imagenet_trunk:
+        if weights is None and NETWORKS[name].has_imagenet_trunk:
             weights = "imagenet"
-        if start is not None or weights == "none":  # a checkpoint has all weights
+        if start is not None or weights == "none":  # a checkpoint has the weights
             weights = None
-        network = build_network(
-            config.network.net_name, rep_dim=config.network.rep_dim, isize=config.images.size, weights=weights
-        )
+        network = build_network(name, rep_dim=rep_dim, isize=isize, weights=weights)
         if start is not None:
+            if start.net_name != name or not start.held:
+                held = start.net_name if start.held else "no weights of a network"
+                raise InputError(f"{start.path}: holds {held}, not the {name} to start from")
             start.load_into(network)
+            if lacking := trained_parts(config.values(), net_name=name) - start.held:
+                logger.info("%s lacks %s, which start at random", start.path, " and ".join(sorted(lacking)))
+        return self._ready(network)
+
+    def load_network(self, checkpoint: Checkpoint) -> Network:
+        """Make a network to score with on the device, of the modules that a checkpoint holds, in eval mode.
+
+        Raises:
+            InputError: the weights do not fit.
+        """
+        config = self.config
+        modules = modules_of(config.network.net_name, checkpoint.held)
+        network = build_modules(
+            config.network.net_name, rep_dim=config.network.rep_dim, isize=config.images.size, modules=modules
+        )
+        checkpoint.load_into(network)
+        return self._ready(network).eval()
+
+    def _ready(self, network: Network) -> Network:
+        """Move a network to the device and, with --compile, compile it."""
         network.to(self.device).to(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
-        if config.run.compile:
+        if self.config.run.compile:
             compile_network(network, self.device)
         return network
 

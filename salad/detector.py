@@ -57,7 +57,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     main.py. Values are checked on use.
 
     Args:
-        recipe: named set of defaults: ``paper``, ``released`` or ``strong``.
+        recipe: named set of defaults: ``paper``, ``released``, ``strong`` or ``quick``.
         val_share: share of the images that `fit` holds out to calibrate the scores, at least one image; 0 for none.
         xp_path: folder for checkpoints and logs; None trains in a temporary folder.
         net_name: ``unet`` or ``CXR_resnet18``.

@@ -55,8 +55,9 @@ class RunOptions:
 
     recipe: str | None = option(
         None,
-        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program) or "
-        "strong (the best settings on validation images). Options on the command line override it  [default: none]",
+        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program), strong "
+        "(the best settings on validation images) or quick (no training). Options on the command line override it  "
+        "[default: none]",
         choices=tuple(RECIPES),
         commands=(TRAIN,),
     )

@@ -14,7 +14,7 @@ import numpy as np
 from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
 from salad.report import content, curves
-from salad.report.captions import gallery_note, run_facts, training_command, untrained_note, words
+from salad.report.captions import gallery_note, network_name, run_facts, training_command, untrained_note, words
 from salad.report.cases import GROUPS, draw_others
 from salad.report.content import Plane, principal_plane
 from salad.report.details import HEATS, Detail, thumbnails
@@ -114,10 +114,9 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
 def _results(scoring: Scoring) -> dict[str, Any]:
     """Collect the values of the header and of the section Results."""
     config, result, summary = scoring.config, scoring.result, scoring.summary
+    scored = config.data.data_path.name or config.data.dataset_name
     return {
-        "title": printable(
-            f"{config.data.data_path.name or config.data.dataset_name}, scored by {config.network.net_name}"
-        ),
+        "title": printable(f"{scored}, scored by {network_name(config, scoring.checkpoint)}"),
         "subtitle": printable(f"{len(result.scores):,} test images: {result.split}"),
         "tiles": tiles(summary),
         "notes": [*map(Note, result.warnings), *judge(summary)],

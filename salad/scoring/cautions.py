@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 
-from salad.checkpoint import Checkpoint, trained_parts
+from salad.checkpoint import Checkpoint
 from salad.config import Config
+from salad.config.parts import trained_parts
 from salad.errors import printable
 from salad.evaluation.few import few_to_train
 from salad.scores import PATCH_SCORES, SCORES
@@ -27,7 +28,7 @@ def cautions_of(config: Config, checkpoint: Checkpoint, *, num_rows: int, k: int
     trained_with = checkpoint.config or {}
     unfinished = (
         [f"the model is hardly trained: {printable(checkpoint.path.name)} is from before the end of its first epoch"]
-        if checkpoint.training.get("epoch") == 0
+        if checkpoint.training.get("epoch") == 0 and checkpoint.trained
         else []
     )
     num_images = num_rows // max(1, int(trained_with.get("n_views", 1)))

@@ -87,17 +87,19 @@ class ScoringModel:
             context: context of the scoring; its options agree with the checkpoint (see `reconcile`).
 
         Raises:
-            InputError: a part of the score is neither in the checkpoint nor can be computed.
+            InputError: the checkpoint lacks a part of the network or a patch memory that the score needs.
         """
         config, device = context.config, context.device
-        with torch.random.fork_rng(devices=[]):  # keep the random state: the initial weights are replaced
-            network = context.start_network(checkpoint).eval()
+        checkpoint.check_parts(config.scoring.parts)
+        network = context.load_network(checkpoint)
         labels, unknown = find_row_labels(config, checkpoint)
         index = (labels == NORMAL).nonzero().flatten()
-        k = choose_rows_k(config, num_normal_rows=len(index))
+        rows = checkpoint.bank.rows
+        rows = rows[index] if len(rows) else rows  # no rows without trained embeddings
+        k = choose_rows_k(config, num_normal_rows=len(rows))
         backbone = needed_backbone(context)
         normals = Normals(
-            rows=checkpoint.bank.rows[index].to(device),
+            rows=rows.to(device),
             k=k,
             temperature=checkpoint.bank.temperature,
             centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,

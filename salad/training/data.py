@@ -57,7 +57,7 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
         logger.info(
-            "val: %s, so model.tar will be the model of the last round", "absent" if val is None else "only one class"
+            "val: %s, so model.tar will be the model of the last epoch", "absent" if val is None else "only one class"
         )
         return train, val if val and val.num_normal else None
     logger.info("val: %s; model.tar will be the model with the best AUC", val)
