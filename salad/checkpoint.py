@@ -17,6 +17,7 @@ from salad.anchors import Anchors
 from salad.config import OPTIONS
 from salad.config.declare import REMOVED, without_removed
 from salad.errors import InputError, printable, refuse_shortage
+from salad.evaluation.films import MEASUREMENTS
 from salad.images.align import SIDE
 from salad.losses import EMBEDDINGS, LOSSES, RECONSTRUCTION
 from salad.memory import MemoryBank
@@ -67,6 +68,7 @@ FACTS = {
     "images": Rule(kind=str),
     "val_images": Rule(kind=str),
 }
+FILMS = {name: Rule(kind=torch.float32, shape=(name,)) for name in MEASUREMENTS}
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # entries that only resuming needs
 
 
@@ -270,6 +272,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     bank = MemoryBank.from_state_dict(checked(content["memory_state_dict"], MEMORY, sizes=sizes))
     facts, svdd = checked(content, FACTS, sizes=sizes), content.get("svdd")
     _check_scores(facts)
+    if "films" in facts:
+        facts["films"] = checked(facts["films"], FILMS, sizes={})
     anchors = content.get("ans_discovery_state_dict", {})
     checkpoint = Checkpoint(
         path=path,

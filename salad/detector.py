@@ -24,6 +24,7 @@ from salad.errors import InputError
 from salad.explaining.explain import make_explainer
 from salad.images.in_memory import images_of, read_source, shown_name
 from salad.runs.folder import RunFolder
+from salad.scoring.films import calibration_facts
 from salad.scoring.options import SCORED_BY, scoring_config
 from salad.scoring.stream import NOT_CALIBRATED, Scorer
 from salad.training.fit import fit_images
@@ -31,6 +32,7 @@ from salad.training.fit import fit_images
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
+    from salad.evaluation.drift import Drift
     from salad.explaining.explain import Explainer
     from salad.explaining.explanation import Explanation
 
@@ -288,6 +290,15 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return self._scorer().model.warnings
 
     @property
+    def drift(self) -> Drift | None:
+        """Comparison of the films of the last call of `score` with the normal films of the calibration.
+
+        Calls of fewer than five films are taken together, up to 200 films. `predict` and `decision_function` are calls,
+        too. None before the first one, and after `fit` and `calibrate`.
+        """
+        return self._scorer().drift
+
+    @property
     def threshold(self) -> float | None:
         """Score above which an image is predicted abnormal; None without scores of normal validation images."""
         calibration = self._scorer().calibration
@@ -314,7 +325,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             parts=scorer.model.parts,
             k=scorer.model.normals.k,
             standards=standards and standards.of,
-            val_normal_scores=torch.from_numpy(held_out.scores) if held_out else None,
+            **calibration_facts(held_out),
         )
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
