@@ -18,6 +18,7 @@ from salad.config import OPTIONS
 from salad.config.declare import REMOVED, without_removed
 from salad.config.parts import modules_of, trained_parts, used_parts
 from salad.errors import InputError, printable, refuse_shortage
+from salad.evaluation.films import MEASUREMENTS
 from salad.images.align import SIDE
 from salad.losses import ANOMALY_HEAD, EMBEDDINGS, LOSSES, RECONSTRUCTION
 from salad.memory import MemoryBank
@@ -71,6 +72,7 @@ FACTS = {
     "images": Rule(kind=str),
     "val_images": Rule(kind=str),
 }
+FILMS = {name: Rule(kind=torch.float32, shape=(name,)) for name in MEASUREMENTS}
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # entries that only resuming needs
 
 
@@ -318,6 +320,8 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         del sizes["N"]
     facts, svdd = checked(content, FACTS, sizes=sizes), content.get("svdd")
     _check_scores(facts)
+    if "films" in facts:
+        facts["films"] = checked(facts["films"], FILMS, sizes={})
     anchors = content.get("ans_discovery_state_dict", {})
     checkpoint = Checkpoint(
         path=path,

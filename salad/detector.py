@@ -33,6 +33,7 @@ from salad.training.fit import fit_images
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
+    from salad.evaluation.drift import Drift
     from salad.explaining.explain import Explainer
     from salad.explaining.explanation import Explanation
 
@@ -311,6 +312,15 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         `load`, `fit`, `calibrate` and `enrol` log them once.
         """
         return self._scorer().model.warnings
+
+    @property
+    def drift(self) -> Drift | None:
+        """Comparison of the films of the last call of `score` with the normal films of the calibration.
+
+        Calls of fewer than five films are taken together, up to 200 films. `predict` and `decision_function` are calls,
+        too. None before the first one, and after `fit` and `calibrate`.
+        """
+        return self._scorer().drift
 
     @property
     def threshold(self) -> float | None:

@@ -52,7 +52,7 @@ def test_a_run_makes_the_memory_and_nothing_else(run):
     for path in run.glob("*.tar"):
         content = read_tar(path)
         assert content["model_state_dict"] == {} and content["head"] is None
-        assert content["local_memories"]["backbone"]["rows"].shape == (9, 9, 6)
+        assert content["local_memories"]["backbone"]["rows"].shape == (16, 9, 6)
         assert len(content["val_normal_scores"]) == 4
     checkpoint = load_checkpoint(run / "model.tar")
     assert checkpoint.trained == checkpoint.held == frozenset() and checkpoint.net_name == "unet"

@@ -121,6 +121,7 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
         ),
         ("Grey levels", f"{config.images.normalize}, {config.images.resize}{_framing(config)}"),
         ("Score", score),
+        *([("Drift", result.drift.brief)] if result.drift else []),
         ("Seed", str(config.run.seed)),
         ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
         ("Versions", f"salad {salad.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),

@@ -15,6 +15,7 @@ from torch import Tensor
 from salad.checkpoint import Checkpoint
 from salad.errors import InputError, printable
 from salad.evaluation.calibration import Calibration, Standards
+from salad.evaluation.films import Films, measure_framing
 from salad.images.doubts import find_doubt
 from salad.images.find import list_images
 from salad.images.in_memory import Source, shown_name
@@ -37,11 +38,19 @@ MOST_OWN = 50  # images of the memory that the usual distance is measured on, at
 
 
 class Film(NamedTuple):
-    """Decoded image to enrol: its name, its pixels (S0, S0), and a digest of them in hexadecimal digits."""
+    """Decoded image to enrol.
+
+    Attributes:
+        name: name to store with its rows.
+        pixels: (S0, S0).
+        digest: digest of the pixels, in hexadecimal digits.
+        measured: its grey levels and aspect ratio, (1,) each.
+    """
 
     name: str
     pixels: GreyImage
     digest: str
+    measured: Films
 
 
 class Seen(NamedTuple):
@@ -51,11 +60,13 @@ class Seen(NamedTuple):
         parts: scores of each part, (N,), by name.
         rows: rows for each patch memory, (G * G, N, C), by name of the score.
         z: unit embeddings, (N, D), on the CPU; None if the memory bank has no rows.
+        measured: measurements of the films, (N,) each, by name.
     """
 
     parts: dict[str, np.ndarray]
     rows: dict[str, Tensor]
     z: Tensor | None
+    measured: Films
 
 
 def enrol(scorer: Scorer, sources: Iterable[Source]) -> tuple[Scorer, Enrolment]:
@@ -89,7 +100,7 @@ def enrol(scorer: Scorer, sources: Iterable[Source]) -> tuple[Scorer, Enrolment]
     standards = Standards.measure(parts) if model.config.scoring.is_fused else None
     renewed = replace(model, normals=normals, standards=standards)
     scores = renewed.combine(parts)
-    renewed = replace(renewed, held_out=Calibration.of(scores))
+    renewed = replace(renewed, held_out=Calibration.of(scores, seen.measured))
     enrolled = Scorer(scorer.config, recorded(checkpoint, renewed))
     shift = Shift.between(
         model.combine(seen.parts), scores, former=model.calibration, specificity=model.config.scoring.specificity
@@ -183,7 +194,7 @@ def _read(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Film], int, i
         number = len(names) + 1
         name = name or f"enrolled film {number}"
         names[digest] = f"{name} ({number})" if name in names.values() else name
-        films.append(Film(names[digest], content, digest))
+        films.append(Film(names[digest], content, digest, read.films))
     return films, num_unread, num_twice
 
 
@@ -191,10 +202,14 @@ def _read(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Film], int, i
 def _look_at(model: ScoringModel, films: Sequence[Film]) -> Seen:
     """Score films, and compute their rows for each memory, batch by batch."""
     size = model.config.data.batch_size
-    scores, rows, embeddings = [], [], []
+    scores, rows, embeddings, measured = [], [], [], []
     for start in range(0, len(films), size):
-        parts, inputs = model.score(_batch(films[start : start + size]))
-        scores.append(parts)
+        batch = films[start : start + size]
+        found = model.score(_batch(batch))
+        scores.append(found.parts)
+        inputs = found.inputs
+        levels = {name: np.concatenate([film.measured[name] for film in batch]) for name in batch[0].measured}
+        measured.append({**levels, **measure_framing(found.params)})
         features = {part: SCORES[part].load_features()(inputs, model.normals.backbone) for part in model.memories}
         rows.append({part: memory.rows_of(features[part]) for part, memory in model.memories.items()})
         embeddings += [inputs.z.cpu()] if len(model.normals.rows) else []
@@ -202,6 +217,9 @@ def _look_at(model: ScoringModel, films: Sequence[Film]) -> Seen:
         parts={part: np.concatenate([of_batch[part] for of_batch in scores]) for part in model.parts if scores},
         rows={part: torch.cat([of_batch[part] for of_batch in rows], dim=1) for part in model.memories if rows},
         z=torch.cat(embeddings) if embeddings else None,
+        measured={name: np.concatenate([of_batch[name] for of_batch in measured]) for name in measured[0]}
+        if measured
+        else {},
     )
 
 
@@ -224,7 +242,8 @@ def _of(seen: Seen, index: np.ndarray) -> Seen:
     """Select films."""
     parts = {part: scores[index] for part, scores in seen.parts.items()}
     rows = {part: of_part[:, index] for part, of_part in seen.rows.items()}
-    return Seen(parts, rows, None if seen.z is None else seen.z[index])
+    measured = {name: values[index] for name, values in seen.measured.items()}
+    return Seen(parts, rows, None if seen.z is None else seen.z[index], measured)
 
 
 def _check_number(model: ScoringModel, number: int, *, num_left_out: int) -> None:

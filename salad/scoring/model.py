@@ -24,6 +24,7 @@ from salad.scores import SCORES
 from salad.scores.inputs import Inputs, Normals
 from salad.scores.knn import choose_k
 from salad.scoring.cautions import cautions_of
+from salad.scoring.films import calibration_of, normal_aspects, read_calibration
 from salad.scoring.patch_memories import find_memories, has_settings, needed_backbone
 from salad.scoring.training_images import find_row_labels, kinds_of_memory
 
@@ -44,6 +45,12 @@ class BatchScores(NamedTuple):
 
     parts: dict[str, np.ndarray]
     inputs: Inputs
+
+    @property
+    def params(self) -> np.ndarray | None:
+        """Parameters that register the images, (B, 4), see `register`; None without registration."""
+        params = self.inputs.params
+        return None if params is None else params.cpu().numpy()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +182,7 @@ class ScoringModel:
         """Copy the model with the calibration and, if it has none, the standards of normal validation images.
 
         Args:
-            normals: scores of normal images of val/; None if there are none.
+            normals: scores of the normal images of val/ alone; None if there are none.
 
         Raises:
             InputError: the score is fused, and its parts have no standards.
@@ -183,17 +190,18 @@ class ScoringModel:
         standards = self.standards or (normals.standards if normals else None)
         if self.config.scoring.is_fused and standards is None:
             raise no_standards(0)
-        held_out = Calibration.of(normals.scores) if normals else None
+        held_out = None
+        if normals is not None:
+            held_out = calibration_of(normals, normal_aspects(normals.split, self.config))
         return dataclasses.replace(self, held_out=held_out, standards=standards)
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:
     """Read standards and calibration from a checkpoint; None for each that is missing."""
-    scores, standards = (checkpoint.training.get(name) for name in ("val_normal_scores", "standards"))
-    scoring = config.scoring
+    standards, scoring = checkpoint.training.get("standards"), config.scoring
     return (
         Standards({part: tuple(standards[part]) for part in scoring.parts}) if standards and scoring.is_fused else None,
-        Calibration.of(scores.numpy()) if scores is not None and len(scores) else None,
+        read_calibration(checkpoint.training),
     )
 
 

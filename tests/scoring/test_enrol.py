@@ -135,7 +135,7 @@ def test_enrolled_films_score_lower_than_before(run, films, enrolled):
     parts = before.score(grey).parts
     assert (after.score(grey).parts["local"] < 0.1).all() and (parts["local"] > 0.1).all()  # its own nearest row
     alone = enrolling.leave_one_out(
-        after, [enrolling.Film("", pixels, "") for pixels in grey[:, 0].numpy()], num_views=2
+        after, [enrolling.Film("", pixels, "", {}) for pixels in grey[:, 0].numpy()], num_views=2
     )
     assert (alone["local"] <= parts["local"] + 1e-5).all() and (alone["local"] < parts["local"]).any()
     assert alone["knn"] == pytest.approx(
@@ -315,3 +315,10 @@ def test_a_damaged_list_of_enrolled_films_is_refused(run, tmp_path, enrolled_as)
 
     with pytest.raises(InputError, match="not a checkpoint"):
         load_checkpoint(tmp_path / "model.tar")
+
+
+def test_the_drift_is_that_from_the_enrolled_films(enrolled, films):
+    films_known = enrolled.scorer_.model.held_out.films
+    assert len(films_known["brightness"]) == NUM_FILMS
+    enrolled.score(files(films))
+    assert enrolled.drift is not None and not any("calibrate anew" in line for line in enrolled.drift.lines)
