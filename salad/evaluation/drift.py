@@ -88,7 +88,7 @@ class Drift:
         assert self.share_above is not None, "high"
         meaning = "films of another kind" if self.are_normal else "many abnormal films, or films of another kind"
         share = (
-            f"{self.share_above:.0%} of {self._films()} score above the 99th percentile of the "
+            f"{100 * self.share_above:.0f} % of {self._films()} score above the 99th percentile of the "
             f"{self.num_calibrated} normal films that the model was calibrated on: {meaning}"
         )
         return (share,) if self.is_measured and not self.drifted else (self._kind(), share)
