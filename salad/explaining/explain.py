@@ -89,11 +89,12 @@ class Explainer:
         self.most_rows = max(Counter(row_names).values())  # largest number of rows of an image
 
     @torch.no_grad()
-    def explain(self, grey: Tensor) -> list[Explanation]:
+    def explain(self, grey: Tensor, *, finds_neighbours: bool = True) -> list[Explanation]:
         """Explain a batch.
 
         Args:
             grey: decoded pixels, (B, 1, S0, S0), uint8.
+            finds_neighbours: False for the maps alone, which a score with a patch memory has without neighbours.
 
         Raises:
             InputError: a training image can no longer be read.
@@ -101,7 +102,7 @@ class Explainer:
         seen = self.look_at(grey)
         framed, recon = seen.inputs.framed[:, 0].cpu().numpy(), self._reconstructions(seen)
         errors = seen.errors if self.levels is None or seen.errors is None else self.levels.deviations(seen.errors)
-        neighbours = self._neighbours_of(seen)
+        neighbours = self._neighbours_of(seen) if finds_neighbours else [()] * len(grey)
         score_maps = self.views.score_maps(seen.cell_distances, seen.inputs) if self.views else []
         return [
             Explanation(

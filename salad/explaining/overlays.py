@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,20 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
-from salad.checkpoint import Checkpoint
 from salad.errors import InputError, StorageError
-from salad.evaluation.localisation import Localisation, Marks
-from salad.evaluation.result import Result
-from salad.explaining.explain import make_explainer
 from salad.explaining.explanation import Explanation
 from salad.explaining.heatmaps import colours
-from salad.images.masks import read_mask
-from salad.samples import ABNORMAL, Sample
-from salad.scoring.model import ScoringModel
-
-logger = logging.getLogger(__name__)
 
 PANEL = 384  # smallest side of a panel, in pixels
 MARGIN, STRIP, FONT_SIZE, BAR = 8, 44, 13, 160  # margin, text below a panel, font and colour bar, in pixels
@@ -32,58 +21,12 @@ MARK = (86, 180, 233)  # sky blue of Okabe and Ito: no map has it, and colour-bl
 MAX_NAME = 120  # characters of a file name; file systems allow 255 bytes
 
 
-def draw_heatmaps(model: ScoringModel, checkpoint: Checkpoint, *, result: Result, folder: Path) -> Localisation | None:
-    """Draw the maps of every scored image, and compare them with the marks of experts.
-
-    Args:
-        model: model that scored the images; the processes of its team share the images.
-        checkpoint: checkpoint that the model was loaded from.
-        result: of the test split.
-        folder: for the pictures.
-
-    Returns:
-        Localisation metrics; None without marked images.
-
-    Raises:
-        InputError: an image can no longer be read.
-        StorageError: a picture cannot be written.
-    """
-    context = model.context
-    explainer = make_explainer(model, checkpoint)
-    is_whole = explainer.views is not None and explainer.views.is_whole
-    samples = result.split.samples
-    names = file_names([sample.name for sample in samples])
-    loader, decoder, marks = context.loader(result.split), context.decoder, Marks()
-    for batch in tqdm(loader.epoch(0), total=len(loader), desc="heatmaps", leave=False, disable=None):
-        for i, grey, explanation in zip(batch.index.tolist(), batch.grey, explainer.explain(batch.grey), strict=True):
-            mask = None
-            if is_marked(samples[i]):
-                mask = read_mask(samples[i], decoder)
-                mask = mask if mask is None else batch.preprocessing.mark(mask, grey, is_whole=is_whole)
-                marks.add(mask, maps_of(explanation))
-            percentile = None if result.percentiles is None else float(result.percentiles[i])
-            picture = draw(explanation, score=float(result.scores[i]), percentile=percentile, mask=mask)
-            save(picture, folder / names[i])
-    total = Marks()
-    for of_process in context.team.joined([marks]):
-        total.merge(of_process)
-    logger.info("heatmaps of %d images in %s", len(samples), folder)
-    if num_others := len({path.name for path in folder.iterdir()}.difference(names)):
-        logger.warning("%s: holds %d other files, which are not of this test", folder, num_others)
-    return total.result()
-
-
 def make_folder(folder: Path) -> None:
     """Make a folder, or raise `InputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--heatmaps {folder}: cannot be made ({error.strerror}); choose another folder") from None
-
-
-def is_marked(sample: Sample) -> bool:
-    """True for abnormal images with boxes or a mask; marks in normal images, of a minority of readers, do not count."""
-    return sample.label == ABNORMAL and bool(sample.boxes or sample.mask)
 
 
 def save(picture: Image.Image, path: Path) -> None:
@@ -110,15 +53,6 @@ def file_names(names: Iterable[str]) -> list[str]:
         taken.add(unique.lower())
         unique_names.append(f"{unique}.png")
     return unique_names
-
-
-def maps_of(explanation: Explanation) -> dict[str, NDArray[np.float32] | None]:
-    """Collect the maps that share the frame of the scored image, by kind of map."""
-    maps = {"error": explanation.error_map, "memory": explanation.memory_map}
-    if explanation.score_map is not None:
-        maps["score"] = explanation.score_map.values
-    frame = explanation.scored_pixels.shape
-    return {kind: values for kind, values in maps.items() if values is None or values.shape == frame}
 
 
 def panels_of(explanation: Explanation) -> list[tuple[np.ndarray, str, tuple[float, float]]]:

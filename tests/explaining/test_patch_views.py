@@ -231,12 +231,12 @@ def test_the_page_names_the_grid_that_was_compared(scored):
 def test_pictures_show_the_map_of_the_score_alone(scored, data, run, tmp_path):
     with Image.open(next((scored / "maps").glob("*.png"))) as picture:
         assert 2 * 384 < picture.width < 3 * 384
-    found = read_json(scored / "metrics.json")["heatmaps"]
+    found = read_json(scored / "metrics.json")["localisation"]
     assert found["score_map"]["pointing_game"]["of"] == 3
     assert "error_map" not in found and "memory_map" not in found
     by_backbone = ["--load_model", run / "model.tar", "--score", "backbone", "--heatmaps", tmp_path / "maps"]
     score(tmp_path, data, *by_backbone)
-    shares = [read_json(xp / "metrics.json")["heatmaps"]["pointing_game_by_chance"] for xp in (tmp_path, scored)]
+    shares = [read_json(xp / "metrics.json")["localisation"]["pointing_game_by_chance"] for xp in (tmp_path, scored)]
     assert shares[0] == pytest.approx(1 / 16)  # a quarter of each side, with nothing cut off
     assert shares[1] == pytest.approx((12 / 64) ** 2, rel=0.2)  # 8 of 80 pixels of it cut off
 
