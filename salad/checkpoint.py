@@ -47,9 +47,21 @@ SVDD = {
     "radius": Rule(kind=torch.float32, low=0, needed=True),
 }
 PATCHES = {
-    "rows": Rule(kind=torch.float16, shape=("G", "M", "C"), needed=True),
+    "rows": Rule(kind=torch.float16, shape=("G", "M", "D"), needed=True),
     "mean": Rule(kind=torch.float32, shape=("G", "C"), needed=True),
-    "whitening": Rule(kind=torch.float32, shape=("C", "C"), needed=True),
+    "whitening": Rule(kind=torch.float32, shape=("C", "D"), needed=True),
+}
+MAP = "map"  # name of the memory of the fine map, and of its scale
+SCALE = {
+    "part": Rule(kind=str, needed=True),
+    "peaks": Rule(kind=torch.float64, shape=("P",), low=0, needed=True),
+    "normals": Rule(kind=str, needed=True),
+}
+HEAD = {
+    "places.weight": Rule(kind=torch.float32, shape=(1, "C", 1, 1), needed=True),
+    "places.bias": Rule(kind=torch.float32, shape=(1,), needed=True),
+    "image.weight": Rule(kind=torch.float32, shape=(1, "C"), needed=True),
+    "image.bias": Rule(kind=torch.float32, shape=(1,), needed=True),
 }
 FACTS = {
     "schema_version": Rule(kind=int, low=1),
@@ -270,6 +282,11 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     bank = MemoryBank.from_state_dict(checked(content["memory_state_dict"], MEMORY, sizes=sizes))
     facts, svdd = checked(content, FACTS, sizes=sizes), content.get("svdd")
     _check_scores(facts)
+    facts |= {
+        name: checked(facts[name], rules, sizes={})
+        for name, rules in (("head", HEAD), (MAP, SCALE))
+        if facts.get(name) is not None
+    }
     anchors = content.get("ans_discovery_state_dict", {})
     checkpoint = Checkpoint(
         path=path,
@@ -303,6 +320,9 @@ def _check_scores(facts: dict[str, Any]) -> None:
         "parts": all(isinstance(part, str) for part in facts.get("parts", ())),
         "standards": all(
             std > 0 and math.isfinite(mean + std) for mean, std in (facts.get("standards") or {}).values()
+        ),
+        MAP: all(
+            std > 0 and math.isfinite(mean + std) for mean, std in (facts.get(MAP) or {"levels": {}})["levels"].values()
         ),
     }
     for name, is_valid in checks.items():

@@ -68,9 +68,9 @@ class PatchMemory:
     all positions.
 
     Attributes:
-        rows: whitened features of M normal images in each cell, (G * G, M, C), float16.
+        rows: whitened features of M normal images in each cell, (G * G, M, D), float16.
         mean: mean features of each cell, (G * G, C), float32.
-        whitening: symmetric matrix, (C, C), float32.
+        whitening: matrix, (C, D), float32; symmetric, with D = C, unless the memory is `reduced`.
     """
 
     rows: Tensor
@@ -103,10 +103,19 @@ class PatchMemory:
             ValueError: the shapes of the tensors do not match.
         """
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
-        shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
-        if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
+        shapes = rows.dim() == 3 and 0 not in rows.shape and whitening.shape == (mean.shape[1], rows.shape[2])
+        if not shapes or len(mean) != len(rows) or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
         return cls(rows=rows, mean=mean, whitening=whitening)
+
+    def reduced(self, *, num_rows: int, num_axes: int) -> PatchMemory:
+        """Keep the first rows of each cell, and the axes along which normal images differ most."""
+        _, axes = torch.linalg.eigh(
+            self.whitening.cpu().double()
+        )  # the smallest factor is that of the largest variance
+        chosen = axes[:, :num_axes].float().to(self.rows.device)
+        rows = (self.rows[:, :num_rows].float() @ chosen).half()
+        return PatchMemory(rows=rows, mean=self.mean, whitening=self.whitening @ chosen)
 
     @property
     def grid(self) -> int:

@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from running import TINY, invoke, read_csv, read_json, stopped, train
 
 from salad import cli
-from salad.explaining.overlays import file_names, outline
+from salad.explaining.overlays import file_names
 
 
 def test_a_picture_of_every_image(data, tmp_path):
@@ -38,11 +37,3 @@ def test_file_names_are_safe_and_different(names):
     for name in found:
         assert name == Path(name).name and name.endswith(".png") and len(name.encode()) < 200
         assert not name.startswith(".") and set(name).isdisjoint("/\\:\0\n")
-
-
-def test_outlines():
-    mask = np.zeros((9, 9), bool)
-    mask[2:8, 0:7] = True
-    inner = np.zeros((9, 9), bool)
-    inner[3:7, 1:6] = True
-    assert (outline(mask, width=1) == (mask & ~inner)).all()
