@@ -56,6 +56,18 @@ PATCHES = {
     "num_nearest": Rule(kind=torch.int64, low=1),
     "share": Rule(kind=torch.float32, low=0),
 }
+MAP = "map"  # name of the memory of the fine map, and of its scale
+SCALE = {
+    "part": Rule(kind=str, needed=True),
+    "peaks": Rule(kind=torch.float64, shape=("P",), low=0, needed=True),
+    "normals": Rule(kind=str, needed=True),
+}
+HEAD = {
+    "places.weight": Rule(kind=torch.float32, shape=(1, "C", 1, 1), needed=True),
+    "places.bias": Rule(kind=torch.float32, shape=(1,), needed=True),
+    "image.weight": Rule(kind=torch.float32, shape=(1, "C"), needed=True),
+    "image.bias": Rule(kind=torch.float32, shape=(1,), needed=True),
+}
 FACTS = {
     "schema_version": Rule(kind=int, low=1),
     "row_labels": Rule(kind=torch.int64, shape=("N",), low=0, high=1),
@@ -320,8 +332,11 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
         del sizes["N"]
     facts, svdd = checked(content, FACTS, sizes=sizes), content.get("svdd")
     _check_scores(facts)
-    if "films" in facts:
-        facts["films"] = checked(facts["films"], FILMS, sizes={})
+    facts |= {
+        name: checked(facts[name], rules, sizes={})
+        for name, rules in (("head", HEAD), (MAP, SCALE), ("films", FILMS))
+        if facts.get(name) is not None
+    }
     anchors = content.get("ans_discovery_state_dict", {})
     checkpoint = Checkpoint(
         path=path,
@@ -362,6 +377,9 @@ def _check_scores(facts: dict[str, Any]) -> None:
         "kinds": all(
             isinstance(kind, str) and type(number) is int and 0 < number <= LARGEST
             for kind, number in facts.get("kinds", {}).items()
+        ),
+        MAP: all(
+            std > 0 and math.isfinite(mean + std) for mean, std in (facts.get(MAP) or {"levels": {}})["levels"].values()
         ),
     }
     for name, is_valid in checks.items():

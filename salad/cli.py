@@ -328,7 +328,7 @@ def test(given: dict[str, Any], team: Team) -> None:
         facts: dict[str, Any] = {MADE_FROM: made_from(config, checkpoint, split), HEATMAPS: shown_folder(heatmaps)}
         replaces = config.run.overwrite or replaces_others(folder.path, facts[MADE_FROM], heatmaps=heatmaps)
         if heatmaps is not None:
-            from salad.explaining.overlays import draw_heatmaps, make_folder
+            from salad.explaining.overlays import make_folder
 
             make_folder(heatmaps)  # before the scoring, so that an error comes early
         result, model = run_test(context, checkpoint, split)
@@ -341,11 +341,13 @@ def test(given: dict[str, Any], team: Team) -> None:
         }
         summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
         write_result(result, summary, folder, **facts)  # now, since the disk may have no room for the heatmaps
-    located = draw_heatmaps(model, checkpoint, result=result, folder=heatmaps) if heatmaps is not None else None
+    from salad.explaining.locate import locate
+
+    located = locate(model, checkpoint, result=result, folder=heatmaps)
     if not team.is_first:
         return
     if located is not None:
-        write_result(result, summary, folder, **facts, heatmaps=located.as_json())
+        write_result(result, summary, folder, **facts, localisation=located.as_json())
     if replaces:
         folder.clear_report()  # one of other results must not stay beside these
     say_result(result, [*summary.rows(), *(located.rows() if located else [])])
@@ -355,7 +357,13 @@ def test(given: dict[str, Any], team: Team) -> None:
 
         command = team.how_to(shlex.join(sys.argv))
         scoring = Scoring(
-            result=result, summary=summary, model=model, checkpoint=checkpoint, folder=folder, command=command
+            result=result,
+            summary=summary,
+            located=located,
+            model=model,
+            checkpoint=checkpoint,
+            folder=folder,
+            command=command,
         )
         write_report(scoring)
 

@@ -173,6 +173,16 @@ class PatchMemory:
         """Copy the memory for distances to the nearest row alone, of which nothing is subtracted."""
         return replace(self, neighbourhood=PLAIN)
 
+    def reduced(self, *, num_rows: int, num_axes: int) -> PatchMemory:
+        """Keep the first rows of each cell, and the axes along which normal images differ most."""
+        return PatchMemory(  # copies, because a view would be saved whole
+            rows=self.rows[:, :num_rows, -num_axes:].clone(),
+            mean=self.mean,
+            whitening=self.whitening[:, -num_axes:].clone(),
+            spacing=self.spacing[:, :num_rows].clone(),
+            neighbourhood=self.neighbourhood,
+        )
+
     @property
     def grid(self) -> int:
         """Number of grid cells along a side."""

@@ -140,6 +140,27 @@ class JoinedImages:
             self.parts[number].read([i - self.starts[number]], out[slot : slot + 1])
 
 
+class ChosenImages:
+    """Some of the images of a source.
+
+    Args:
+        source: source of their pixels.
+        chosen: positions of the images in the source.
+    """
+
+    def __init__(self, source: Images, chosen: list[int]) -> None:
+        self.source = source
+        self.chosen = chosen
+        self.isize = source.isize
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
+        """Read images into `out`, see `Images`."""
+        self.source.read([self.chosen[i] for i in index], out)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """Samples of train, val or test.
@@ -216,6 +237,11 @@ class Split:
             kind: replace(self, samples=[sample for sample in self.samples if sample.kind == kind], images=None)
             for kind in kinds
         }
+
+    def at(self, index: list[int]) -> Split:
+        """Return the samples at these positions, with their pixels where the split has been scanned."""
+        images = None if self.images is None else ChosenImages(self.images, index)
+        return replace(self, samples=[self.samples[i] for i in index], images=images)
 
 
 # (DATA_PATH, "train" | "val" | "test", selection) -> the split, or None if the data set has no val

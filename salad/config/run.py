@@ -21,8 +21,8 @@ class OutputOptions:
     )
     heatmaps: Path | None = option(
         None,
-        "Folder for pictures of the test images with their heatmaps. If the data set has boxes or masks, the heatmaps "
-        "are compared with them  [default: no pictures]",
+        "Folder for pictures of the test images with their heatmaps and the boxes or masks of experts  [default: no "
+        "pictures]",
         commands=(TEST,),
     )
     report: bool = option(

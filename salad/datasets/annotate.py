@@ -8,14 +8,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
+from salad.datasets.boxes import Boxes, is_boxes_table, read_boxes
 from salad.datasets.cells import age_in_years, id_of, known, sex_of, view_of
 from salad.datasets.tables import read_rows
 from salad.errors import InputError, printable
-from salad.images.names import name_key, stem_of, with_slashes
+from salad.images.names import name_key, shortened, stem_of, with_slashes
 from salad.samples import Sample
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_TABLES = 8
 MAX_TABLE_BYTES = 64 * 2**20  # the table of ChestX-ray14 has 8 MB
@@ -49,12 +52,13 @@ class Note:
 
 
 def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
-    """Fill in patient, view, sex, age and findings where they are known.
+    """Fill in patient, view, sex, age, findings and boxes where they are known.
 
     A table is a .csv or .tsv file directly in DATA_PATH with a column of image paths or file names and at least
     one other column of `COLUMNS`. Without a column of findings, a label of 0 or 1 counts as the finding ``normal``
     or ``abnormal``. If no table gives the patient, it is read from file names of NIH ChestX-ray14 and of the
-    paediatric set of Kermany et al.
+    paediatric set of Kermany et al. Boxes come from boxes.csv (see `read_boxes`); their labels are the findings of an
+    image of which no table gives a finding.
 
     Args:
         samples: samples of one split, one file each.
@@ -62,8 +66,14 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
 
     Returns:
         The same samples in the same order; labels never change.
+
+    Raises:
+        InputError: a row of boxes.csv does not describe a box.
     """
-    notes = _Notes(_read_tables(data_path))
+    tables = _find_tables(data_path)
+    marked = [path for path in tables if _is_of_boxes(path)]
+    boxes = _Notes({image: of_image for path in marked for image, of_image in read_boxes(path).items()})
+    notes = _Notes(_read_tables([path for path in tables if path not in marked]))
     stems = [stem_of(sample.path.name) for sample in samples]
     # IM-0001-0001 alone proves nothing: other programs write it as the first image of every patient
     is_kermany = any(stem.upper().startswith("NORMAL2-IM-") or PNEUMONIA_NAME.fullmatch(stem) for stem in stems)
@@ -73,27 +83,32 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
     for sample, stem, name in zip(samples, stems, names, strict=True):
         is_alone = num_named[name] == 1  # a name that occurs twice is ambiguous
         note = notes.find(sample, is_alone=is_alone) or Note()
+        drawn = boxes.find(sample, is_alone=is_alone) or Boxes()
         patient = note.patient or patient_from_name(stem, is_kermany=is_kermany)
-        annotated.append(replace(sample, **{**vars(note), "patient": patient}))
+        findings = note.findings or drawn.labels
+        facts = {**vars(note), "patient": patient, "findings": findings, "boxes": drawn.boxes}
+        annotated.append(replace(sample, **facts))
+    boxes.say_unused(samples)
     return annotated
 
 
-class _Notes:
+class _Notes(Generic[T]):
     """Notes of tables, to find by the path of an image, the end of a longer path, or its file name.
 
     Args:
         notes: notes by the path in a table.
     """
 
-    def __init__(self, notes: dict[str, Note]) -> None:
+    def __init__(self, notes: dict[str, T]) -> None:
         self.notes = notes
+        self.used: set[str] = set()
         self.ends: dict[str, list[str]] = defaultdict(list)
         self.without_capitals: dict[str, list[str]] = defaultdict(list)
         for path in notes:
             self.ends[path.rpartition("/")[2]].append(path)
             self.without_capitals[path.casefold()].append(path)
 
-    def find(self, sample: Sample, *, is_alone: bool) -> Note | None:
+    def find(self, sample: Sample, *, is_alone: bool) -> T | None:
         """Find the note of a sample; a file name tells only where no other image has it."""
         if not self.notes:
             return None
@@ -101,7 +116,19 @@ class _Notes:
         longer = [path for path in self.ends.get(file, ()) if path.endswith(f"/{name}")]
         paths = [name, *(longer if len(longer) == 1 else []), *([file] if is_alone else [])]
         paths += [other for path in paths for other in self._in_other_capitals(path)]
-        return next((self.notes[path] for path in paths if path in self.notes), None)
+        held = next((path for path in paths if path in self.notes), None)
+        if held is None:
+            return None
+        self.used.add(held)
+        return self.notes[held]
+
+    def say_unused(self, samples: list[Sample]) -> None:
+        """Warn of boxes whose paths lie in the folder of these samples, of one split, where there is no such image."""
+        folder = samples[0].name.partition("/")[0] if samples else ""
+        unused = [path for path in self.notes if path not in self.used and path.partition("/")[0] == folder]
+        if unused:
+            number, first = len(unused), shortened(unused[0])
+            logger.warning("boxes of %d images that are not in %s/ are not used, the first: %s", number, folder, first)
 
     def _in_other_capitals(self, path: str) -> list[str]:
         found = self.without_capitals.get(path.casefold(), [])
@@ -128,13 +155,25 @@ def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
     return match[1].upper() if match else None
 
 
-def _read_tables(data_path: Path) -> dict[str, Note]:
-    """Read all tables and merge the rows of each image; keys are image paths or file names."""
-    notes: dict[str, Note] = {}
+def _find_tables(data_path: Path) -> list[Path]:
+    """List the tables directly in a folder, sorted."""
     try:
-        tables = sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+        return sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
     except OSError:  # a folder without read permission can still have readable subfolders
-        return {}
+        return []
+
+
+def _is_of_boxes(path: Path) -> bool:
+    """Tell a table of boxes; one that cannot be read is not, and `_read_tables` names the reason."""
+    try:
+        return is_boxes_table(path)
+    except (OSError, InputError):
+        return False
+
+
+def _read_tables(tables: list[Path]) -> dict[str, Note]:
+    """Read tables and merge the rows of each image; keys are image paths or file names."""
+    notes: dict[str, Note] = {}
     for path in tables[:MAX_TABLES]:
         rows: list[tuple[str, Note]] = []
         try:

@@ -58,7 +58,7 @@ def subgroups_by_kind(samples: Sequence[Sample], scores: np.ndarray) -> dict[str
     labels = np.array([sample.label for sample in samples])
     normal = np.flatnonzero(labels == NORMAL)
     subgroups: dict[str, dict[str, Subgroup]] = {}
-    findings = _index_by_name({*sample.findings} if sample.label == ABNORMAL else () for sample in samples)
+    findings = index_by_name({*sample.findings} if sample.label == ABNORMAL else () for sample in samples)
     if len(findings) > 1:
         index = {name: np.concatenate([normal, abnormal]) for name, abnormal in findings.items()}
         subgroups["finding"] = {name: subgroup_of(labels[i], scores[i]) for name, i in index.items()}
@@ -67,13 +67,13 @@ def subgroups_by_kind(samples: Sequence[Sample], scores: np.ndarray) -> dict[str
         ("sex", [sample.sex for sample in samples]),
         ("age", [_age_group(sample.age) for sample in samples]),
     ):
-        index = _index_by_name(() if value is None else (value,) for value in values)
+        index = index_by_name(() if value is None else (value,) for value in values)
         if len(index) > 1:
             subgroups[kind] = {name: subgroup_of(labels[i], scores[i]) for name, i in index.items()}
     return subgroups
 
 
-def _index_by_name(names_of_samples: Iterable[Iterable[str]]) -> dict[str, np.ndarray]:
+def index_by_name(names_of_samples: Iterable[Iterable[str]]) -> dict[str, np.ndarray]:
     """Collect the indices of the samples that have each name; the names are sorted."""
     index: dict[str, list[int]] = {}
     for i, names in enumerate(names_of_samples):

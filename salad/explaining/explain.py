@@ -43,8 +43,7 @@ class Seen(NamedTuple):
     distances: Tensor | None  # memory maps, in [0, 2]
     near: Near
     normal: dict[int, np.ndarray]  # pixels of the neighbours by row index
-    features: dict[str, PatchMaps]  # patch features by part of the score
-    cell_distances: dict[str, Tensor]  # distances of the grid cells by part of the score, (B, G, G)
+    features: dict[str, PatchMaps]  # patch features by part of the score, where neighbours are wanted
 
 
 class Explainer:
@@ -92,20 +91,21 @@ class Explainer:
         self.most_rows = max(Counter(row_names).values())  # largest number of rows of an image
 
     @torch.no_grad()
-    def explain(self, grey: Tensor) -> list[Explanation]:
+    def explain(self, grey: Tensor, *, finds_neighbours: bool = True) -> list[Explanation]:
         """Explain a batch.
 
         Args:
             grey: decoded pixels, (B, 1, S0, S0), uint8.
+            finds_neighbours: False for the maps alone, which a score with a patch memory has without neighbours.
 
         Raises:
             InputError: a training image can no longer be read.
         """
-        seen = self.look_at(grey)
+        seen = self.look_at(grey, finds_neighbours=finds_neighbours)
         framed, recon = seen.inputs.framed[:, 0].cpu().numpy(), self._reconstructions(seen)
         errors = seen.errors if self.levels is None or seen.errors is None else self.levels.deviations(seen.errors)
-        neighbours = self._neighbours_of(seen)
-        score_maps = self.views.score_maps(seen.cell_distances, seen.inputs) if self.views else []
+        neighbours = self._neighbours_of(seen) if finds_neighbours else [()] * len(grey)
+        score_maps = self.views.score_maps(seen.inputs) if self.views else []
         return [
             Explanation(
                 pixels=framed[i],
@@ -121,7 +121,7 @@ class Explainer:
         ]
 
     @torch.no_grad()
-    def look_at(self, grey: Tensor) -> Seen:
+    def look_at(self, grey: Tensor, *, finds_neighbours: bool = True) -> Seen:
         """Compute the maps of a batch of decoded pixels, (B, 1, S0, S0), uint8, as tensors on the device."""
         inputs = Inputs(self.network, grey.to(self.device), self.preprocessing)
         errors = error_maps(inputs.images, inputs.recon) if self.reconstructs else None
@@ -133,9 +133,8 @@ class Explainer:
             is_all = self.num_pictured == len(self.row_names)
             pictured = near if is_all else self._near(inputs.z, self.rows[: self.num_pictured])
             normal, distances = self._compare(inputs.images, pictured)
-        features = self.views.features(inputs) if self.views else {}
-        cell_distances = self.views.distances(features) if self.views else {}
-        return Seen(inputs, errors, distances, near, normal, features, cell_distances)
+        features = self.views.features(inputs) if self.views and finds_neighbours else {}
+        return Seen(inputs, errors, distances, near, normal, features)
 
     def _reconstructions(self, seen: Seen) -> np.ndarray | None:
         """Convert the reconstructions to pixels, (B, S, S), uint8; None where no loss has trained them."""
@@ -222,7 +221,7 @@ def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
     image_of = [row // num_views for row in index]
     num_pictured = len(index) - num_views * len(enrolled)
     first = [number for number, image in enumerate(image_of) if number == 0 or image != image_of[number - 1]]
-    views = make_views(model, places=first)
+    views = make_views(model, checkpoint, places=first, find_normals=lambda: _val_normals(model))
     train = _training_images(model, checkpoint, has_views=views is not None)
     images = train.images if train else None
 
@@ -244,8 +243,21 @@ def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
         reconstructs=checkpoint.reconstructs,
         embeds=checkpoint.embeds,
     )
-    measure_on_normals(explainer)
+    if explainer.reconstructs or explainer.compares_embeddings:
+        measure_on_normals(explainer, _val_normals(model))
     return explainer
+
+
+def _val_normals(model: ScoringModel) -> Split | None:
+    """Find the normal images of val/; None if there are fewer than `MIN_NORMALS`.
+
+    Raises:
+        InputError: an image cannot be read and --on_bad_image is not skip.
+    """
+    val = find_val(model.config)
+    if val is None or val.num_normal < MIN_NORMALS:
+        return None
+    return model.context.scan({"val": val.only_normal()})["val"]
 
 
 def _training_images(model: ScoringModel, checkpoint: Checkpoint, *, has_views: bool) -> Split | None:
@@ -257,38 +269,29 @@ def _training_images(model: ScoringModel, checkpoint: Checkpoint, *, has_views: 
         return None
 
 
-def measure_on_normals(explainer: Explainer) -> None:
-    """Scale the maps of an explainer by the normal images of val/.
+def measure_on_normals(explainer: Explainer, val: Split | None) -> None:
+    """Scale the error maps and memory maps of an explainer by normal images.
 
-    Too few of them leave the scale as it is; that is logged.
-
-    Raises:
-        InputError: an image cannot be read and --on_bad_image is not skip.
+    Args:
+        explainer: to scale.
+        val: normal validation images, scanned; None leaves the scale as it is, which is logged.
     """
     context = explainer.model.context
-    val = find_val(context.config)
-    if val is None or val.num_normal < MIN_NORMALS:
+    if val is None:
         what = (
             "error maps are not standardized" if explainer.reconstructs else "maps are not scaled by validation normals"
         )
         logger.info("%s: that needs %d normal images in val/", what, MIN_NORMALS)
         return
-    val = context.scan({"val": val.only_normal()})["val"]
-    errors, distances, views = Levels(), Levels(), explainer.views
-    of_cells = {part: Levels() for part in (views.memories if views else ())}
+    errors, distances = Levels(), Levels()
     batches = context.loader(val, seed=0).epoch(0)  # shuffled, because only the first batches may be used
     for batch in islice(batches, -(-MOST_NORMALS // context.config.data.batch_size)):
-        seen = explainer.look_at(batch.grey)
+        seen = explainer.look_at(batch.grey, finds_neighbours=False)
         for levels, maps in ((errors, seen.errors), (distances, seen.distances)):
             if maps is not None:
                 levels.add(maps)
-        for part, grid in seen.cell_distances.items():
-            of_cells[part].add(grid)
     explainer.levels = errors.measured()
     if (of_distances := distances.measured()) is not None:
         low, high = DEVIATIONS_RANGE
         mean, std = float(of_distances.mean.mean()), float(of_distances.std.square().mean().sqrt())
         explainer.memory_range = mean + low * std, mean + high * std
-    measured = {part: of_part for part, levels in of_cells.items() if (of_part := levels.measured()) is not None}
-    if views is not None and len(measured) == len(views.memories):
-        views.levels, views.normals = measured, "validation"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salad.explaining.heatmaps import overlay
+from salad.explaining.heatmaps import lay_over, outline, overlay, soft_layer
+from salad.explaining.places import Place, describe, find_places
 
 DEVIATIONS_RANGE = (1.0, 6.0)  # values at which colours begin and end, in standard deviations above the normal mean
 RAW_RANGE = (0.1, 0.6)  # the range of error maps that are not standardised
@@ -35,27 +36,46 @@ class Neighbour:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreMap:
-    """Heatmap of a score with a patch memory.
+    """Map of where an image is unlike normal ones, of a score with a patch memory.
 
     Attributes:
         pixels: image in the frame in which it was scored, (S, S), uint8: uncropped if only the backbone scores it, else
             as the network sees it.
-        values: distance of each grid cell to the nearest normal image, in standard deviations above the mean of normal
-            images in the same cell (it can be negative), interpolated bilinearly to (S, S); for a fused score, the mean
-            over its parts with a patch memory.
-        normals: normal images that set the scale, ``validation`` or ``training``.
-        between: values at which colours begin and end, the same for all images.
+        values: anomaly of each pixel, (S, S), at least 0, in standard deviations above normal images (one scale for all
+            pixels); 0 where the border of a registered image is repeated.
+        threshold: value that the maps of a share `specificity` of normal images exceed nowhere, above 0.
+        specificity: share of the normal images that set the threshold, in (0, 1].
+        normals: normal images that set scale and threshold, ``validation`` or ``training``.
+        film: image with the border that --crop cuts off, (S0, S0), uint8; the map lies in its middle.
     """
 
     pixels: np.ndarray
     values: np.ndarray
+    threshold: float
+    specificity: float
     normals: str
-    between = DEVIATIONS_RANGE
+    film: np.ndarray
 
     @property
     def overlay(self) -> np.ndarray:
         """Map in colour over the image, (S, S, 3), uint8."""
-        return overlay(self.pixels, self.values, between=self.between)
+        return lay_over(self.pixels, soft_layer(self.values, threshold=self.threshold))
+
+    @property
+    def contour(self) -> np.ndarray:
+        """Line around what exceeds the threshold, True on its inner side, (S, S)."""
+        return outline(self.values > self.threshold, width=1)
+
+    @property
+    def film_values(self) -> np.ndarray:
+        """Values in the frame of the film, (S0, S0); 0 in the border that is not scored."""
+        margin = (len(self.film) - len(self.values)) // 2
+        return np.pad(self.values, margin)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Places of the largest values, largest first."""
+        return find_places(self.film_values, threshold=self.threshold)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +106,11 @@ class Explanation:
     neighbours: tuple[Neighbour, ...]
     error_range: tuple[float, float] = RAW_RANGE
     memory_range: tuple[float, float] = DISTANCE_RANGE
+
+    @property
+    def sentence(self) -> str:
+        """Sentence about what drove the score; sides are those of the picture. See `describe`."""
+        return describe(self.score_map, [neighbour.name for neighbour in self.neighbours])
 
     @property
     def scored_pixels(self) -> np.ndarray:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 SMOOTHING = 1 / 32  # standard deviation of the Gaussian as a share of S: 8 pixels of 256, the step of patch features
@@ -18,6 +19,11 @@ LEAST_STD = 0.1  # of a pixel, as a share of the mean over all pixels: constant 
 # steadily and it has no red next to green, so it reads the same to colour-blind people and in print.
 COLOURS = np.array([[66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]], np.float32)
 MOST_OPAQUE = 0.75  # below 1, so that the film shines through the strongest colour
+# The layer of a score map, by the share v / (v + t) of a value v at a threshold t: nothing is drawn up to the first
+# end, and from the second on nothing becomes stronger.
+SOFT_SHARES, SOFT_OPAQUE = (0.38, 0.62), 0.5
+SOFT_COLOURS = np.array([[255, 205, 60], [255, 120, 20], [225, 25, 70]], np.float32)  # yellow, orange, crimson
+CONTOUR, CONTOUR_OPAQUE = (255, 236, 160), 0.9  # of the line where a map exceeds its threshold
 
 
 def smooth(maps: Tensor) -> Tensor:
@@ -132,7 +138,50 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, *, between: tuple[float, float
     return np.rint(grey + opacity * (colours(share) - grey)).astype(np.uint8)
 
 
-def colours(share: np.ndarray) -> np.ndarray:
-    """Map values in [0, 1] to colours in [0, 255]: (...) -> (..., 3)."""
-    stops = np.linspace(0, 1, len(COLOURS))
-    return np.stack([np.interp(share, stops, channel) for channel in COLOURS.T], axis=-1).astype(np.float32)
+def colours(share: np.ndarray, palette: np.ndarray = COLOURS) -> np.ndarray:
+    """Map values in [0, 1] to colours of a palette, (num_stops, 3), in [0, 255]: (...) -> (..., 3)."""
+    stops = np.linspace(0, 1, len(palette))
+    mixed: np.ndarray = np.stack([np.interp(share, stops, channel) for channel in palette.T], axis=-1)
+    return mixed.astype(np.float32)
+
+
+def soft_layer(values: np.ndarray, *, threshold: float, side: int | None = None) -> np.ndarray:
+    """Draw a score map as a layer to lay over its image; equal values look the same in every image.
+
+    The layer is transparent where nothing is found, softly coloured from about the threshold on, and never hides the
+    film; a line marks where the map exceeds the threshold.
+
+    Args:
+        values: values of the map, (S, S), at least 0.
+        threshold: value that stands out, above 0.
+        side: side of the layer, in pixels  [default: S]
+
+    Returns:
+        RGBA pixels, (side, side, 4), uint8.
+    """
+    side = side or len(values)
+    fine = F.interpolate(torch.tensor(values)[None, None].float(), size=(side, side), mode="bicubic")
+    large = fine[0, 0].clamp(min=0).numpy()
+    low, high = SOFT_SHARES
+    rise = np.clip((large / (large + threshold) - low) / (high - low), 0, 1)
+    opacity = SOFT_OPAQUE * rise * rise * (3 - 2 * rise)
+    layer = np.concatenate([colours(rise, SOFT_COLOURS), 255 * opacity[..., None]], axis=2)
+    layer[outline(large > threshold, width=max(1, side // 192))] = (*CONTOUR, 255 * CONTOUR_OPAQUE)
+    drawn: np.ndarray = np.rint(layer).astype(np.uint8)
+    return drawn
+
+
+def lay_over(pixels: np.ndarray, layer: np.ndarray) -> np.ndarray:
+    """Lay RGBA pixels, (S, S, 4), over an image, (S, S), uint8: RGB pixels, (S, S, 3), uint8."""
+    grey = np.repeat(pixels[..., None].astype(np.float32), 3, axis=2)
+    laid: np.ndarray = np.rint(grey + layer[..., 3:] / np.float32(255) * (layer[..., :3] - grey)).astype(np.uint8)
+    return laid
+
+
+def outline(mask: NDArray[np.bool_], *, width: int = 2) -> NDArray[np.bool_]:
+    """Outline a mask on its inner side, `width` pixels wide: (H, W) -> (H, W)."""
+    inner = np.pad(mask, width)
+    for _ in range(width):
+        inner[1:-1, 1:-1] &= inner[:-2, 1:-1] & inner[2:, 1:-1] & inner[1:-1, :-2] & inner[1:-1, 2:]
+    edge: NDArray[np.bool_] = mask & ~inner[width:-width, width:-width]
+    return edge

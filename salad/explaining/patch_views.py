@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from salad.checkpoint import Checkpoint
 from salad.evaluation.calibration import Standards
 from salad.explaining.explanation import ScoreMap
-from salad.explaining.heatmaps import ErrorLevels, Levels
 from salad.networks.backbones import Backbone
 from salad.patch_memory import PatchMaps, PatchMemory
+from salad.samples import Split
 from salad.scores import SCORES
 from salad.scores.inputs import Inputs
+from salad.scoring.fine_maps import FineMap, find_map
 from salad.scoring.model import ScoringModel
 
-MOST_OWN = 500  # images of a patch memory whose distances to the others set the scale, at most
+LEAST_THRESHOLD = 1e-3  # of a map, where those of normal images are 0
 
 
 @dataclass(kw_only=True)
@@ -38,53 +38,39 @@ class PatchViews:
     memories: dict[str, PatchMemory]
     backbone: Backbone | None
     standards: Standards | None
-    levels: dict[str, ErrorLevels]
-    normals: str = "training"
+    map: FineMap
+    specificity: float
     places: Sequence[int] | None
 
     @property
     def is_whole(self) -> bool:
         """True where images are shown uncropped, because only the backbone scores them."""
-        return all(SCORES[part].sees_whole for part in self.memories)
+        return SCORES[self.map.sources.part].sees_whole
 
     def features(self, inputs: Inputs) -> dict[str, PatchMaps]:
         """Compute the patch features of a batch, by name of the part."""
         return {part: SCORES[part].load_features()(inputs, self.backbone) for part in self.memories}
 
-    def distances(self, features: dict[str, PatchMaps]) -> dict[str, Tensor]:
-        """Compute the distances of the grid cells to the patch memory, (B, G, G), by name of the part."""
-        return {part: self.memories[part].distances(of_part) for part, of_part in features.items()}
-
-    def maps(self, distances: dict[str, Tensor], inputs: Inputs) -> Tensor:
-        """Convert distances to standard deviations above normal images, and average them over the parts.
-
-        The maps of several parts share the frame of the network, which lies inside the frame of the backbone.
-
-        Args:
-            distances: of the grid cells by name of the part, (B, G, G) each.
-            inputs: batch that the distances belong to.
-
-        Returns:
-            Maps, (B, S, S).
-        """
-        maps = []
-        for part, grid in distances.items():
-            is_framed = not SCORES[part].sees_whole
-            side = (inputs.framed if is_framed else inputs.whole).shape[-1]
-            margin = 0 if is_framed or self.is_whole else inputs.preprocessing.margin
-            heat = self.levels[part].deviations(grid)[:, None]
-            heat = F.interpolate(heat, size=(side, side), mode="bilinear")[:, 0]
-            maps.append(heat[:, margin : side - margin, margin : side - margin])
-        return torch.stack(maps).mean(dim=0)
-
-    def score_maps(self, distances: dict[str, Tensor], inputs: Inputs) -> list[ScoreMap]:
-        """Make the score maps of a batch from the distances of its grid cells, (B, G, G) by name of the part."""
-        pixels = (inputs.whole if self.is_whole else inputs.framed)[:, 0].cpu().numpy()
-        maps = self.maps(distances, inputs).float().cpu().numpy()
+    def score_maps(self, inputs: Inputs) -> list[ScoreMap]:
+        """Make the score maps of a batch."""
+        framed, whole = inputs.framed[:, 0].cpu().numpy(), inputs.whole[:, 0].cpu().numpy()
+        values = self.map.values(inputs).float().cpu().numpy()
         return [
-            ScoreMap(pixels=image, values=values, normals=self.normals)
-            for image, values in zip(pixels, maps, strict=True)
+            ScoreMap(
+                pixels=film if self.is_whole else pixels,
+                values=of_image,
+                threshold=self.threshold,
+                specificity=self.specificity,
+                normals=self.map.normals,
+                film=film,
+            )
+            for pixels, film, of_image in zip(framed, whole, values, strict=True)
         ]
+
+    @property
+    def threshold(self) -> float:
+        """Value that the maps of a share `specificity` of normal images exceed nowhere, above 0."""
+        return max(self.map.peaks.threshold(self.specificity), LEAST_THRESHOLD)
 
     def nearest(self, features: dict[str, PatchMaps], *, k: int) -> list[list[tuple[int, float]]]:
         """Find the k nearest normal images of each image.
@@ -110,28 +96,25 @@ class PatchViews:
         ]
 
 
-def make_views(model: ScoringModel, *, places: Sequence[int]) -> PatchViews | None:
+def make_views(
+    model: ScoringModel, checkpoint: Checkpoint, *, places: Sequence[int], find_normals: Callable[[], Split | None]
+) -> PatchViews | None:
     """Make the patch views of a model; None where its score has no patch memory.
 
     Args:
         model: model that scores the images.
+        checkpoint: checkpoint that the model was loaded from.
         places: index of the first memory row of each normal training image, in the order of the images.
+        find_normals: finds normal validation images, scanned, to set the scale of a map that the checkpoint lacks.
     """
-    if not model.memories:
+    fine = find_map(model, checkpoint, find_normals)
+    if fine is None:
         return None
     return PatchViews(
         memories=dict(model.memories),
         backbone=model.normals.backbone,
         standards=model.standards,
-        levels={part: _own_levels(memory) for part, memory in model.memories.items()},
+        map=fine,
+        specificity=model.config.scoring.specificity,
         places=places if all(memory.rows.shape[1] == len(places) for memory in model.memories.values()) else None,
     )
-
-
-def _own_levels(memory: PatchMemory) -> ErrorLevels:
-    """Measure the distances between the images of a patch memory in each grid cell."""
-    levels = Levels()
-    if memory.rows.shape[1] > 1:
-        levels.add(memory.own_distances(most=MOST_OWN))
-    flat = torch.zeros(memory.grid, memory.grid, device=memory.rows.device)
-    return levels.measured(least=2) or ErrorLevels(flat, flat + 1)  # one image has no distances to others

@@ -135,7 +135,7 @@ def _to_safetensors(scorer: Scorer, path: Path) -> str:
     tensors["memory.rows"] = checkpoint.bank.rows
     if checkpoint.row_labels is not None:
         tensors["memory.row_labels"] = checkpoint.row_labels
-    for part, memory in checkpoint.memories.items():
+    for part, memory in scorer.model.memories.items():
         tensors |= {f"memory.{part}.{name}": tensor for name, tensor in memory.state_dict().items()}
     for part, pair in (scorer.model.standards.of if scorer.model.standards else {}).items():
         tensors[f"standards.{part}"] = torch.tensor(pair, dtype=torch.float64)  # mean and standard deviation

@@ -75,19 +75,20 @@ class Preprocessing:
             return None
         return find_inside(params, side=grey.shape[-1], margin=0 if is_whole else self.margin)
 
-    def mark(self, mask: NDArray[np.bool_], grey: Tensor, *, is_whole: bool = False) -> NDArray[np.bool_]:
+    def mark(self, mask: NDArray[np.bool_], params: Tensor | None, *, is_whole: bool = False) -> NDArray[np.bool_]:
         """Warp and crop the mask of an image in the same way as the image.
 
         Args:
             mask: True at marked pixels, (S0, S0).
-            grey: decoded image, (1, S0, S0), uint8.
+            params: result of `fit` for the image, (1, 4) or None.
             is_whole: whether to keep the margin.
 
         Returns:
             True at marked pixels, (S, S), or (S0, S0) with the margin.
         """
-        levels = torch.from_numpy(mask.astype(np.uint8) * 255)[None, None].to(grey.device)
-        window = self._window(levels, self.fit(grey[None]), margin=0 if is_whole else self.margin)
+        levels = torch.from_numpy(mask.astype(np.uint8) * 255)[None, None]
+        levels = levels if params is None else levels.to(params.device)
+        window = self._window(levels, params, margin=0 if is_whole else self.margin)
         warped: NDArray[np.uint8] = window[0, 0].cpu().numpy()
         marked: NDArray[np.bool_] = warped >= 128
         return marked if marked.any() else warped > 0  # keep small marks, as `read_mask` does

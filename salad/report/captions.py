@@ -18,9 +18,10 @@ from salad.report.content import heat_kind
 from salad.report.details import Detail
 from salad.runs.folder import CONFIG_FILE
 from salad.scores import PATCH_SCORES
+from salad.scoring.fine_maps import part_of
 
 MAP_NOTES = {
-    "score": "grid cells whose patch features are farther from normal images than usual, in colour",
+    "score": "what is less like normal images than anything in most of them, in colour and outlined",
     "memory": "patches whose features differ from those of the nearest normal images, in colour",
     "error": "the reconstruction error, in colour",
 }
@@ -47,7 +48,7 @@ def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], 
             "input": f"Image, as the {sees} sees it",
             "recon": "Reconstruction",
             "error": f"Reconstruction error; {scales.get('error', '')}",
-            "score": f"Distance to normal images, cell by cell ({' and '.join(parts)}); {scales.get('score', '')}",
+            "score": f"Unlike normal images ({part_of(tuple(parts))}), in SD; {scales.get('score', '')}",
             "memory": f"Distance to the nearest normal images, patch by patch; {scales.get('memory', '')}",
         },
         "far": _far(config, parts=parts, k=k),

@@ -19,12 +19,13 @@ from salad.report.cases import GROUPS, draw_others
 from salad.report.content import Plane, principal_plane
 from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
-from salad.report.table import Note, judge, metric_rows, tiles
+from salad.report.table import Note, judge, located_rows, metric_rows, tiles
 from salad.samples import NORMAL
 
 if TYPE_CHECKING:
     from salad.checkpoint import Checkpoint
     from salad.config import Config
+    from salad.evaluation.localisation import Localisation
     from salad.evaluation.result import Result
     from salad.evaluation.summary import Summary
     from salad.runs.folder import RunFolder
@@ -42,6 +43,7 @@ class Scoring:
     Attributes:
         result: scores of the test images.
         summary: numbers of the result.
+        located: comparison of the maps with the marks of experts; None without marks.
         model: model that scored the images.
         checkpoint: checkpoint that the model was loaded from.
         folder: folder of the report; metrics.jsonl is read from the folder of the checkpoint, else from this one.
@@ -50,6 +52,7 @@ class Scoring:
 
     result: Result
     summary: Summary
+    located: Localisation | None = None
     model: ScoringModel
     checkpoint: Checkpoint
     folder: RunFolder
@@ -120,7 +123,7 @@ def _results(scoring: Scoring) -> dict[str, Any]:
         "subtitle": printable(f"{len(result.scores):,} test images: {result.split}"),
         "tiles": tiles(summary),
         "notes": [*map(Note, result.warnings), *judge(summary)],
-        "rows": metric_rows(summary),
+        "rows": [*metric_rows(summary), *(located_rows(scoring.located) if scoring.located else ())],
     }
 
 

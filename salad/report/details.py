@@ -85,7 +85,8 @@ def _detail(explanation: Explanation) -> Detail:
         "memory": _scale(explanation.memory_range, "in 1 - cosine"),
     }
     if score is not None:
-        scales["score"] = _scale(score.between, f"standard deviations above {score.normals} normals")
+        share = f"{100 * score.specificity:g} % of {score.normals} normals"
+        scales["score"] = f"line at {score.threshold:.2g}, which the maps of {share} stay below"
     return Detail(
         input=smaller(explanation.scored_pixels, most=MAX_SIDE),
         heat=None if heat is None else smaller(heat, most=MAX_SIDE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from salad.evaluation.localisation import Localisation, Mean
 from salad.evaluation.metrics import Auc
 from salad.evaluation.rates import Rate
 from salad.evaluation.subgroups import Subgroup
@@ -161,6 +162,29 @@ def metric_rows(summary: Summary) -> list[Row]:
         if len(of_kind) > MAX_SUBGROUPS:
             rows.append(Row(name=f"{len(of_kind) - MAX_SUBGROUPS} more by {kind}", value="", note="see metrics.json"))
     return rows
+
+
+def located_rows(located: Localisation) -> list[Row]:
+    """Make the rows of the localisation: each kind of map over all marked images, then by finding and view."""
+    rows = []
+    for name, score in located.maps.items():
+        if score.pixel_auc:
+            note = f"mean over {score.pixel_auc.of} marked images, bootstrap interval"
+            rows.append(_mean_row(f"Pixel AUC of the {name} map", score.pixel_auc, note=note))
+        rows.append(_pointing_row(f"Pointing game of the {name} map", located, name))
+        groups = [(group, of) for group, of in located.of_groups() if name in of.maps]
+        rows += [_pointing_row(f"Pointing game, {group}", of, name) for group, of in groups[:MAX_SUBGROUPS]]
+    return rows
+
+
+def _pointing_row(title: str, located: Localisation, name: str) -> Row:
+    note = f"by chance {located.chance:.4f}; {located.num_images} marked images"
+    return _mean_row(title, located.maps[name].pointing, note=note)
+
+
+def _mean_row(name: str, mean: Mean, *, note: str) -> Row:
+    ends = mean.value, mean.low, mean.high
+    return Row(name=name, value=f"{mean.value:.4f}", interval=_interval(*ends[1:]), note=note, place=ends)
 
 
 def _words(name: str) -> str:

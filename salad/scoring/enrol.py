@@ -284,7 +284,7 @@ def _extended(scorer: Scorer, films: Sequence[Film], seen: Seen) -> tuple[Checkp
         bank=bank,
         row_labels=labels,
         anchors=None,  # of the smaller bank; only a training uses them
-        memories=memories,
+        memories={**checkpoint.memories, **memories},
         training={**checkpoint.training, "enrolled": enrolled},
     )
     k = choose_rows_k(model.config, num_normal_rows=len(rows))

@@ -18,6 +18,7 @@ from salad.config import Config
 from salad.errors import InputError
 from salad.evaluation.calibration import Calibration, Standards, combine, no_standards
 from salad.evaluation.few import few_to_calibrate
+from salad.networks.anomaly_head import AnomalyHead
 from salad.patch_memory import PatchMemory
 from salad.samples import NORMAL
 from salad.scores import SCORES
@@ -61,6 +62,7 @@ class ScoringModel:
         context: options, device and processes of the scoring.
         network: trained network, on the device.
         normals: rows, patch memories and centre of normal images.
+        head: anomaly head of the network, for its maps; None if it was not trained.
         normal_index: index of the normal rows in the memory bank, (M,).
         standards: mean and standard deviation of each part of a fused score; None for other scores, or if unknown.
         held_out: scores of normal images that were held out of the training, however few; None if unknown.
@@ -74,6 +76,7 @@ class ScoringModel:
     context: RunContext
     network: Network
     normals: Normals
+    head: AnomalyHead | None = None
     normal_index: Tensor | None = None
     standards: Standards | None = None
     held_out: Calibration | None = None
@@ -119,6 +122,7 @@ class ScoringModel:
             context=context,
             network=network,
             normals=normals,
+            head=load_head(checkpoint, network, device),
             normal_index=index,
             standards=standards,
             held_out=held_out,
@@ -194,6 +198,23 @@ class ScoringModel:
         if normals is not None:
             held_out = calibration_of(normals, normal_aspects(normals.split, self.config))
         return dataclasses.replace(self, held_out=held_out, standards=standards)
+
+
+def load_head(checkpoint: Checkpoint, network: Network, device: torch.device) -> AnomalyHead | None:
+    """Load the anomaly head of a checkpoint; None without one.
+
+    Raises:
+        InputError: it does not fit the network.
+    """
+    state = checkpoint.training.get("head")
+    if state is None:
+        return None
+    head, num_channels = AnomalyHead(network.num_patch_channels), state["image.weight"].shape[1]
+    if num_channels != network.num_patch_channels:
+        what = f"an anomaly head for {num_channels} channels, but the network has {network.num_patch_channels}"
+        raise InputError(f"{checkpoint.path}: holds {what}")
+    head.load_state_dict(state)
+    return head.to(device).eval()
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from salad.build import RunContext
-from salad.checkpoint import Checkpoint, load_checkpoint, save_for_scoring
+from salad.checkpoint import MAP, Checkpoint, load_checkpoint, save_for_scoring
 from salad.config import Config
 from salad.device import choose_device
 from salad.errors import InputError, MachineError, printable
@@ -112,7 +112,10 @@ class Scorer:
             checkpoint,
             model_state=self.model.network.state_dict(),
             training=checkpoint.without_run_state(),
-            memories=dict(self.model.memories),
+            memories={
+                **{name: memory for name, memory in checkpoint.memories.items() if name == MAP},
+                **self.model.memories,
+            },
         )
         if held_out is not None:
             self.model = dataclasses.replace(self.model, held_out=held_out)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from salad.anchors import Anchors, discover_anchors
 from salad.build import RunContext
-from salad.checkpoint import Checkpoint
+from salad.checkpoint import MAP, Checkpoint, load_checkpoint, save_checkpoint
 from salad.datasets.augment import AUGMENTATIONS
 from salad.datasets.loader import Batch
 from salad.datasets.synthetic import corrupt_views
@@ -26,6 +26,8 @@ from salad.losses.svdd import svdd_distances, svdd_radius
 from salad.runs.folder import RunFolder
 from salad.samples import NORMAL, Split
 from salad.scoring.evaluate import embed
+from salad.scoring.fine_maps import build_map, part_of, with_map
+from salad.scoring.model import ScoringModel
 from salad.training.guards import FiniteGuard, batch_advice, check_spread
 from salad.training.meters import Meters
 from salad.training.saving import SaveClock
@@ -106,6 +108,19 @@ class Trainer:
             for _ in tqdm(epochs, desc="epochs", leave=False, disable=None):
                 self.finish_epoch(self.train_epoch())
                 self.end_if_asked()
+        self.add_map()
+
+    def add_map(self) -> None:
+        """Add the fine map to model.tar, once the training has ended; it would take seconds of every epoch."""
+        context, path = self.context, self.folder.model
+        if part_of(self.validation.parts) is None:
+            return
+        checkpoint = context.team.from_first(lambda: load_checkpoint(path))
+        if MAP in checkpoint.training:  # a finished run that was resumed
+            return
+        built = build_map(ScoringModel.load(checkpoint, context), self.train_split, self.val_split)
+        if built is not None and context.team.is_first:
+            save_checkpoint([path], with_map(checkpoint, built))
 
     def start_round(self) -> None:
         """Compute the SVDD centre before round 0; before a later round, find its anchors in the memory bank."""

@@ -6,7 +6,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salad.explaining.heatmaps import COLOURS, ErrorLevels, Levels, colours, error_maps, memory_maps, overlay, smooth
+from salad.explaining.heatmaps import (
+    COLOURS,
+    SOFT_OPAQUE,
+    ErrorLevels,
+    Levels,
+    colours,
+    error_maps,
+    lay_over,
+    memory_maps,
+    outline,
+    overlay,
+    smooth,
+    soft_layer,
+)
 
 
 @pytest.mark.parametrize("side", [16, 64])
@@ -98,3 +111,28 @@ def test_colours_rise_in_lightness():
     weights = np.array([0.2126, 0.7152, 0.0722])
     lightness = colours(np.linspace(0, 1, 50)) @ weights
     assert (np.diff(lightness) > 0).all()
+
+
+def test_a_soft_layer_is_clear_below_the_threshold_and_never_hides_the_film():
+    values = np.tile(np.linspace(0, 12, 96, dtype=np.float32), (96, 1))
+    layer = soft_layer(values, threshold=3)
+    opacity = layer[48, :, 3] / 255
+    assert layer.shape == (96, 96, 4) and (opacity[values[48] < 1.5] == 0).all()
+    contour = opacity > SOFT_OPAQUE + 0.01
+    assert (np.abs(values[48][contour] - 3) < 0.3).all() and contour.any()
+    rising = opacity[~contour]
+    assert (np.diff(rising) >= 0).all() and rising[-1] == pytest.approx(SOFT_OPAQUE, abs=0.01)
+    assert 0.1 < np.interp(3, values[48][~contour], rising) < 0.4
+    assert np.array_equal(soft_layer(2 * values, threshold=6), layer)  # only the ratio counts
+    assert soft_layer(values, threshold=3, side=192).shape == (192, 192, 4)
+    film = np.full((96, 96), 80, np.uint8)
+    drawn = lay_over(film, layer)
+    assert (drawn[48, values[48] < 1.5] == 80).all() and (drawn[48, -1] != 80).any()
+
+
+def test_outlines():
+    mask = np.zeros((9, 9), bool)
+    mask[2:8, 0:7] = True
+    inner = np.zeros((9, 9), bool)
+    inner[3:7, 1:6] = True
+    assert (outline(mask, width=1) == (mask & ~inner)).all()

@@ -17,9 +17,8 @@ from tiny_backbone import TinyBackbone, tiny_networks
 from salad import Detector
 from salad.__main__ import main
 from salad.datasets import phantom
-from salad.explaining.explanation import DEVIATIONS_RANGE
-from salad.explaining.heatmaps import Levels
 from salad.images.read import read_image
+from salad.networks.anomaly_head import AnomalyHead
 from salad.patch_memory import PatchMaps
 from salad.report.captions import words
 from salad.scores.inputs import to_images
@@ -78,31 +77,49 @@ def features_of(detector: Detector, part: str, grey: torch.Tensor) -> torch.Tens
     return detector.scorer_.model.network.patch_features(to_images(grey[:, :, 8:72, 8:72]))
 
 
-def standardized(detector: Detector, part: str, data: Path, grey: torch.Tensor) -> torch.Tensor:
-    """The distances at the places of the grid, by the validation normals, upsampled: (N, S, S)."""
-    memory, levels = detector.scorer_.checkpoint.memories[part], Levels()
-    _, normals = whole(data, "val/0*/*.png")
-    levels.add(memory.distances(PatchMaps(features_of(detector, part, normals))))
-    found = levels.measured().deviations(memory.distances(PatchMaps(features_of(detector, part, grey))))
-    return F.interpolate(found[:, None], size=SIDES[part], mode="bilinear")[:, 0]
-
-
 @pytest.mark.parametrize("name", SIDES)
-def test_the_map_is_the_distance_to_normal_images_at_each_place(detectors, data, name):
+def test_the_map_is_that_of_the_model_file_in_the_frame_of_the_score(detectors, data, name):
+    """A model of the fused score holds the map of its own features; the backbone alone is shown on its coarse grid."""
     paths, grey = whole(data, "test/*/*.png")
     found = [detectors[name].explain(path).score_map for path in paths]
-    if name == "fused":
-        parts = {part: standardized(detectors[name], part, data, grey) for part in ("local", "backbone")}
-        expected = (parts["local"] + parts["backbone"][:, 8:72, 8:72]) / 2
+    if name == "backbone":
+        expected = coarse(detectors[name], "backbone", grey, whole(data, "val/0*/*.png")[1])
     else:
-        expected = standardized(detectors[name], name, data, grey)
+        checkpoint, network = detectors[name].scorer_.checkpoint, detectors[name].scorer_.model.network
+        head = AnomalyHead(network.num_patch_channels)
+        head.load_state_dict(checkpoint.training["head"])
+        features = features_of(detectors[name], "local", grey)
+        distance = checkpoint.memories["map"].distances(PatchMaps(features))
+        logits = F.interpolate(head.places(features), size=(16, 16), mode="bilinear")[:, 0]
+        levels = checkpoint.training["map"]["levels"]
+        pairs = ((distance, *levels["distance"]), (logits, *levels["head"]))
+        grid = torch.stack([(values - mean) / std for values, mean, std in pairs]).mean(dim=0).clamp(min=0)
+        expected = F.interpolate(grid[:, None], size=64, mode="bicubic")[:, 0].clamp(min=0).detach()
 
     assert np.stack([one.values for one in found]) == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
     inner = grey if name == "backbone" else grey[:, :, 8:72, 8:72]
     assert np.array_equal(np.stack([one.pixels for one in found]), inner[:, 0].numpy())
-    assert {(one.normals, one.between) for one in found} == {("validation", DEVIATIONS_RANGE)}
-    assert found[0].overlay.shape == (SIDES[name], SIDES[name], 3)
-    assert expected.std() > 0.1
+    assert np.array_equal(np.stack([one.film for one in found]), grey[:, 0].numpy())
+    assert {(one.normals, one.specificity) for one in found} == {("validation", 0.95)}
+    assert found[0].overlay.shape == (SIDES[name], SIDES[name], 3) and found[0].film_values.shape == (80, 80)
+    assert found[0].values.std() > 0.1 and found[0].threshold > 0
+
+
+@torch.no_grad()
+def coarse(detector: Detector, part: str, grey: torch.Tensor, normals: torch.Tensor) -> torch.Tensor:
+    """The map of the memory of a score alone, on one scale of all places: (N, S, S)."""
+    memory = detector.scorer_.checkpoint.memories[part].plain()
+    of_normals, grid = (memory.distances(PatchMaps(features_of(detector, part, one))) for one in (normals, grey))
+    standard = ((grid - of_normals.mean()) / of_normals.std()).clamp(min=0)
+    return F.interpolate(standard[:, None], size=SIDES[part], mode="bicubic")[:, 0].clamp(min=0)
+
+
+def older(run: Path, tmp_path: Path) -> Path:
+    """The model as an earlier release wrote it, without a map."""
+    content = torch.load(run / "model.tar", weights_only=True)
+    del content["map"], content["local_memories"]["map"]
+    torch.save(content, tmp_path / "model.tar")
+    return tmp_path / "model.tar"
 
 
 @pytest.mark.parametrize("name", SIDES)
@@ -173,22 +190,30 @@ def test_of_more_images_than_rows_there_are_maps_but_no_neighbours(run, data):
     assert said.startswith("No neighbours: with more images than --local_rows")
 
 
-def test_without_validation_images_the_scale_is_that_of_the_training_images(run, data, tmp_path):
+def test_the_map_of_an_older_file_is_scaled_by_validation_normals_or_by_its_memory(run, data, tmp_path):
+    path, (films, grey) = older(run, tmp_path), whole(data, "test/0*/*.png")
+    detector = Detector.load(path, score="local", device="cpu")
+    assert detector.explain(films[0]).score_map.normals == "validation"
+
     shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("val", ".salad_cache"))
-    detector = Detector.load(run / "model.tar", score="local", device="cpu")
+    detector = Detector.load(path, score="local", device="cpu")
     object.__setattr__(detector.scorer_.config.data, "data_path", tmp_path / "data")
-    memory, levels = detector.scorer_.checkpoint.memories["local"], Levels()
-    paths, grey = whole(data, "test/0*/*.png")
+    found = detector.explain(films[0]).score_map
 
-    found = detector.explain(paths[0]).score_map
-
-    levels.add(memory.own_distances(most=9))
-    expected = levels.measured(least=2).deviations(
-        memory.distances(PatchMaps(features_of(detector, "local", grey[:1])))
-    )
-    expected = F.interpolate(expected[:, None], size=64, mode="bilinear")[0, 0]
+    memory = detector.scorer_.checkpoint.memories["local"].plain()
+    own, grid = memory.own_distances(most=9), memory.distances(PatchMaps(features_of(detector, "local", grey[:1])))
+    standard = ((grid - own.mean()) / own.std()).clamp(min=0)
+    expected = F.interpolate(standard[:, None], size=64, mode="bicubic")[0, 0].clamp(min=0)
     assert found.normals == "training"
     assert found.values == pytest.approx(expected.numpy(), rel=1e-3, abs=1e-3)
+
+
+def test_the_threshold_is_what_so_many_validation_normals_stay_below(run, data):
+    films, _ = whole(data, "val/0*/*.png")
+    detector = Detector.load(run / "model.tar", score="local", specificity=0.8, device="cpu")
+    maps = [detector.explain(film).score_map for film in films]
+    peaks = sorted(one.values.max() for one in maps)
+    assert maps[0].threshold == pytest.approx(peaks[7], rel=1e-4)  # 8 of 10 lie at or below it
 
 
 # The page and the pictures ---------------------------------------------------------------------------------------
@@ -214,7 +239,7 @@ def test_the_page_shows_the_map_of_the_score_and_leaves_out_what_is_not_trained(
         page.locator(".card").first.click()
         titles = page.locator(".views figcaption").all_inner_texts()
         assert titles[0] == "Image, as the network sees it" and len(titles) == 2
-        assert titles[1].startswith("Distance to normal images, cell by cell (local and backbone); colours from 1 to 6")
+        assert titles[1].startswith("Unlike normal images (local), in SD; line at")
         far = [float(text.split()[0]) for text in page.locator(".neighbours p").all_inner_texts()]
         assert far == sorted(far) and len(far) == 5
         assert "of its parts local and backbone" in page.locator("#detail .caption").inner_text()
@@ -231,12 +256,12 @@ def test_the_page_names_the_grid_that_was_compared(scored):
 def test_pictures_show_the_map_of_the_score_alone(scored, data, run, tmp_path):
     with Image.open(next((scored / "maps").glob("*.png"))) as picture:
         assert 2 * 384 < picture.width < 3 * 384
-    found = read_json(scored / "metrics.json")["heatmaps"]
+    found = read_json(scored / "metrics.json")["localisation"]
     assert found["score_map"]["pointing_game"]["of"] == 3
     assert "error_map" not in found and "memory_map" not in found
     by_backbone = ["--load_model", run / "model.tar", "--score", "backbone", "--heatmaps", tmp_path / "maps"]
     score(tmp_path, data, *by_backbone)
-    shares = [read_json(xp / "metrics.json")["heatmaps"]["pointing_game_by_chance"] for xp in (tmp_path, scored)]
+    shares = [read_json(xp / "metrics.json")["localisation"]["pointing_game_by_chance"] for xp in (tmp_path, scored)]
     assert shares[0] == pytest.approx(1 / 16)  # a quarter of each side, with nothing cut off
     assert shares[1] == pytest.approx((12 / 64) ** 2, rel=0.2)  # 8 of 80 pixels of it cut off
 

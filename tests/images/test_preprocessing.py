@@ -284,14 +284,14 @@ def test_masks_are_framed_as_their_images(tmp_path):
             compared.append((found.pixels, options["mask"]))
             return draw(found, **options)
 
-        patch.setattr("salad.explaining.overlays.draw", watch)
+        patch.setattr("salad.explaining.locate.draw", watch)
         score(tmp_path / "xp", data, "--heatmaps", tmp_path / "maps")
     marked = [(pixels > 230, mask) for pixels, mask in compared if mask is not None]
     assert len(marked) == 3
     for white, mask in marked:
         assert mask.shape == (64, 64) and mask.sum() > 100
         assert (white & mask).sum() / (white | mask).sum() > 0.75
-    assert read_json(tmp_path / "xp/metrics.json")["heatmaps"]["num_marked"] == 3
+    assert read_json(tmp_path / "xp/metrics.json")["localisation"]["num_marked"] == 3
 
 
 def test_the_report_says_how_images_are_framed(run, data):

@@ -141,7 +141,7 @@ def test_a_disk_without_room_for_heatmaps_loses_no_result(trained, data, tmp_pat
     def fail(*_, **__):
         raise StorageError("0.png: cannot be written (No space left on device)")
 
-    monkeypatch.setattr("salad.explaining.overlays.draw_heatmaps", fail)
+    monkeypatch.setattr("salad.explaining.locate.locate", fail)
     shutil.copytree(trained, tmp_path / "xp")
     words = ["CXR_author", "unet", tmp_path / "xp", data, *TINY, "--heatmaps", tmp_path / "maps"]
     assert "No space left" in stopped(invoke(cli.test, *words), status=1)
