@@ -11,7 +11,7 @@ import click
 
 from salad.cli import Group, PathType, Program, command_of, exit_status
 from salad.config import Config
-from salad.config.declare import EXPORT, INSPECT, PREDICT
+from salad.config.declare import ENROL, EXPORT, INSPECT, PREDICT
 from salad.distributed.team import Team
 from salad.errors import give, say
 
@@ -200,6 +200,31 @@ def predict(given: dict[str, Any], _: Team) -> None:
         separator=b"\0" if given.pop("null") else b"\n",
     )
     run_predict(given, job)
+
+
+ENROL_OPTIONS = (
+    click.Argument(["model"], type=FOLDER, metavar="MODEL"),
+    click.Argument(["normals"], nargs=-1, required=True, metavar="NORMALS..."),
+    click.Option(["--out"], type=FOLDER, required=True, help="File for the new model."),
+    click.Option(["--overwrite"], is_flag=True, help="Replace the file --out.  [default: off]"),
+    DATA_PATH,
+)
+
+
+@main.add_command
+@command_of(ENROL, more=ENROL_OPTIONS)
+def enrol(given: dict[str, Any], _: Team) -> None:
+    """Add normal films of the place where MODEL will be used to its memory, without training, and write a new model.
+
+    NORMALS are image files (PNG, JPEG, TIFF, DICOM, ...), folders, patterns in quotes, or - for a list of paths on
+    stdin: best 20 or more. Standards, threshold and percentiles of the new model come from them, each scored without
+    its own rows. Films that cannot be read and copies are left out. What is printed says how far the films lie from
+    the normal ones that the model knew.
+    """
+    from salad.scoring.enrol import run_enrol
+
+    out, paths, overwrite = given.pop("out"), given.pop("normals"), given.pop("overwrite", False)
+    give("\n".join(run_enrol(given.pop("model"), paths, out=out, overwrite=overwrite, given=given).lines()))
 
 
 EXPORT_OPTIONS = (

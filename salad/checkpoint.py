@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +16,16 @@ from torch import Tensor
 from salad.anchors import Anchors
 from salad.config import OPTIONS
 from salad.config.declare import REMOVED, without_removed
+from salad.config.parts import modules_of, trained_parts, used_parts
 from salad.errors import InputError, printable, refuse_shortage
+from salad.evaluation.films import MEASUREMENTS
 from salad.images.align import SIDE
-from salad.losses import EMBEDDINGS, LOSSES, RECONSTRUCTION
+from salad.losses import ANOMALY_HEAD, EMBEDDINGS, LOSSES, RECONSTRUCTION
 from salad.memory import MemoryBank
 from salad.networks import NETWORKS
 from salad.patch_memory import PatchMemory
 from salad.runs.sealed import is_sealed, read_sealed, write_sealed
-from salad.tensor_files import Rule, checked, same_numbers
+from salad.tensor_files import LARGEST, Rule, checked, same_numbers
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -47,9 +49,12 @@ SVDD = {
     "radius": Rule(kind=torch.float32, low=0, needed=True),
 }
 PATCHES = {
-    "rows": Rule(kind=torch.float16, shape=("G", "M", "C"), needed=True),
+    "rows": Rule(kind=torch.float16, shape=("G", "M", "A"), needed=True),
     "mean": Rule(kind=torch.float32, shape=("G", "C"), needed=True),
-    "whitening": Rule(kind=torch.float32, shape=("C", "C"), needed=True),
+    "whitening": Rule(kind=torch.float32, shape=("C", "A"), needed=True),
+    "spacing": Rule(kind=torch.float32, shape=("G", "M"), low=0),
+    "num_nearest": Rule(kind=torch.int64, low=1),
+    "share": Rule(kind=torch.float32, low=0),
 }
 FACTS = {
     "schema_version": Rule(kind=int, low=1),
@@ -67,17 +72,18 @@ FACTS = {
     "images": Rule(kind=str),
     "val_images": Rule(kind=str),
 }
+FILMS = {name: Rule(kind=torch.float32, shape=(name,)) for name in MEASUREMENTS}
 RUN_STATE = {"optimizer", "schedule", "scaler", "rng", "rng_of_ranks", "tally"}  # entries that only resuming needs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """Content of a checkpoint file.
+    """Content of a checkpoint file: of last.tar, with all that resuming needs, or of a file for scoring.
 
     Attributes:
         path: path of the file.
-        model_state: state dict of the network.
-        bank: memory bank.
+        model_state: state dict of the network; a file for scoring lacks the modules that no score uses.
+        bank: memory bank; without rows in a file for scoring if no loss has trained the embeddings.
         config: options of the run that wrote the file; None for a published file.
         normal_class: name of the normal class; None for a published file and for images without classes.
         row_labels: label of every memory row, 0 normal or 1 abnormal, (N,); None for a published file.
@@ -100,8 +106,9 @@ class Checkpoint:
 
     @property
     def net_name(self) -> str:
-        """Name of the network, recognised by its tensors."""
-        return next(name for name, spec in NETWORKS.items() if spec.embedding_weight in self.model_state)
+        """Name of the network, recognised by its tensors, or else taken from the options."""
+        own = (name for name, spec in NETWORKS.items() if spec.embedding_weight in self.model_state)
+        return next(own, None) or str((self.config or {})["net_name"])
 
     @property
     def template(self) -> Tensor | None:
@@ -111,9 +118,10 @@ class Checkpoint:
     def known(self) -> dict[str, Any]:
         """Collect the options that the file determines, by name."""
         spec = NETWORKS[self.net_name]
-        embedding = self.model_state[spec.embedding_weight]
-        known = {"net_name": self.net_name, "rep_dim": embedding.shape[0], "npc_temperature": self.bank.temperature}
-        if spec.fixes_isize:
+        embedding = self.model_state.get(spec.embedding_weight)
+        rep_dim = self.bank.rows.shape[1] if embedding is None else embedding.shape[0]
+        known = {"net_name": self.net_name, "rep_dim": rep_dim, "npc_temperature": self.bank.temperature}
+        if spec.fixes_isize and embedding is not None:
             known["isize"] = embedding.shape[-1] * spec.size_multiple
         if self.config is not None:
             known |= {name: self.config[name] for name in ("isize", "resize", "npc_temperature")}
@@ -137,17 +145,46 @@ class Checkpoint:
         """True if a loss has trained the embeddings; assumed for a published file."""
         return EMBEDDINGS in self.trained
 
+    @property
+    def held(self) -> frozenset[str]:
+        """Parts of the network that the file holds, values of `LossSpec.trains`."""
+        parts = {
+            part
+            for part in (ANOMALY_HEAD, EMBEDDINGS, RECONSTRUCTION)
+            if all(
+                any(_is_in(name, [module]) for name in self.model_state) for module in modules_of(self.net_name, [part])
+            )
+        }
+        return frozenset(parts if len(self.bank.rows) else parts - {EMBEDDINGS})
+
+    def check_parts(self, scores: Iterable[str]) -> None:
+        """Raise `InputError` if the file lacks a part of the network that a score is computed from."""
+        for score in scores:
+            for part in used_parts([score]) - self.held:
+                name = "patch features" if part == ANOMALY_HEAD else part
+                ways = " or ".join(f"--{spec.weight}" for spec in LOSSES.values() if spec.trains == part)
+                raise InputError(
+                    f"--score {score} needs the {name} of the network, which {self.path} leaves out because no loss "
+                    f"has trained them: train with {ways} above 0, or choose another score"
+                )
+
     def digest(self) -> str:
-        """Digest weights and memory rows, to distinguish this model from others: 12 hexadecimal digits."""
+        """Digest weights and memories, to distinguish this model from others: 12 hexadecimal digits."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(
-            {**self.model_state, "memory rows": self.bank.rows}.items(), key=lambda item: str(item[0])
-        ):
+        tensors = {**self.model_state, "memory rows": self.bank.rows}
+        if not len(self.bank.rows):  # files of older releases have rows, and keep their digest
+            tensors |= {f"patch memory {name}": memory.rows for name, memory in self.memories.items()}
+        for name, tensor in sorted(tensors.items(), key=lambda item: str(item[0])):
             digest.update(str(name).encode())
             if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
                 continue  # it does not fit any network, which is said on loading
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()[:12]
+
+    @property
+    def is_resumable(self) -> bool:
+        """True if the file holds run state, as last.tar does."""
+        return not RUN_STATE.isdisjoint(self.training)
 
     def has_parts(self, parts: Iterable[str]) -> bool:
         """Check if the validation results in the file belong to the score with these parts."""
@@ -157,13 +194,33 @@ class Checkpoint:
         """Copy `training` without the entries that only resuming needs, two thirds of a file."""
         return {name: value for name, value in self.training.items() if name not in RUN_STATE}
 
+    def for_scoring(self) -> Checkpoint:
+        """Copy what scores can use: no run state, and of the network the parts that are trained or that its score uses.
+
+        The memory rows go where the embeddings go.
+        """
+        parts = self.trained | used_parts(self.training.get("parts", ("knn",)))
+        modules = modules_of(self.net_name, parts)
+        bank, anchors = self.bank, self.anchors
+        if EMBEDDINGS not in parts:
+            bank = MemoryBank(0, bank.rows.shape[1], temperature=bank.temperature, momentum=bank.momentum)
+            anchors = None
+        return replace(
+            self,
+            model_state={name: tensor for name, tensor in self.model_state.items() if _is_in(name, modules)},
+            bank=bank,
+            anchors=anchors,
+            training=self.without_run_state(),
+        )
+
     def load_into(self, network: Network) -> None:
-        """Load the weights into a network; tensors that the network lacks are ignored.
+        """Load the weights of the parts that the file holds into a network; other tensors of either are ignored.
 
         Raises:
             InputError: a tensor is missing, of another shape or type, or not finite.
         """
-        own = network.state_dict()
+        modules = modules_of(self.net_name, self.held)
+        own = {name: tensor for name, tensor in network.state_dict().items() if _is_in(name, modules)}
         for name, tensor in own.items():
             saved = self.model_state.get(name)
             if not isinstance(saved, Tensor):
@@ -177,22 +234,12 @@ class Checkpoint:
             else:
                 continue
             raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
-        network.load_state_dict({name: self.model_state[name] for name in own})
+        network.load_state_dict({name: self.model_state[name] for name in own}, strict=False)
 
 
-def trained_parts(options: Mapping[str, Any], *, net_name: str, in_pre_training: bool = False) -> frozenset[str]:
-    """Collect the parts of a network that a loss trains, values of `LossSpec.trains`.
-
-    Args:
-        options: options of the training, by name; a loss without its option has the default weight.
-        net_name: name of the network; some decode the embedding, which the reconstruction loss then trains, too.
-        in_pre_training: True if the training has not gone beyond the epochs before round 0.
-    """
-    specs = [spec for spec in LOSSES.values() if spec.in_pre_training or not in_pre_training]
-    parts = {spec.trains for spec in specs if float(options.get(spec.weight, spec.default)) > 0}
-    if RECONSTRUCTION in parts and NETWORKS[net_name].decodes_embedding:
-        parts.add(EMBEDDINGS)
-    return frozenset(parts)
+def _is_in(name: str, modules: Iterable[str]) -> bool:
+    """Check if a tensor of a network belongs to one of these modules."""
+    return str(name).startswith(tuple(f"{module}." for module in modules))
 
 
 def save_checkpoint(paths: list[Path], checkpoint: Checkpoint) -> None:
@@ -219,7 +266,7 @@ def save_checkpoint(paths: list[Path], checkpoint: Checkpoint) -> None:
 
 
 def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, Any], **training: Any) -> None:
-    """Write a checkpoint for scoring, without the entries that only resuming needs.
+    """Write a checkpoint with what scores can use, see `Checkpoint.for_scoring`.
 
     Args:
         path: path of the new file.
@@ -230,8 +277,8 @@ def save_for_scoring(path: Path, checkpoint: Checkpoint, *, config: dict[str, An
     Raises:
         StorageError: the file cannot be written.
     """
-    kept = {**checkpoint.without_run_state(), **training}
-    save_checkpoint([path], replace(checkpoint, config=config, training=kept))
+    changed = replace(checkpoint, config=config, training={**checkpoint.training, **training})
+    save_checkpoint([path], changed.for_scoring())
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -262,14 +309,19 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     """Check the content of a file and make a checkpoint of it."""
     if not isinstance(content, dict) or not isinstance(content.get("model_state_dict"), dict):
         raise InputError("not a checkpoint: it holds no model_state_dict")
-    if not any(spec.embedding_weight in content["model_state_dict"] for spec in NETWORKS.values()):
+    is_known = any(spec.embedding_weight in content["model_state_dict"] for spec in NETWORKS.values())
+    if not is_known and content.get("config") is None:
         raise InputError(f"holds none of the networks {', '.join(NETWORKS)}")
     if content.get("schema_version", 0) > SCHEMA_VERSION:
         raise InputError(f"written by a newer release (schema {content['schema_version']}); upgrade this program")
     sizes: dict[str, int] = {}
     bank = MemoryBank.from_state_dict(checked(content["memory_state_dict"], MEMORY, sizes=sizes))
+    if sizes["N"] == 0:  # the rows are left out, but not their labels
+        del sizes["N"]
     facts, svdd = checked(content, FACTS, sizes=sizes), content.get("svdd")
     _check_scores(facts)
+    if "films" in facts:
+        facts["films"] = checked(facts["films"], FILMS, sizes={})
     anchors = content.get("ans_discovery_state_dict", {})
     checkpoint = Checkpoint(
         path=path,
@@ -298,11 +350,18 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
 
 
 def _check_scores(facts: dict[str, Any]) -> None:
-    """Raise an error if the parts of the score or their standards have a wrong type or range."""
+    """Raise an error if the parts of the score, their standards or the kinds of images have a wrong type or range."""
     checks = {
         "parts": all(isinstance(part, str) for part in facts.get("parts", ())),
         "standards": all(
             std > 0 and math.isfinite(mean + std) for mean, std in (facts.get("standards") or {}).values()
+        ),
+        "enrolled": all(
+            isinstance(name, str) and isinstance(digest, str) for name, digest in facts.get("enrolled", ())
+        ),
+        "kinds": all(
+            isinstance(kind, str) and type(number) is int and 0 < number <= LARGEST
+            for kind, number in facts.get("kinds", {}).items()
         ),
     }
     for name, is_valid in checks.items():

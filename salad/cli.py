@@ -333,7 +333,12 @@ def test(given: dict[str, Any], team: Team) -> None:
             make_folder(heatmaps)  # before the scoring, so that an error comes early
         result, model = run_test(context, checkpoint, split)
     if team.is_first:
-        facts |= {"score": config.scoring.score, "checkpoint": str(path), "seed": config.run.seed}
+        facts |= {
+            "memory": dict(model.kinds),
+            "score": config.scoring.score,
+            "checkpoint": str(path),
+            "seed": config.run.seed,
+        }
         summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
         write_result(result, summary, folder, **facts)  # now, since the disk may have no room for the heatmaps
     located = draw_heatmaps(model, checkpoint, result=result, folder=heatmaps) if heatmaps is not None else None

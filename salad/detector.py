@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.exceptions import NotFittedError
 
-from salad.checkpoint import load_checkpoint, save_for_scoring
+from salad.checkpoint import load_checkpoint
 from salad.config import OPTIONS, Config
 from salad.config.declare import without_removed
 from salad.config.recipes import recipe_values
@@ -24,6 +25,7 @@ from salad.errors import InputError
 from salad.explaining.explain import make_explainer
 from salad.images.in_memory import images_of, read_source, shown_name
 from salad.runs.folder import RunFolder
+from salad.scoring.enrol import enrol
 from salad.scoring.options import SCORED_BY, scoring_config
 from salad.scoring.stream import NOT_CALIBRATED, Scorer
 from salad.training.fit import fit_images
@@ -31,6 +33,7 @@ from salad.training.fit import fit_images
 if TYPE_CHECKING:
     from sklearn.utils import Tags
 
+    from salad.evaluation.drift import Drift
     from salad.explaining.explain import Explainer
     from salad.explaining.explanation import Explanation
 
@@ -55,7 +58,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
     main.py. Values are checked on use.
 
     Args:
-        recipe: named set of defaults: ``paper``, ``released`` or ``strong``.
+        recipe: named set of defaults: ``paper``, ``released``, ``strong`` or ``quick``.
         val_share: share of the images that `fit` holds out to calibrate the scores, at least one image; 0 for none.
         xp_path: folder for checkpoints and logs; None trains in a temporary folder.
         net_name: ``unet`` or ``CXR_resnet18``.
@@ -173,7 +176,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             logger.warning("no percentiles and no threshold: %s; calibrate(normal images) sets both", NOT_CALIBRATED)
         return detector
 
-    def fit(self, images: object, y: object = None) -> Detector:
+    def fit(self, images: object, y: object = None, *, more_normals: Sequence[object] = ()) -> Detector:
         """Train on normal images like main.py, with all images in memory at S * S bytes each.
 
         On a CPU the process keeps freed memory from then on (see `keep_freed_memory`).
@@ -181,6 +184,10 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         Args:
             images: images of normal patients only.
             y: ignored.
+            more_normals: further normal images, of other ages, views or hospitals, which join the training and the
+                memory, while threshold and percentiles come from `images` alone. A list with a member for each kind: a
+                path of a folder or of a table that lists them (see --more_normals of main.py), or a list of images or
+                an array.
 
         Raises:
             InputError: an image cannot be read, an argument has a wrong value, or xp_path holds a run.
@@ -197,7 +204,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             stack.enter_context(folder.starting())
             if not config.run.overwrite:
                 folder.check_free()
-            checkpoint = fit_images(images, config=config, val_share=share, folder=folder)
+            checkpoint = fit_images(images, config=config, val_share=share, folder=folder, more_normals=more_normals)
         self.scorer_ = Scorer(config, checkpoint)
         self.scorer_.model.log_warnings()
         return self
@@ -279,13 +286,41 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         scorer.model.log_warnings()
         return self
 
+    def enrol(self, images: object) -> Detector:
+        """Add normal images of the place where the detector will be used to its memory, without training.
+
+        Standards, threshold and percentiles then come from these images, each scored without its own rows. The log
+        says how far they lie from the earlier normal images; `save` keeps it all.
+
+        Args:
+            images: normal images that are not training images, best 20 or more; those that cannot be read and copies
+                are left out, which the log says.
+
+        Raises:
+            InputError: fewer than `min_normals` images are left; the detector is as it was.
+        """
+        self.scorer_, enrolment = enrol(self._scorer(), images_of(images))
+        for line in enrolment.lines():
+            logger.info("%s", line)
+        self.scorer_.model.log_warnings()
+        return self
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reasons to doubt scores or predictions, one line each, such as a threshold from few normal images.
 
-        `load`, `fit` and `calibrate` log them once.
+        `load`, `fit`, `calibrate` and `enrol` log them once.
         """
         return self._scorer().model.warnings
+
+    @property
+    def drift(self) -> Drift | None:
+        """Comparison of the films of the last call of `score` with the normal films of the calibration.
+
+        Calls of fewer than five films are taken together, up to 200 films. `predict` and `decision_function` are calls,
+        too. None before the first one, and after `fit` and `calibrate`.
+        """
+        return self._scorer().drift
 
     @property
     def threshold(self) -> float | None:
@@ -305,17 +340,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         Raises:
             StorageError: the file cannot be written.
         """
-        scorer = self._scorer()
-        held_out, standards, options = scorer.model.held_out, scorer.model.standards, scorer.config.as_json()
-        save_for_scoring(
-            Path(path),
-            scorer.checkpoint,
-            config={**options, **(scorer.checkpoint.config or {}), **{name: options[name] for name in SCORED_BY}},
-            parts=scorer.model.parts,
-            k=scorer.model.normals.k,
-            standards=standards and standards.of,
-            val_normal_scores=torch.from_numpy(held_out.scores) if held_out else None,
-        )
+        self._scorer().save(Path(path))
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Collect the arguments by name."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -13,8 +13,25 @@ from torch import Tensor
 BLOCK = 2**24  # distances to hold at a time
 EXACT = "donot_use_mm_for_euclid_dist"  # mode of torch.cdist for distances that are shown
 SHRINKAGE = 0.3  # multiple of the mean variance that is added before whitening: small variances are mostly noise
+NUM_AXES = 64  # number of principal axes that rows keep: further ones take memory and time, and detect no better
 LEAST_SHARE = 1e-6  # smallest standard deviation as a share of the largest mean: a smaller one is rounding
 LEAST_SEEN = 1e-6  # smallest seen share of a grid cell: avoids 0 / 0 in a cell outside the image
+
+
+class Neighbourhood(NamedTuple):
+    """Settings of the comparison of a grid cell with the rows of a memory.
+
+    Attributes:
+        num_nearest: k, number of nearest rows that count.
+        share: share of the spacing of these rows that is subtracted: 0 leaves plain distances, 1 compares an image with
+            its neighbours as these compare with theirs.
+    """
+
+    num_nearest: int = 1
+    share: float = 0.0
+
+
+PLAIN = Neighbourhood()  # the distance to the nearest row
 
 
 class PatchMaps(NamedTuple):
@@ -62,28 +79,39 @@ def pool_cells(maps: PatchMaps, grid: int) -> Cells:
 class PatchMemory:
     """Patch features of normal images, for each cell of a G x G grid.
 
-    Features are averaged over each grid cell and whitened, so that distances are Mahalanobis distances. Each cell has
-    its own mean; all cells share one covariance, that of normal images about the cell means. In contrast, PaDiM
+    Features are averaged over each grid cell and whitened along their principal axes, so that distances are Mahalanobis
+    distances. Each cell has its own mean; all cells share one covariance, that of normal images about the cell means,
+    and its axes. In contrast, PaDiM
     (Defard et al., ICPR 2020) has one covariance a position, and PatchCore (Roth et al., CVPR 2022) one memory for
     all positions.
 
+    A distance to a row counts less where normal images lie far apart, as in the local outlier factor (Breunig et al.,
+    SIGMOD 2000): a share of the row's spacing, its mean distance to its own nearest rows, is subtracted. This keeps
+    rare kinds of normal images, of which the memory holds few, from looking abnormal.
+
     Attributes:
-        rows: whitened features of M normal images in each cell, (G * G, M, C), float16.
+        rows: whitened features of M normal images in each cell along A axes, (G * G, M, A), float16.
         mean: mean features of each cell, (G * G, C), float32.
-        whitening: symmetric matrix, (C, C), float32.
+        whitening: matrix from centred features to whitened ones, (C, A), float32.
+        spacing: mean distance of each row to its nearest other rows, (G * G, M), float32; 0 where it does not count.
+        neighbourhood: number of nearest rows that a distance is the mean of, and the share of their spacing that is
+            subtracted.
     """
 
     rows: Tensor
     mean: Tensor
     whitening: Tensor
+    spacing: Tensor
+    neighbourhood: Neighbourhood = PLAIN
 
     @classmethod
-    def build(cls, cells: Tensor, *, max_rows: int) -> PatchMemory:
+    def build(cls, cells: Tensor, *, max_rows: int, neighbourhood: Neighbourhood = PLAIN) -> PatchMemory:
         """Build a memory from the grid cells of normal images.
 
         Args:
             cells: features from `pool_cells`, (N, G * G, C); they are centred in place.
             max_rows: largest M; of more images, each cell keeps a coreset of this size.
+            neighbourhood: number of rows that count, and the share of their spacing that is subtracted.
         """
         mean = cells.mean(dim=0)
         rounding = (LEAST_SHARE * float(mean.abs().max())) ** 2
@@ -93,7 +121,8 @@ class PatchMemory:
         rows = torch.stack([(cell @ whitening).half() for cell in centred])
         if rows.shape[1] > max_rows:
             rows = torch.stack([cell[choose_coreset(cell.float(), max_rows)] for cell in rows])
-        return cls(rows=rows, mean=mean, whitening=whitening)
+        spacing = measure_spacing(rows, neighbourhood)
+        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, neighbourhood=neighbourhood)
 
     @classmethod
     def from_state_dict(cls, state: dict[str, Tensor]) -> PatchMemory:
@@ -103,10 +132,46 @@ class PatchMemory:
             ValueError: the shapes of the tensors do not match.
         """
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
-        shapes = rows.dim() == 3 and 0 not in rows.shape and mean.shape == (len(rows), rows.shape[2])
-        if not shapes or whitening.shape != 2 * rows.shape[2:] or math.isqrt(len(rows)) ** 2 != len(rows):
+        spacing = state.get("spacing", torch.zeros(rows.shape[:2]))  # older files compare with the nearest row alone
+        num_nearest, share = state.get("num_nearest", torch.tensor(1)), state.get("share", torch.tensor(0.0))
+        shapes = rows.dim() == 3 and 0 not in rows.shape and whitening.shape == (mean.shape[-1], rows.shape[2])
+        shapes = shapes and spacing.shape == rows.shape[:2] and mean.shape == (len(rows), len(whitening))
+        if not shapes or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
-        return cls(rows=rows, mean=mean, whitening=whitening)
+        neighbourhood = Neighbourhood(int(num_nearest), float(share))
+        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, neighbourhood=neighbourhood)
+
+    @torch.no_grad()
+    def rows_of(self, maps: PatchMaps) -> Tensor:
+        """Compute rows of images, as `rows` holds them, from their patch features: (G * G, B, A), float16."""
+        return self._whitened(maps).features.transpose(0, 1).half()
+
+    def extended(self, rows: Tensor, *, max_rows: int) -> PatchMemory:
+        """Copy the memory with further rows at its end, whitened by its own mean and covariance.
+
+        Args:
+            rows: rows of N images, see `rows_of`; N is at most `max_rows`.
+            max_rows: largest M; the earlier rows give way to a coreset of them, and the further ones all stay.
+        """
+        num_kept = max_rows - rows.shape[1]
+        earlier = self.rows
+        if earlier.shape[1] > num_kept:
+            earlier = torch.stack([cell[choose_coreset(cell.float(), num_kept)] for cell in earlier])
+        rows = torch.cat([earlier, rows.to(earlier.device)], dim=1)
+        return replace(self, rows=rows, spacing=measure_spacing(rows, self.neighbourhood))
+
+    def without(self, row: int) -> PatchMemory:
+        """Copy the memory without a row, given by its index in each cell; a negative one counts from the end.
+
+        The spacing of the other rows is left as it is, because measuring it anew would take M comparisons of M rows.
+        """
+        keeps = torch.ones(self.rows.shape[1], dtype=torch.bool, device=self.rows.device)
+        keeps[row] = False
+        return replace(self, rows=self.rows[:, keeps], spacing=self.spacing[:, keeps])
+
+    def plain(self) -> PatchMemory:
+        """Copy the memory for distances to the nearest row alone, of which nothing is subtracted."""
+        return replace(self, neighbourhood=PLAIN)
 
     @property
     def grid(self) -> int:
@@ -114,37 +179,40 @@ class PatchMemory:
         return math.isqrt(len(self.rows))
 
     @property
+    def num_nearest(self) -> int:
+        """Number of nearest rows that count: k, or fewer in a memory of fewer rows."""
+        return min(self.neighbourhood.num_nearest, max(1, self.rows.shape[1] - 1))
+
+    @property
     def num_bytes(self) -> int:
         """Size of the memory in bytes."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in (self.rows, self.mean, self.whitening))
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.state_dict().values())
 
     @torch.no_grad()
     def distances(self, maps: PatchMaps) -> Tensor:
-        """Distance of each grid cell to the nearest normal image in the same cell, (B, G, G), at least 0."""
-        return self._distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
+        """Distance of each grid cell to the nearest normal images in the same cell, less their spacing, (B, G, G)."""
+        return self.row_distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
     def scores(self, maps: PatchMaps) -> Tensor:
         """Mean distance over all grid cells, weighted by their seen shares, (B,); larger is more anomalous."""
         cells = self._whitened(maps)
-        return weigh(self._distances(cells.features), cells.seen)
+        return weigh(self.row_distances(cells.features), cells.seen)
 
     @torch.no_grad()
-    def _distances(self, queries: Tensor) -> Tensor:
-        """Compute the distances of whitened cells, (B, G * G, C), to their nearest rows, (B, G * G)."""
-        size = max(1, BLOCK // self.rows.shape[1])
+    def row_distances(self, queries: Tensor) -> Tensor:
+        """Distance of whitened cells, (B, G * G, A), to their nearest rows, less their spacing, (B, G * G)."""
         distances = []
-        for cell, half in zip(queries.transpose(0, 1), self.rows, strict=True):
-            rows = half.float()
-            nearest = torch.cat([torch.cdist(part, rows).argmin(dim=1) for part in cell.split(size)])
-            distances.append((cell - rows[nearest]).norm(dim=1))  # cdist is inaccurate for nearly equal features
+        for cell, rows, spacing in zip(queries.transpose(0, 1), self.rows, self.spacing, strict=True):
+            far, index = find_nearest(cell, rows.float(), self.num_nearest)
+            distances.append((far - self.neighbourhood.share * spacing[index]).mean(dim=1))
         return torch.stack(distances, dim=1)
 
     @torch.no_grad()
     def image_distances(self, maps: PatchMaps) -> Tensor:
         """Score each image against each of the M normal images alone, (B, M).
 
-        This holds only if the memory keeps all normal images. In a coreset, row i belongs to different images in
-        different cells.
+        Spacing is not subtracted. This holds only if the memory keeps all normal images: in a coreset, row i belongs to
+        different images in different cells.
         """
         cells = self._whitened(maps)
         pairs = zip(cells.features.transpose(0, 1), self.rows, strict=True)
@@ -163,10 +231,7 @@ class PatchMemory:
         """
         num_rows = self.rows.shape[1]
         index = torch.linspace(0, num_rows - 1, min(most, num_rows), device=self.rows.device).round().long()
-        nearest = []
-        for half in self.rows:
-            distances = torch.cdist(half[index].float(), half.float(), compute_mode=EXACT)
-            nearest.append(distances.scatter(1, index[:, None], torch.inf).amin(dim=1))
+        nearest = [find_nearest(cell[index], cell, 1, own=index)[0][:, 0] for cell in self.rows.float()]
         return torch.stack(nearest, dim=1).view(-1, self.grid, self.grid)
 
     def _whitened(self, maps: PatchMaps) -> Cells:
@@ -177,15 +242,65 @@ class PatchMemory:
     @staticmethod
     def bytes_for(num_images: int, *, grid: int, num_channels: int, max_rows: int) -> int:
         """Compute the size of a memory in bytes, before it is built."""
-        return (2 * grid**2 * min(num_images, max_rows) + 4 * grid**2 + 4 * num_channels) * num_channels
+        num_rows, num_axes = min(num_images, max_rows), min(NUM_AXES, num_channels)
+        num_means, num_weights = grid**2 * num_channels, num_channels * num_axes
+        return 2 * grid**2 * num_rows * (num_axes + 2) + 4 * (num_means + num_weights) + 12
 
     def to(self, device: torch.device) -> PatchMemory:
         """Move the memory to a device."""
-        return PatchMemory(**{name: tensor.to(device) for name, tensor in self.state_dict().items()})
+        tensors = {name: tensor.to(device) for name, tensor in self.tensors().items()}
+        return PatchMemory(**tensors, neighbourhood=self.neighbourhood)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Collect the tensors that distances are computed with, by name."""
+        return {"rows": self.rows, "mean": self.mean, "whitening": self.whitening, "spacing": self.spacing}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of the memory by name, for a checkpoint."""
-        return {"rows": self.rows, "mean": self.mean, "whitening": self.whitening}
+        num_nearest, share = (torch.tensor(value) for value in self.neighbourhood)
+        return {**self.tensors(), "num_nearest": num_nearest, "share": share}
+
+
+def find_nearest(queries: Tensor, rows: Tensor, k: int, *, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Find the k nearest rows of each query.
+
+    Args:
+        queries: (Q, C).
+        rows: (M, C).
+        k: number of rows, in 1..M, or in 1..M-1 with `own`.
+        own: index of each query among the rows, to leave out, (Q,); None if the queries are not among them.
+
+    Returns:
+        Distances, exact also where they are small, and row numbers, (Q, k) each.
+    """
+    found, size = [], max(1, BLOCK // max(len(rows), k * rows.shape[1]))
+    for start in range(0, len(queries), size):
+        part = queries[start : start + size]
+        distances = torch.cdist(part, rows)
+        if own is not None:
+            distances = distances.scatter(1, own[start : start + size, None], torch.inf)
+        index = distances.topk(k, dim=1, largest=False).indices
+        found.append(((part[:, None] - rows[index]).norm(dim=2), index))  # cdist is inaccurate for nearly equal rows
+    distances, index = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return distances, index
+
+
+@torch.no_grad()
+def measure_spacing(rows: Tensor, neighbourhood: Neighbourhood) -> Tensor:
+    """Measure the mean distance of each row to its nearest other rows in the same grid cell.
+
+    Args:
+        rows: (G * G, M, C).
+        neighbourhood: number of rows that count, at most M - 1.
+
+    Returns:
+        (G * G, M), float32; 0 with a single row, or if the neighbourhood subtracts nothing.
+    """
+    num_rows = rows.shape[1]
+    if num_rows == 1 or neighbourhood.share == 0:
+        return torch.zeros(rows.shape[:2], device=rows.device)
+    own, k = torch.arange(num_rows, device=rows.device), min(neighbourhood.num_nearest, num_rows - 1)
+    return torch.stack([find_nearest(cell, cell, k, own=own)[0].mean(dim=1) for cell in rows.float()])
 
 
 def weigh(distances: Tensor, seen: Tensor) -> Tensor:
@@ -194,20 +309,19 @@ def weigh(distances: Tensor, seen: Tensor) -> Tensor:
 
 
 def whiten(covariance: Tensor, *, least: float) -> Tensor:
-    """Compute the symmetric whitening matrix of a covariance, with shrinkage.
+    """Compute a matrix that whitens along the principal axes of a covariance, with shrinkage.
 
     Args:
         covariance: (C, C).
         least: smallest shrinkage, a variance due to rounding alone.
 
     Returns:
-        (C, C), of the same type.
+        (C, A), of the same type; A is C, or `NUM_AXES` if that is smaller.
     """
     # on the CPU: MPS has no float64, and of a matrix this small a GPU is no faster
     variances, directions = torch.linalg.eigh(covariance.cpu().double())
     floor = max(SHRINKAGE * float(variances.mean()), least, torch.finfo(covariance.dtype).tiny)
-    scales = (variances.clamp(min=0) + floor).rsqrt()
-    whitening: Tensor = (directions * scales) @ directions.T
+    whitening: Tensor = (directions * (variances.clamp(min=0) + floor).rsqrt())[:, -NUM_AXES:]
     return whitening.to(covariance.dtype).to(covariance.device)
 
 

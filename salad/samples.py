@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NORMAL, ABNORMAL = 0, 1
+OWN_KIND = "train"
+"""Kind of the images of DATA_PATH, to tell them from further normal images."""
 Box = tuple[float, float, float, float]
 """Bounding box: left, top, right and bottom, in pixels of the file."""
 
@@ -56,6 +61,7 @@ class Sample:
         age: in years.
         boxes: boxes that experts marked.
         mask: image file of the same size that marks pixels with any grey level above 0.
+        kind: `OWN_KIND`, or the folder or table of further normal images that it comes from.
     """
 
     path: Path
@@ -71,6 +77,7 @@ class Sample:
     age: float | None = None
     boxes: tuple[Box, ...] = ()
     mask: Path | None = None
+    kind: str = OWN_KIND
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Skipped:
     Attributes:
         name: name of its `Sample`.
         reason: reason in one line.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val``, ``test`` or ``more_normals``.
     """
 
     name: str
@@ -109,6 +116,28 @@ class Images(Protocol):
         Raises:
             InputError: a file cannot be read.
         """
+
+
+class JoinedImages:
+    """Images of several sources, one after the other.
+
+    Args:
+        parts: sources, all of images of the same side.
+    """
+
+    def __init__(self, parts: Sequence[Images]) -> None:
+        self.parts = parts
+        self.isize = parts[0].isize
+        self.starts = [0, *accumulate(map(len, parts))]
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def read(self, index: list[int], out: NDArray[np.uint8]) -> None:
+        """Read images into `out`, (len(index), S, S), each from its source."""
+        for slot, i in enumerate(index):
+            number = bisect_right(self.starts, i) - 1
+            self.parts[number].read([i - self.starts[number]], out[slot : slot + 1])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +183,11 @@ class Split:
         return self.labels.count(NORMAL)
 
     @property
+    def kinds(self) -> dict[str, int]:
+        """Number of normal samples of each kind, in the order of the samples."""
+        return dict(Counter(sample.kind for sample in self.samples if sample.label == NORMAL))
+
+    @property
     def has_both_classes(self) -> bool:
         """True if there are normal and abnormal samples, so that an AUC is defined."""
         return 0 < self.num_normal < len(self.samples)
@@ -162,6 +196,26 @@ class Split:
         """Return the split without its abnormal samples and without `images`."""
         normal = [sample for sample in self.samples if sample.label == NORMAL]
         return replace(self, samples=normal, images=None)
+
+    def joined_with(self, others: Sequence[Split]) -> Split:
+        """Return the split with the samples, files left out, and pixels of others after its own."""
+        if not others:
+            return self
+        parts = [self, *others]
+        return replace(
+            self,
+            samples=[sample for part in parts for sample in part.samples],
+            skipped=tuple(file for part in parts for file in part.skipped),
+            images=JoinedImages([part.images for part in parts if part.images is not None]),
+        )
+
+    def by_kind(self) -> dict[str, Split]:
+        """Return the samples of each kind as a split without `images`; `OWN_KIND` comes first, even without any."""
+        kinds = dict.fromkeys([OWN_KIND, *(sample.kind for sample in self.samples)])
+        return {
+            kind: replace(self, samples=[sample for sample in self.samples if sample.kind == kind], images=None)
+            for kind in kinds
+        }
 
 
 # (DATA_PATH, "train" | "val" | "test", selection) -> the split, or None if the data set has no val

@@ -102,7 +102,7 @@ def stopped(result: Result, *, status: int = 2) -> str:
 
 def validated(found: Auc) -> SimpleNamespace:
     """As the result of a validation with this AUC."""
-    return SimpleNamespace(auc=found, normal_scores=np.zeros(2), standards=None)
+    return SimpleNamespace(auc=found, normal_scores=np.zeros(0), standards=None)
 
 
 def read_json(path: Path) -> dict:

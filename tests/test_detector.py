@@ -279,6 +279,33 @@ def test_fit_trains_and_calibrates_with_images_that_it_held_out(films, tmp_path)
     assert checkpoint.normal_class is None
 
 
+def test_fit_takes_further_normals_of_several_kinds(data, films, tmp_path):
+    folder, arrays = data / "test/0.normal", films[7:]
+    with_copies = [*arrays, films[0]]
+
+    detector = Detector(**STILL, val_share=0.3, xp_path=tmp_path / "run").fit(
+        films[:7], more_normals=[folder, with_copies]
+    )
+
+    checkpoint = load_checkpoint(tmp_path / "run/model.tar")
+    assert checkpoint.training["kinds"] == {"train": 5, "test/0.normal": 3, "more normals 2": 2}
+    assert len(checkpoint.bank.rows) == 10 and len(checkpoint.training["val_normal_scores"]) == 2
+    assert detector.scorer_.model.kinds == checkpoint.training["kinds"]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("films/", r"more_normals is films/, but must be a list: give \['films/'\]"),
+        (["nowhere/at/all"], "--more_normals .*nowhere/at/all: no such folder or file"),
+        ([3], "an image is a path, a numpy array or a torch tensor, not int"),
+    ],
+)
+def test_fit_refuses_further_normals_that_are_none(films, more, message):
+    with pytest.raises(InputError, match=message):
+        Detector(**QUICK).fit(films, more_normals=more)
+
+
 def test_fit_takes_files_of_different_sizes_and_arrays_of_them_alike(data, films, tmp_path):
     files = sorted((data / "train").rglob("*.png"))
     Image.fromarray(films[0]).save(tmp_path / "other.png")
@@ -400,6 +427,7 @@ def test_arguments_are_options_and_options_are_arguments_but_for_those_of_folder
     assert {*OPTIONS} - names - {spec.weight for spec in LOSSES.values()} == {
         *("dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "strict"),
         *("on_bad_image", "cache", "sync_bn", "heatmaps", "out", "report", "tensorboard", "mlflow", "resume"),
+        "more_normals",  # an argument of `fit`
     }
 
 

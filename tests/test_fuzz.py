@@ -44,12 +44,12 @@ from salad.config import OPTIONS, Config
 from salad.config.declare import read_values
 from salad.datasets import read_split
 from salad.errors import InputError, printable
-from salad.evaluation.calibration import Calibration
 from salad.images import dicom
 from salad.images.align import SIDE
 from salad.images.decoder import Decoder
 from salad.images.read import read_image
 from salad.samples import Sample
+from salad.scoring.films import read_calibration
 
 ASKED = os.environ.get("SALAD_FUZZ_CASES")
 NUM_CASES = int(ASKED or 600)
@@ -434,6 +434,7 @@ def checkpoint_content() -> dict:
         },
         "standards": {"local": (0.0, 1.0)},
         "val_normal_scores": torch.ones(3),
+        "films": {"brightness": torch.ones(3)},
         "val_auc": 0.5,
     }
 
@@ -465,8 +466,7 @@ def try_checkpoint(path: Path, content: bytes) -> None:
     try:
         found = load_checkpoint(path)
         found.known()
-        if (scores := found.training.get("val_normal_scores")) is not None and len(scores):
-            Calibration.of(scores.numpy())
+        read_calibration(found.training)
     except InputError as error:
         assert_refused_well(error)
 

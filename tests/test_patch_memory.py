@@ -9,7 +9,17 @@ import torch
 from on_devices import NoWaiting
 from torch.testing import assert_close
 
-from salad.patch_memory import SHRINKAGE, PatchMaps, PatchMemory, choose_coreset, pool_cells, whiten
+from salad.patch_memory import (
+    NUM_AXES,
+    SHRINKAGE,
+    Neighbourhood,
+    PatchMaps,
+    PatchMemory,
+    choose_coreset,
+    measure_spacing,
+    pool_cells,
+    whiten,
+)
 
 pytestmark = pytest.mark.trains
 
@@ -69,7 +79,7 @@ def test_scores_are_those_of_a_loop():
     mean = torch.tensor(expected).float().mean(dim=1)
     assert_close(memory.scores(PatchMaps(new)), mean, rtol=2e-3, atol=2e-3)
     assert_close(memory.mean, cells.mean(dim=0))
-    assert_close(memory.whitening, whitening.float(), rtol=1e-3, atol=1e-4)
+    assert_close(memory.whitening @ memory.whitening.T, (whitening @ whitening).float(), rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_not_seen_has_no_part_in_a_score():
@@ -256,3 +266,99 @@ def test_a_coreset_is_chosen_without_waiting_for_a_gpu():
     assert len(set(chosen.tolist())) == 5
     with NoWaiting(), pytest.raises(AssertionError):
         rows[chosen[0]]
+
+
+@pytest.mark.parametrize(("k", "share"), [(1, 0.5), (3, 1.0)])
+def test_a_share_of_the_spacing_of_the_nearest_rows_is_subtracted(k, share):
+    settings = Neighbourhood(num_nearest=k, share=share)
+    memory = PatchMemory.build(cells_of(maps(20)), max_rows=1000, neighbourhood=settings)
+    new = PatchMaps(maps(4, seed=1))
+    queries = ((cells_of(new.features) - memory.mean) @ memory.whitening).transpose(0, 1)
+    expected = torch.empty(4, 9)
+    for place, rows in enumerate(memory.rows.float()):
+        between = [sorted(math.dist(row, other) for other in rows if other is not row) for row in rows]
+        spacing = [sum(of_row[1 : k + 1]) / k for of_row in between]  # the nearest is the row itself
+        for image, query in enumerate(queries[place]):
+            far = sorted((math.dist(query, row), number) for number, row in enumerate(rows))[:k]
+            expected[image, place] = sum(one - share * spacing[number] for one, number in far) / k
+
+    assert_close(memory.distances(new).flatten(1), expected, rtol=1e-3, atol=1e-3)
+    assert_close(PatchMemory.from_state_dict(memory.state_dict()).scores(new), memory.scores(new))
+
+
+def test_a_rare_kind_of_normal_images_is_no_farther_than_a_frequent_one():
+    """Of two kinds with spreads of 1 and 3, new images of the second lie as far out as those of the first."""
+    generator = torch.Generator().manual_seed(0)
+    frequent = torch.randn(300, 4, 3, 3, generator=generator)
+    rare = 50 + 3 * torch.randn(30, 4, 3, 3, generator=generator)
+    cells = cells_of(torch.cat([frequent[:200], rare[:20]]))
+    of = {
+        share: PatchMemory.build(cells.clone(), max_rows=1000, neighbourhood=Neighbourhood(3, share))
+        for share in (0, 1)
+    }
+    excess = {
+        share: (memory.scores(PatchMaps(rare[20:])).mean() / memory.scores(PatchMaps(frequent[200:])).std()).item()
+        for share, memory in of.items()
+    }
+    assert excess[1] < 0.5 * excess[0]
+
+
+def test_memory_of_one_or_two_images_has_a_spacing_that_is_finite():
+    for count in (1, 2):
+        memory = PatchMemory.build(cells_of(maps(count)), max_rows=9, neighbourhood=Neighbourhood(3, 1.0))
+        assert memory.num_nearest == 1 and memory.spacing.isfinite().all()
+        assert memory.scores(PatchMaps(maps(2, seed=1))).isfinite().all()
+
+
+def test_further_rows_are_whitened_as_those_of_the_memory_and_stand_at_its_end():
+    memory, further = memory_of(maps(9)), maps(4, seed=1)
+
+    rows = memory.rows_of(PatchMaps(further))
+    extended = memory.extended(rows, max_rows=100)
+
+    assert_close(memory.rows_of(PatchMaps(maps(9))), memory.rows, atol=1e-2, rtol=1e-2)
+    assert torch.equal(extended.rows, torch.cat([memory.rows, rows], dim=1))
+    assert torch.equal(extended.mean, memory.mean) and torch.equal(extended.whitening, memory.whitening)
+    assert extended.scores(PatchMaps(further)).max() < 0.1 < memory.scores(PatchMaps(further)).min()
+
+
+def test_a_full_memory_keeps_further_rows_and_a_coreset_of_the_earlier_ones():
+    memory, rows = memory_of(maps(9)), memory_of(maps(9)).rows_of(PatchMaps(maps(4, seed=1)))
+
+    extended = memory.extended(rows, max_rows=10)
+
+    assert torch.equal(extended.rows[:, 6:], rows)
+    for cell, earlier in zip(extended.rows[:, :6], memory.rows, strict=True):
+        assert torch.equal(cell, earlier[choose_coreset(earlier.float(), 6)])
+
+
+@pytest.mark.parametrize("row", [0, 4, -1, -3])
+def test_a_row_is_left_out_of_all_cells(row):
+    memory = memory_of(maps(9))
+
+    rest = memory.without(row)
+
+    kept = [i for i in range(9) if i != row % 9]
+    assert torch.equal(rest.rows, memory.rows[:, kept])
+    assert rest.scores(PatchMaps(maps(9)))[row] > 0.1 > memory.scores(PatchMaps(maps(9)))[row]
+
+
+def test_rows_that_join_or_leave_take_their_spacing_with_them():
+    memory = PatchMemory.build(cells_of(maps(9)), max_rows=1000, neighbourhood=Neighbourhood(3, 1.0))
+    extended = memory.extended(memory.rows_of(PatchMaps(maps(4, seed=1))), max_rows=100)
+
+    assert_close(extended.spacing, measure_spacing(extended.rows, extended.neighbourhood))
+    assert torch.equal(extended.without(-1).spacing, extended.spacing[:, :-1])
+    assert memory.plain().scores(PatchMaps(maps(2, seed=2))).min() > memory.scores(PatchMaps(maps(2, seed=2))).max()
+
+
+def test_rows_keep_the_axes_of_the_largest_variances():
+    many = NUM_AXES + 20
+    scale = torch.linspace(1, 3, many).view(-1, 1, 1)
+    features = torch.randn(200, many, GRID, GRID, generator=torch.Generator().manual_seed(0)) * scale
+    memory = memory_of(features)
+
+    assert memory.rows.shape == (9, 200, NUM_AXES) and memory.whitening.shape == (many, NUM_AXES)
+    weights = memory.whitening.square().sum(dim=1)
+    assert weights[:10].max() < weights[-30:].min()  # the small variances are left out
+    assert memory.num_bytes == PatchMemory.bytes_for(200, grid=GRID, num_channels=many, max_rows=1000)

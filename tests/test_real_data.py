@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 from running import SHORT, TINY, invoke, read_csv, read_json, read_lines
@@ -18,7 +19,13 @@ from salad.datasets.author_tree import build_tree, check_counts, read_lists
 from salad.datasets.lists import read_list
 from salad.datasets.loader import Loader
 from salad.errors import InputError
+from salad.evaluation.calibration import Calibration
+from salad.evaluation.drift import find_drift
+from salad.evaluation.films import measure_framing, measure_levels
+from salad.images.align import build_template, register, shrink
 from salad.images.decoder import DecodedImages, Decoder
+from salad.images.grey_levels import measure_grey_levels
+from salad.images.in_memory import read_source
 from salad.images.read import read_image
 from salad.images.trim import trim_borders
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection
@@ -397,3 +404,37 @@ def test_training_and_test_on_other_data_sets(real, tmp_path, name, place):
     metrics = read_json(tmp_path / "xp/metrics.json")
     assert metrics["num_normal"] + metrics["num_abnormal"] == {"NIH": 8, "MedMNIST": 624}[name]
     assert sorted(real.iterdir()) == before
+
+
+# Drift ----------------------------------------------------------------------------------------------------------
+
+
+def measured(films: list[Path] | list[np.ndarray], template: torch.Tensor) -> dict[str, np.ndarray]:
+    """Measurements of films, by their registration to a template."""
+    decoder = Decoder(isize=128, resize="squash")
+    grey = np.stack([read_source(film, decoder) for film in films])
+    params = register(template, torch.from_numpy(grey)[:, None]).numpy()
+    return {**measure_levels(measure_grey_levels(grey)), **measure_framing(params)}
+
+
+def test_drift_tells_other_children_and_adults_but_not_sick_films(real):
+    kermany = real / "kermany_dev"
+    decoder = Decoder(isize=128, resize="squash")
+    train = [read_image(path, isize=128, resize="squash") for path in images_below(kermany / "train", ".jpeg")[::5]]
+    template = build_template(shrink(torch.from_numpy(np.stack(train))[:, None]))
+    calibration = Calibration.of(np.arange(120.0), measured(images_below(kermany / "val/0.normal", ".jpeg"), template))
+    shifted = read_csv(kermany / "shifted_normals.csv")
+
+    def drifted(films: list[Path] | list[np.ndarray]) -> tuple[str, ...]:
+        return find_drift(np.full(len(films), 60.0), measured(films, template), calibration).drifted
+
+    normal = images_below(kermany / "test/0.normal", ".jpeg")
+    assert drifted(normal) == drifted(images_below(kermany / "test/1.abnormal", ".jpeg")[::2]) == ()
+    assert drifted([kermany / row["path"] for row in shifted if row["tall"] == "1"]) == ("chest_height",)
+    adults = images_below(real / "nih_adult_dev/holdout_normals", ".jpg")[:150]
+    assert {"chest_width", "chest_down"} <= {*drifted(adults)}
+    pixels = [decoder.read(Sample(path, path.name, NORMAL)) for path in normal[::4]]
+    assert drifted(pixels) == ()
+    assert {"chest_width", "chest_height"} <= {*drifted([np.pad(film, 16) for film in pixels])}
+    assert drifted([film // 2 for film in pixels])[:2] == ("brightness", "contrast")
+    assert "chest_down" in drifted([255 - film for film in pixels])

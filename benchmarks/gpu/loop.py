@@ -46,7 +46,7 @@ def loop_rates(setting: Setting, *, batch_size: int) -> dict[str, Any]:
     reading = time.perf_counter() - start
     trainer.state.meters = None
     start = time.perf_counter()
-    trainer.save([trainer.folder.last])
+    trainer.save()
     return {
         "batch": trainer.config.data.batch_size,
         "images/s": statistics.median(epoch["images_per_second"] for epoch in epochs),

@@ -11,6 +11,7 @@ from typing import Any
 from salad.config.data import DataOptions
 from salad.config.declare import Option, options_of, suggestion, without_removed
 from salad.config.images import ImageOptions
+from salad.config.parts import used_parts
 from salad.config.run import OutputOptions, RunOptions
 from salad.config.scoring import ScoringOptions
 from salad.config.training import LossOptions, LossSettings, MemoryOptions, NetworkOptions, OptimisationOptions
@@ -79,16 +80,34 @@ class Config:
                 f"--crop is {images.crop:g}: images would be decoded to {images.decoded_size:,} pixels a side, above "
                 f"{MAX_DECODED:,}; choose a larger share"
             )
-        if not any(loss.weights.values()):
+        if not self.trains:
+            self._check_untrained()
+        elif not any(loss.weights.values()):
             *others, last = (OPTIONS[spec.weight].flag for spec in LOSSES.values())
             raise InputError(f"{', '.join(others)} and {last} are all 0: there is nothing to train")
         if self.optimisation.pre_training_epochs and loss.weights["rec"] == 0:
             raise InputError("--pre_training_epochs trains the reconstruction, but --w_rec is 0")
 
+    def _check_untrained(self) -> None:
+        """Raise `InputError` if a run without training has an option that needs one."""
+        if uses := [part for part in self.scoring.parts if used_parts([part])]:
+            raise InputError(
+                f"--n_epochs is 0, so no network is trained, but --score {uses[0]} needs one: choose --score backbone "
+                "and a --backbone, or train for some epochs"
+            )
+        if self.optimisation.pre_training_epochs:
+            raise InputError("--n_epochs is 0, so nothing follows the --pre_training_epochs: leave them out")
+
+    @property
+    def trains(self) -> bool:
+        """True if a network is trained; False if the run makes the memory of a frozen backbone only."""
+        return self.optimisation.n_epochs > 0
+
     @property
     def num_rounds(self) -> int:
         """Number of rounds after round 0: int(1 / ans_select_rate), or 0 without the aggregation loss."""
-        return int(1 / self.memory.ans_select_rate) if self.loss.weights["aggregation"] > 0 else 0
+        aggregates = self.trains and self.loss.weights["aggregation"] > 0
+        return int(1 / self.memory.ans_select_rate) if aggregates else 0
 
     def values(self) -> dict[str, Any]:
         """Collect the value of every option, by name."""
@@ -114,4 +133,11 @@ class Config:
         """Convert the values to a plain dict for JSON, which `read_values` reads back."""
         values = self.values()
         del values["overwrite"], values["resume"]  # loading a config must not delete or resume a run
-        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+        return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Convert paths, which JSON lacks, to text."""
+    if isinstance(value, tuple):
+        return tuple(map(_plain, value))
+    return str(value) if isinstance(value, Path) else value

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from salad.config.declare import INSPECT, PREDICT, SCORES_TOO, TEST, TRAIN, argument, option
+from salad.config.declare import ENROL, INSPECT, PREDICT, SCORES_TOO, TEST, TRAIN, argument, option
 from salad.datasets import DATASETS, check_dataset
 from salad.errors import InputError
 from salad.samples import Selection
@@ -71,6 +71,13 @@ class DataOptions:
         commands=(TRAIN, INSPECT),
         of_model=True,
     )
+    more_normals: tuple[Path, ...] | None = option(
+        None,
+        "Folder of further normal images, of other ages, views or hospitals, or table that lists them. They join the "
+        "training and the memory; val/ alone sets standards, threshold and percentiles. Repeatable  [default: none]",
+        may_change=True,
+        of_model=True,
+    )
     train_on: str = option(
         "normal",
         "Images of train/ to train on: normal ones only, or all (the authors' protocol). Scores compare an image with "
@@ -107,7 +114,7 @@ class DataOptions:
     n_jobs_dataloader: int = option(
         num_cores(),
         "Number of threads that read and decode images; 0 uses the main thread.",
-        commands=(TRAIN, TEST, INSPECT, PREDICT),
+        commands=(TRAIN, TEST, INSPECT, PREDICT, ENROL),
         low=0,
         may_change=True,
     )

@@ -17,7 +17,7 @@ from typing import Any
 from salad.errors import InputError, printable
 from salad.input_files import parse_json, read_input
 
-TRAIN, TEST, INSPECT, PREDICT, EXPORT = "train", "test", "inspect", "predict", "export"
+TRAIN, TEST, INSPECT, PREDICT, EXPORT, ENROL = "train", "test", "inspect", "predict", "export", "enrol"
 SCORES_TOO = TRAIN, TEST, PREDICT
 KNOWN_TO_FILES = *SCORES_TOO, EXPORT
 MAX_CONFIG_BYTES = 2**20
@@ -91,8 +91,8 @@ class Option:
 
     def from_json(self, value: Any) -> Any:
         """Convert a JSON value to a type that JSON lacks (tuple, path, float); return other values unchanged."""
-        if self.many and isinstance(value, list):
-            return tuple(value)
+        if self.many and isinstance(value, (list, tuple)):
+            return tuple(path_of(item) if self.kind is Path and isinstance(item, str) else item for item in value)
         if self.kind is Path and isinstance(value, str):
             return path_of(value)
         return float(value) if self.kind is float and type(value) is int else value

@@ -56,6 +56,20 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "batch_size": 64,
             "n_epochs": 12,
             "score": "fused",
+            "local_grid": 4,
+        },
+        # no training: the patch memory of a frozen backbone, which sees the images as `strong` has them decoded
+        "quick": {
+            "isize": 128,
+            "crop": 0.8,
+            "align": True,
+            "normalize": "standardize",
+            "val_share": 0.1,
+            "batch_size": 64,
+            "n_epochs": 0,
+            "score": "backbone",
+            "backbone": "efficientnet_lite0",
+            "local_grid": 4,
         },
     }
 )

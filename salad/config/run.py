@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from salad.config.declare import SCORES_TOO, TEST, TRAIN, argument, option
+from salad.config.declare import ENROL, SCORES_TOO, TEST, TRAIN, argument, option
 from salad.config.recipes import RECIPES
 from salad.errors import InputError
 
@@ -55,12 +55,15 @@ class RunOptions:
 
     recipe: str | None = option(
         None,
-        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program) or "
-        "strong (the best settings on validation images). Options on the command line override it  [default: none]",
+        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program), strong "
+        "(the best settings on validation images) or quick (no training). Options on the command line override it  "
+        "[default: none]",
         choices=tuple(RECIPES),
         commands=(TRAIN,),
     )
-    device: str = option("auto", "Device: auto, cpu, cuda, cuda:N or mps.", commands=SCORES_TOO, may_change=True)
+    device: str = option(
+        "auto", "Device: auto, cpu, cuda, cuda:N or mps.", commands=(*SCORES_TOO, ENROL), may_change=True
+    )
     compile: bool = option(
         False, "Compile the network first. This takes a minute or more and pays off in long GPU runs.", may_change=True
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from salad.config.declare import EXPORT, KNOWN_TO_FILES, PREDICT, SCORES_TOO, TEST, option
+from salad.config.declare import ENROL, EXPORT, KNOWN_TO_FILES, PREDICT, SCORES_TOO, TEST, option
 from salad.errors import InputError
 from salad.scores import FUSED, SCORES
 
@@ -68,7 +68,7 @@ class ScoringOptions:
         low=0,
         high=1,
         open_low=True,
-        commands=(TEST, PREDICT, EXPORT),
+        commands=(TEST, PREDICT, EXPORT, ENROL),
     )
 
     min_normals: int = option(
@@ -76,7 +76,7 @@ class ScoringOptions:
         "Smallest number of normal images, held out of the training, that percentiles and the threshold may come from; "
         "below 20 they come with a warning.",
         low=1,
-        commands=(TEST, PREDICT, EXPORT),
+        commands=(TEST, PREDICT, EXPORT, ENROL),
     )
 
     @property

@@ -110,7 +110,11 @@ class OptimisationOptions:
     )
     weight_decay: float = option(1e-6, "Weight decay (L2 penalty).", low=0, commands=(TRAIN,))
     n_epochs: int = option(
-        30, "Number of epochs in a round (round 0, and by default 10 more).", low=1, commands=(TRAIN,), may_change=True
+        30,
+        "Number of epochs in a round (round 0, and by default 10 more); 0 trains nothing, for --score backbone.",
+        low=0,
+        commands=(TRAIN,),
+        may_change=True,
     )
     pre_training_epochs: int = option(
         0, "Number of epochs before round 0 that train the reconstruction only.", low=0, commands=(TRAIN,)

@@ -47,18 +47,17 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     table, holds_all = find_table(data_path, split)
     if table is None:
         return None
-    is_json = table.suffix.lower() in JSON_SUFFIXES
-    read = read_json_lines(table) if is_json else list(read_rows(table, needed=NEEDED, optional=OPTIONAL))
+    read = read_table(table)
     if read and split != "val":
         _say_unknown(table, read[0][1])
-    rows = _rows_of(split, read, table=table, holds_all=holds_all)
+    rows = rows_of(split, read, table=table, holds_all=holds_all)
     _say_rounded(table, [row for _, row in rows])
     labels = sorted({row["label"] for _, row in rows})
     normal = choose_normal_label(labels, selection.normal_class, table, is_train=split == "train") if rows else ""
     samples: list[Sample] = []
     lines: dict[str, int] = {}
     for number, row in rows:
-        sample = _sample(row, normal, table=table, number=number)
+        sample = make_sample(row, normal, table=table, number=number)
         if lines.setdefault(sample.name, number) != number:
             twice = f"lines {lines[sample.name]} and {number}"
             raise InputError(
@@ -66,6 +65,18 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
             )
         samples.append(sample)
     return make_split(samples, split=split, where=table, classes=tuple(labels), normal_class=normal, absent=[])
+
+
+def read_table(table: Path, *, needed: tuple[str, ...] = NEEDED) -> list[tuple[int, Row]]:
+    """Read a table of any of `SUFFIXES` as pairs of line number and row; other columns of ours may be missing.
+
+    Raises:
+        InputError: the table cannot be read, or lacks a needed column.
+    """
+    optional = tuple(name for name in (*NEEDED, *OPTIONAL) if name not in needed)
+    if table.suffix.lower() in JSON_SUFFIXES:
+        return read_json_lines(table, needed=needed)
+    return list(read_rows(table, needed=needed, optional=optional))
 
 
 def _say_unknown(table: Path, row: Row) -> None:
@@ -130,8 +141,18 @@ def _tables_in(folder: Path) -> list[Path]:
     )
 
 
-def _rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all: bool) -> list[tuple[int, Row]]:
-    """Select the rows of a split, check them, and unify the spelling of their labels."""
+def rows_of(split: str, rows: list[tuple[int, Row]], *, table: Path, holds_all: bool) -> list[tuple[int, Row]]:
+    """Select the rows of a split, check them, and unify the spelling of their labels.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        rows: pairs of line number and row.
+        table: path of the table, for messages.
+        holds_all: True if the table holds all splits, which its column split then tells.
+
+    Raises:
+        InputError: the column split is missing or contradicts the table, or a cell of `NEEDED` is empty.
+    """
     where = printable(table)
     if holds_all and any("split" not in row for _, row in rows):
         raise InputError(f"{where}: does not say which split each image belongs to: {WAYS}")
@@ -187,7 +208,12 @@ def choose_normal_label(labels: list[str], asked: str | None, table: Path, *, is
     )
 
 
-def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
+def make_sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
+    """Make the sample of a row, which is normal if its label is this one.
+
+    Raises:
+        InputError: its path cannot be the name of a file.
+    """
     try:
         encoded = os.fsencode(row["path"])
     except UnicodeEncodeError:  # a lone surrogate, which JSON can contain
@@ -211,11 +237,12 @@ def _sample(row: Row, normal: str, *, table: Path, number: int) -> Sample:
     )
 
 
-def read_json_lines(path: Path) -> list[tuple[int, Row]]:
+def read_json_lines(path: Path, *, needed: tuple[str, ...] = NEEDED) -> list[tuple[int, Row]]:
     """Read a file of JSON lines as rows of text.
 
     Args:
         path: the file.
+        needed: columns that each line must have.
 
     Returns:
         Pairs of line number and row.
@@ -236,8 +263,8 @@ def read_json_lines(path: Path) -> list[tuple[int, Row]]:
         if isinstance(values, dict):
             meant = matched_names(values, (*NEEDED, *OPTIONAL))
             values = {meant.get(name, name): value for name, value in values.items()}
-        if not isinstance(values, dict) or not values.keys() >= set(NEEDED):
-            raise InputError(f"{where} is no object with {' and '.join(NEEDED)}")
+        if not isinstance(values, dict) or not values.keys() >= set(needed):
+            raise InputError(f"{where} is no object with {' and '.join(needed)}")
         rows.append((number, {name: _text(values[name], where) for name in (*NEEDED, *OPTIONAL) if name in values}))
     return rows
 

@@ -22,9 +22,9 @@ def replicate(network: nn.Module, *, device: torch.device, team: Team, sync_bn: 
             one, so that no process waits for their gradients.
 
     Returns:
-        The wrapped network; for a team of one, the network itself.
+        The wrapped network; for a team of one, and of a network without weights, the network itself.
     """
-    if team.size == 1:
+    if team.size == 1 or next(network.parameters(), None) is None:
         return network
     if sync_bn:
         # replaces layers inside the network: it keeps its names and weights

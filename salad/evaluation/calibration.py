@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from salad.errors import InputError
+from salad.evaluation.films import Films, summarise_films
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,19 @@ class Calibration:
 
     Attributes:
         scores: finite, in ascending order, (N,), N at least 1.
+        films: quantiles of each measurement of these images, see `summarise_films`; empty if unknown.
     """
 
     scores: np.ndarray
+    films: Films = field(default_factory=dict)
 
     @classmethod
-    def of(cls, scores: ArrayLike) -> Calibration:
+    def of(cls, scores: ArrayLike, films: Films | None = None) -> Calibration:
         """Make a calibration from scores in any order.
+
+        Args:
+            scores: scores of normal images, (N,).
+            films: measurements of the same images; None if they are unknown.
 
         Raises:
             InputError: there are no scores, or one of them is not finite.
@@ -31,7 +38,7 @@ class Calibration:
         values = np.sort(np.asarray(scores, dtype=np.float64).ravel())
         if not len(values) or not np.isfinite(values).all():
             raise InputError("a calibration needs the scores of normal images, all finite")
-        return cls(values)
+        return cls(values, summarise_films(films or {}))
 
     def percentile(self, scores: ArrayLike) -> np.ndarray:
         """Compute the share of validation normals below each score, in percent; ties count half."""

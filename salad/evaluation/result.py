@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from salad.evaluation.calibration import Calibration
+from salad.evaluation.films import measure_framing, measure_levels
 from salad.evaluation.metrics import Auc, auc
+from salad.images.grey_levels import GreyLevels
 from salad.samples import NORMAL, Split
 
 if TYPE_CHECKING:
     from salad.evaluation.calibration import Standards
+    from salad.evaluation.drift import Drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,9 @@ class Result:
         parts: scores of each part of a fused score by name, (N,) each; empty for other scores.
         standards: mean and standard deviation that standardise each part; None for scores that are not fused.
         warnings: reasons to doubt the scores or the numbers made of them, one line each.
+        params: registration of each image, (N, 4), see `register`; None without.
+        drift: comparison of the normal images, or of all if none is normal, with those of the calibration; None where
+            they were not compared.
     """
 
     split: Split
@@ -47,6 +53,8 @@ class Result:
     parts: dict[str, np.ndarray] = field(default_factory=dict)
     standards: Standards | None = None
     warnings: tuple[str, ...] = ()
+    params: np.ndarray | None = None
+    drift: Drift | None = None
 
     @property
     def labels(self) -> list[int]:
@@ -58,6 +66,12 @@ class Result:
         """Scores of the normal images, (num_normal,)."""
         normal: np.ndarray = self.scores[np.asarray(self.labels) == NORMAL]
         return normal
+
+    def films(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
+        """Collect grey levels and framing of the images with these indices, by names of `MEASUREMENTS`."""
+        levels = GreyLevels(self.image_mean[chosen], self.image_std[chosen], self.image_sharpness[chosen])
+        framing = measure_framing(None if self.params is None else self.params[chosen])
+        return {**measure_levels(levels), **framing}
 
     @cached_property
     def auc(self) -> Auc | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from salad.evaluation.drift import Drift
 from salad.evaluation.metrics import BASELINES, NUM_RESAMPLES, Auc, auc, auc_within, average_precision, bootstrap_auc
 from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_at
 from salad.evaluation.result import Result
@@ -69,6 +70,7 @@ class Summary:
         within_sharpness: AUC of the score over pairs of images of the same fifth by sharpness.
         units: AUC of whole studies and of whole patients, by ``study`` and ``patient``.
         subgroups: AUCs of subgroups, by kind and name.
+        drift: comparison with the films of the calibration; None where they were not compared.
     """
 
     auc: Auc | None
@@ -82,6 +84,7 @@ class Summary:
     within_sharpness: Auc | None
     units: dict[str, Subgroup]
     subgroups: dict[str, dict[str, Subgroup]]
+    drift: Drift | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for metrics.json."""
@@ -101,14 +104,16 @@ class Summary:
                 f"auc_by_{kind}": {name: subgroup.as_json() for name, subgroup in of_kind.items()}
                 for kind, of_kind in self.subgroups.items()
             },
+            **({"drift": self.drift.as_json()} if self.drift else {}),
         }
 
     def rows(self) -> list[tuple[str, str]]:
         """Names and values of the table on the screen."""
         rows = [("AUC of score", _format(self.auc))]
         baselines = [(f"AUC of {name.replace('_', ' ')}", _format(area)) for name, area in self.baselines.items()]
+        drift = [("drift", self.drift.brief)] if self.drift else []
         if self.auc is None:
-            return [*rows, *baselines]
+            return [*rows, *baselines, *drift]
         assert self.bootstrap is not None, "defined where the AUC is"
         rows += [
             ("  bootstrap interval of AUC", f"{self.bootstrap.low:.4f} to {self.bootstrap.high:.4f}"),
@@ -123,6 +128,7 @@ class Summary:
                 for kind, of_kind in self.subgroups.items()
                 for name, subgroup in of_kind.items()
             ),
+            *drift,
         ]
         return rows
 
@@ -169,6 +175,7 @@ def summarise(result: Result, *, specificity: float, seed: int) -> Summary:
         within_sharpness=auc_within(labels, scores, strata_of=result.image_sharpness),
         units={unit: subgroup for unit, subgroup in units.items() if subgroup},
         subgroups=subgroups_by_kind(samples, scores),
+        drift=result.drift,
     )
 
 

@@ -23,7 +23,7 @@ from salad.patch_memory import PatchMaps
 from salad.samples import Split
 from salad.scores.inputs import Inputs, to_images
 from salad.scoring.model import ScoringModel
-from salad.scoring.training_images import find_training_images, find_val
+from salad.scoring.training_images import enrolled_in, find_training_images, find_val, num_views_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Explainer:
         row_names: name of the image behind each normal row, N names.
         train_images: reads the pixels of these images; None where the images are not available.
         views: of a score with patch memories, which then choose the neighbours; None for other scores.
+        num_pictured: number of rows, the first ones, whose images `train_images` reads; None for all.
         reconstructs: whether a loss has trained the network to reconstruct.
         embeds: whether a loss has trained the embeddings.
 
@@ -70,6 +71,7 @@ class Explainer:
         row_names: Sequence[str],
         train_images: TrainImages | None,
         views: PatchViews | None = None,
+        num_pictured: int | None = None,
         reconstructs: bool = True,
         embeds: bool = True,
     ) -> None:
@@ -78,6 +80,7 @@ class Explainer:
         self.rows = model.normals.rows
         self.row_names = row_names
         self.train_images = train_images
+        self.num_pictured = len(row_names) if num_pictured is None else num_pictured
         self.device = model.context.device
         self.preprocessing = model.context.preprocessing
         self.num_neighbours = NUM_NEIGHBOURS
@@ -126,8 +129,10 @@ class Explainer:
         normal: dict[int, np.ndarray] = {}
         distances = None
         if self.compares_embeddings:
-            near = [self._nearest_images(*rows) for rows in zip(*self._nearest_rows(inputs.z), strict=True)]
-            normal, distances = self._compare(inputs.images, near)
+            near = self._near(inputs.z, self.rows)
+            is_all = self.num_pictured == len(self.row_names)
+            pictured = near if is_all else self._near(inputs.z, self.rows[: self.num_pictured])
+            normal, distances = self._compare(inputs.images, pictured)
         features = self.views.features(inputs) if self.views else {}
         cell_distances = self.views.distances(features) if self.views else {}
         return Seen(inputs, errors, distances, near, normal, features, cell_distances)
@@ -160,15 +165,12 @@ class Explainer:
             for of_image in near
         ]
 
-    def _nearest_rows(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Find the nearest rows of each embedding, enough of them for `num_neighbours` different images.
-
-        Returns:
-            Cosines and row indices, (B, K) each, nearest first.
-        """
-        values, index = nearest(z, self.rows, k=min(self.num_neighbours * self.most_rows, len(self.rows)))
+    def _near(self, z: Tensor, rows: Tensor) -> Near:
+        """Find the nearest images of each embedding among the images of rows, which are the first of all rows."""
+        values, index = nearest(z, rows, k=min(self.num_neighbours * self.most_rows, len(rows)))
         order = values.argsort(dim=1, descending=True)
-        return values.gather(1, order), index.gather(1, order)
+        pairs = zip(values.gather(1, order), index.gather(1, order), strict=True)
+        return [self._nearest_images(cosines, of_image) for cosines, of_image in pairs]
 
     def _nearest_images(self, cosines: Tensor, index: Tensor) -> list[tuple[int, float]]:
         """Choose the nearest row of each of the nearest images: row index, and angle as a fraction of pi."""
@@ -184,7 +186,7 @@ class Explainer:
             near: neighbours of each image.
             is_whole: whether the frame includes the border that --crop cuts off.
         """
-        needed = sorted({row for of_image in near for row, _ in of_image})
+        needed = sorted({row for of_image in near for row, _ in of_image if row < self.num_pictured})
         if self.train_images is None or not needed:
             return {}
         grey = torch.from_numpy(self.train_images(needed))[:, None].to(self.device)
@@ -216,8 +218,9 @@ def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
     """
     assert model.normal_index is not None, "it was loaded from a checkpoint"
     index = model.normal_index.tolist()
-    num_views = (checkpoint.config or {}).get("n_views", 1)
+    num_views, enrolled = num_views_of(checkpoint), [name for name, _ in enrolled_in(checkpoint)]
     image_of = [row // num_views for row in index]
+    num_pictured = len(index) - num_views * len(enrolled)
     first = [number for number, image in enumerate(image_of) if number == 0 or image != image_of[number - 1]]
     views = make_views(model, places=first)
     train = _training_images(model, checkpoint, has_views=views is not None)
@@ -231,9 +234,13 @@ def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
 
     explainer = Explainer(
         model,
-        row_names=[train.samples[i].name if train else f"row {i * num_views}" for i in image_of],
+        row_names=[
+            *(train.samples[i].name if train else f"row {i * num_views}" for i in image_of[:num_pictured]),
+            *(name for name in enrolled for _ in range(num_views)),
+        ],
         train_images=read if images else None,
         views=views,
+        num_pictured=num_pictured,
         reconstructs=checkpoint.reconstructs,
         embeds=checkpoint.embeds,
     )

@@ -23,8 +23,8 @@ class Neighbour:
             available.
         angle: angle between its memory row and the embedding of the image, as a fraction of pi; None for scores with a
             patch memory.
-        distance: score that the image would have if this neighbour were the only normal image; None for scores without
-            a patch memory.
+        distance: mean distance of the patch features to those of this neighbour alone, standardised as the score is;
+            None for scores without a patch memory.
     """
 
     name: str

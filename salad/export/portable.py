@@ -28,22 +28,26 @@ class PatchDistances(nn.Module):
     rows: Tensor
     mean: Tensor
     whitening: Tensor
+    spacing: Tensor
 
     def __init__(self, memory: PatchMemory) -> None:
         super().__init__()
-        self.grid = memory.grid
-        for name, tensor in memory.state_dict().items():
+        self.grid, self.num_nearest, self.share = memory.grid, memory.num_nearest, memory.neighbourhood.share
+        for name, tensor in memory.tensors().items():
             self.register_buffer(name, tensor)
 
     def forward(self, maps: PatchMaps) -> Tensor:
-        """Compute the mean distance over grid cells, weighted by the visible share of each cell, (B,)."""
+        """Compute the mean distance over grid cells, less spacing, weighted by the seen share of each cell, (B,)."""
         cells = pool_cells(maps, self.grid)
         queries = ((cells.features - self.mean) @ self.whitening).transpose(0, 1)
         rows = self.rows.float()
-        nearest = (rows.square().sum(dim=2)[:, None] - 2 * torch.bmm(queries, rows.mT)).argmin(dim=2)
-        index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
-        distances: Tensor = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
-        return weigh(distances.T, cells.seen)
+        squares = rows.square().sum(dim=2)[:, None] - 2 * torch.bmm(queries, rows.mT)
+        total = queries.new_zeros(())
+        for nearest in squares.topk(self.num_nearest, dim=2, largest=False).indices.unbind(dim=2):
+            index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
+            distances = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
+            total = total + distances - self.share * self.spacing.gather(1, nearest)
+        return weigh((total / self.num_nearest).T, cells.seen)
 
 
 class Angles(nn.Module):

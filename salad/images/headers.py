@@ -5,6 +5,10 @@ from __future__ import annotations
 import random
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from salad.images.dicom import HEAD_BYTES, is_dicom
 from salad.images.dicom import read_header as read_dicom_header
@@ -14,6 +18,7 @@ from salad.images.threads import map_in_chunks
 from salad.samples import Sample
 
 MAX_SAMPLED = 2000  # headers to read in a split
+MAX_ASPECTS = 500  # of them, for the aspect ratio alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +35,18 @@ class Header:
     height: int
     mode: str
 
+    @property
+    def aspect(self) -> float:
+        """Width by height."""
+        return self.width / max(1, self.height)
 
-def draw_places(num_samples: int) -> list[int]:
-    """Draw the indices of at most `MAX_SAMPLED` samples, sorted and the same at every call."""
-    if num_samples <= MAX_SAMPLED:
+
+def draw_places(num_samples: int, *, most: int | None = None) -> list[int]:
+    """Draw the indices of at most `most` samples, by default `MAX_SAMPLED`; sorted, and the same at every call."""
+    most = MAX_SAMPLED if most is None else most
+    if num_samples <= most:
         return list(range(num_samples))
-    return sorted(random.Random(0).sample(range(num_samples), MAX_SAMPLED))
+    return sorted(random.Random(0).sample(range(num_samples), most))
 
 
 def read_headers(samples: list[Sample], *, num_threads: int) -> list[Header | None]:
@@ -44,21 +55,39 @@ def read_headers(samples: list[Sample], *, num_threads: int) -> list[Header | No
     return map_in_chunks(_read_header, samples, num_threads=num_threads, size=16)
 
 
-def _read_header(sample: Sample) -> Header | None:
-    """Read the header of a sample; None if it cannot be read."""
+def read_aspects(samples: list[Sample], *, num_threads: int) -> NDArray[np.float64]:
+    """Read the aspect ratios, width by height, of at most `MAX_ASPECTS` samples; those that cannot be read are absent.
+
+    Returns:
+        (N,), N at most the number of samples.
+    """
+    drawn = [samples[i] for i in draw_places(len(samples), most=MAX_ASPECTS)]
+    return np.array([header.aspect for header in read_headers(drawn, num_threads=num_threads) if header])
+
+
+def read_file_header(path: Path) -> Header | None:
+    """Read the header of an image file; None if it cannot be read."""
     try:
-        if sample.row is not None:
-            height, width, *colours = row_shape(sample)
-            return Header(width, height, "array, RGB" if colours else "array, grey")
-        if not sample.path.is_file():  # a pipe would block
+        if not path.is_file():  # a pipe would block
             return None
-        with sample.path.open("rb") as file:
+        with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)
-            if is_dicom(head, sample.path.suffix):
+            if is_dicom(head, path.suffix):
                 width, height, kind = read_dicom_header(file)
                 return Header(width, height, f"DICOM {kind}")
             with open_picture(file) as image:
                 return Header(*image.size, f"{image.format} {image.mode}")
     except Exception:  # damaged files raise any exception; the scan of all images reports the reason
         return None
+
+
+def _read_header(sample: Sample) -> Header | None:
+    """Read the header of a sample; None if it cannot be read."""
+    if sample.row is None:
+        return read_file_header(sample.path)
+    try:
+        height, width, *colours = row_shape(sample)
+    except Exception:  # as above
+        return None
+    return Header(width, height, "array, RGB" if colours else "array, grey")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING
 from salad.errors import InputError
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from salad.networks.resnet18 import CXRResNet18
     from salad.networks.unet import UNet
 
@@ -29,6 +32,9 @@ class NetworkSpec:
         has_imagenet_trunk: True if torchvision has ImageNet weights for the encoder.
         decodes_embedding: True if the decoder starts from the embedding, False if from the last feature map.
         embedding_weight: name of the tensor of shape (D, ...) that identifies this network in a checkpoint.
+        patch_modules: modules with weights that compute the patch features.
+        embedding_modules: further ones that compute the embeddings.
+        decoder_modules: further ones that reconstruct.
         fixes_isize: True if the embedding accepts a single image size: the last dimension of that tensor times
             `size_multiple`.
     """
@@ -39,6 +45,9 @@ class NetworkSpec:
     has_imagenet_trunk: bool
     decodes_embedding: bool
     embedding_weight: str
+    patch_modules: tuple[str, ...]
+    embedding_modules: tuple[str, ...]
+    decoder_modules: tuple[str, ...]
     fixes_isize: bool = False
 
 
@@ -50,6 +59,9 @@ NETWORKS = {
         has_imagenet_trunk=False,
         decodes_embedding=True,
         embedding_weight="feat.weight",
+        patch_modules=("input", "e1", "e2", "e3"),
+        embedding_modules=("e4", "e5", "e6", "feat"),
+        decoder_modules=("defeat", "d1", "d2", "d3", "d4", "d5", "d6", "final"),
         fixes_isize=True,
     ),
     "CXR_resnet18": NetworkSpec(
@@ -59,6 +71,9 @@ NETWORKS = {
         has_imagenet_trunk=True,
         decodes_embedding=False,
         embedding_weight="encoder.fc.weight",
+        patch_modules=("encoder.conv1", "encoder.bn1", "encoder.layer1", "encoder.layer2", "encoder.layer3"),
+        embedding_modules=("encoder.layer4", "encoder.fc"),
+        decoder_modules=("decoder",),
     ),
 }
 
@@ -122,3 +137,36 @@ def build_network(name: str, *, rep_dim: int, isize: int, weights: str | None = 
 
         network.weights_loaded = load_trunk(network.encoder, weights)
     return network
+
+
+def build_modules(name: str, *, rep_dim: int, isize: int, modules: Iterable[str]) -> Network:
+    """Build some modules of a network, with memory for their weights but without values.
+
+    Args:
+        name: one of `NETWORKS`.
+        rep_dim: D, the length of the unit embedding z.
+        isize: S, height and width of the images in pixels.
+        modules: names of the modules with weights that are needed; the others are left out.
+
+    Raises:
+        InputError: the name is unknown, or the size does not fit the network.
+    """
+    import torch
+
+    with torch.device("meta"):  # takes neither time nor memory
+        network = build_network(name, rep_dim=rep_dim, isize=isize)
+    _leave_out(network, {*modules})
+    network.to_empty(device="cpu")
+    return network
+
+
+def _leave_out(module: nn.Module, kept: Set[str], *, prefix: str = "") -> None:
+    """Remove the modules with weights below a module that are neither kept nor hold or belong to a kept one."""
+    for name, child in [*module.named_children()]:
+        path = prefix + name
+        if path in kept or next(child.parameters(), None) is None:
+            continue
+        if any(other.startswith(f"{path}.") for other in kept):
+            _leave_out(child, kept, prefix=f"{path}.")
+        else:
+            delattr(module, name)

@@ -93,6 +93,11 @@ def untrained_note(checkpoint: Checkpoint) -> str | None:
     return f"Left out, because no loss has trained this network for them: {', '.join(absent)}."
 
 
+def network_name(config: Config, checkpoint: Checkpoint) -> str:
+    """Name the network that scores: the trained one, or the frozen backbone of a run without training."""
+    return config.network.net_name if checkpoint.trained else str(config.scoring.backbone)
+
+
 def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Collect names and values for the section Run, in the order shown; nothing in it names or counts patients."""
     split, training = result.split, checkpoint.training
@@ -111,17 +116,18 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
         ("Checkpoint", str(checkpoint.path)),
         (
             "Network",
-            f"{config.network.net_name}, {size}"
+            f"{network_name(config, checkpoint)}, {size}"
             + (f", embeddings of {config.network.rep_dim} dimensions" if checkpoint.embeds else ""),
         ),
         ("Grey levels", f"{config.images.normalize}, {config.images.resize}{_framing(config)}"),
         ("Score", score),
+        *([("Drift", result.drift.brief)] if result.drift else []),
         ("Seed", str(config.run.seed)),
         ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
         ("Versions", f"salad {salad.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
         ("Written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
     ]
-    if "epoch" in training:
+    if "epoch" in training and checkpoint.trained:
         stage = "pre-training" if training.get("round", 0) < 0 else f"round {training.get('round')}"
         facts.insert(3, ("Trained to", f"epoch {training['epoch']}, {stage}"))
     return facts

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
 from salad.report import content, curves
-from salad.report.captions import gallery_note, run_facts, training_command, untrained_note, words
+from salad.report.captions import gallery_note, network_name, run_facts, training_command, untrained_note, words
 from salad.report.cases import GROUPS, draw_others
 from salad.report.content import Plane, principal_plane
 from salad.report.details import HEATS, Detail, thumbnails
@@ -113,10 +114,9 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
 def _results(scoring: Scoring) -> dict[str, Any]:
     """Collect the values of the header and of the section Results."""
     config, result, summary = scoring.config, scoring.result, scoring.summary
+    scored = config.data.data_path.name or config.data.dataset_name
     return {
-        "title": printable(
-            f"{config.data.data_path.name or config.data.dataset_name}, scored by {config.network.net_name}"
-        ),
+        "title": printable(f"{scored}, scored by {network_name(config, scoring.checkpoint)}"),
         "subtitle": printable(f"{len(result.scores):,} test images: {result.split}"),
         "tiles": tiles(summary),
         "notes": [*map(Note, result.warnings), *judge(summary)],
@@ -139,12 +139,14 @@ def _gallery(scoring: Scoring, gallery: Gallery, cards: list[dict[str, Any]]) ->
 
 def _run(scoring: Scoring) -> dict[str, Any]:
     """Collect the values of the section Run, and of captions that depend on options."""
-    config, checkpoint = scoring.config, scoring.checkpoint
+    config, checkpoint, kinds = scoring.config, scoring.checkpoint, scoring.model.kinds
+    facts = run_facts(scoring.result, config, checkpoint)
+    facts += [("Normals of the memory", describe_kinds(kinds))] if len(kinds) > 1 else []
     return {
         "num_resamples": curves.NUM_RESAMPLES,
         "seed": config.run.seed,
         "rep_dim": config.network.rep_dim,
-        "facts": [(name, printable(value)) for name, value in run_facts(scoring.result, config, checkpoint)],
+        "facts": [(name, printable(value)) for name, value in facts],
         "command": printable(scoring.command),
         "trained_with": printable(training_command(checkpoint) or ""),
     }

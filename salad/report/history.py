@@ -40,11 +40,11 @@ class History:
 
 
 def read_history(folders: list[Path]) -> History | None:
-    """Read the metrics.jsonl of the first folder that has a readable one; None without one."""
+    """Read the metrics.jsonl of the first folder that has a readable one; None without one, or without training."""
     for folder in folders:
         lines = _read(folder / METRICS_FILE)
         if lines:
-            return _history(lines, folder / METRICS_FILE)
+            return _history(lines, folder / METRICS_FILE) if lines[-1]["epoch"] > 0 else None
     return None
 
 

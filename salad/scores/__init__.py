@@ -35,6 +35,8 @@ class ScoreSpec:
         help: short description for --help.
         features: ``module:function`` that computes the patch features of a patch score; None for other scores.
         settings: options that the patch memory of the score depends on.
+        neighbourhood: number of nearest rows of the patch memory that count, and the share of their spacing that is
+            subtracted; see `salad.patch_memory.Neighbourhood`.
         needs: part of the network that a loss must have trained, `EMBEDDINGS` or `RECONSTRUCTION`; None if none.
         uses_rows: True if the score is computed from the k nearest rows of the memory bank.
         uses_centre: True if the score needs the centre of Deep SVDD.
@@ -47,6 +49,7 @@ class ScoreSpec:
     help: str
     features: str | None = None
     settings: tuple[str, ...] = ()
+    neighbourhood: tuple[int, float] = (1, 0.0)
     needs: str | None = None
     uses_rows: bool = False
     uses_centre: bool = False
@@ -90,6 +93,7 @@ SCORES = {
         help="patch features of the encoder",
         features="patches:local_features",
         settings=("local_grid", "local_rows"),
+        neighbourhood=(1, 0.5),
         exportable=True,
     ),
     "backbone": ScoreSpec(
@@ -97,6 +101,7 @@ SCORES = {
         help="patch features of --backbone",
         features="patches:backbone_features",
         settings=("local_grid", "local_rows", "backbone"),
+        neighbourhood=(3, 1.0),
         uses_backbone=True,
         sees_whole=True,
         exportable=True,

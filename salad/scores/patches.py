@@ -23,10 +23,10 @@ def backbone_features(inputs: Inputs, backbone: Backbone | None) -> PatchMaps:
 
 
 def local_score(inputs: Inputs, normals: Normals) -> Tensor:
-    """Compute the score ``local`` of a batch, (B,), at least 0."""
+    """Compute the score ``local`` of a batch, (B,)."""
     return normals.memories["local"].scores(local_features(inputs, None))
 
 
 def backbone_score(inputs: Inputs, normals: Normals) -> Tensor:
-    """Compute the score ``backbone`` of a batch, (B,), at least 0."""
+    """Compute the score ``backbone`` of a batch, (B,)."""
     return normals.memories["backbone"].scores(backbone_features(inputs, normals.backbone))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Set
 
-from salad.checkpoint import Checkpoint, trained_parts
+from salad.checkpoint import Checkpoint
 from salad.config import Config
+from salad.config.parts import trained_parts
 from salad.errors import printable
 from salad.evaluation.few import few_to_train
-from salad.scores import SCORES
+from salad.scores import PATCH_SCORES, SCORES
 from salad.scores.knn import DEFAULT_K
+from salad.scoring.patch_memories import is_held
+from salad.scoring.training_images import enrolled_in
 
 
 def cautions_of(config: Config, checkpoint: Checkpoint, *, num_rows: int, k: int) -> tuple[str, ...]:
@@ -25,11 +28,17 @@ def cautions_of(config: Config, checkpoint: Checkpoint, *, num_rows: int, k: int
     trained_with = checkpoint.config or {}
     unfinished = (
         [f"the model is hardly trained: {printable(checkpoint.path.name)} is from before the end of its first epoch"]
-        if checkpoint.training.get("epoch") == 0
+        if checkpoint.training.get("epoch") == 0 and checkpoint.trained
         else []
     )
     num_images = num_rows // max(1, int(trained_with.get("n_views", 1)))
-    return (*_untrained(config, checkpoint.trained), *unfinished, *few_to_train(num_images), *_few_rows(config, k))
+    return (
+        *_untrained(config, checkpoint.trained),
+        *unfinished,
+        *few_to_train(num_images),
+        *_few_rows(config, k),
+        *_not_enrolled(config, checkpoint),
+    )
 
 
 def in_brief(warning: str) -> str:
@@ -51,6 +60,13 @@ def _untrained(config: Config, trained: Set[str]) -> list[str]:
         if is_own and (needs not in trained if needs else not trained):
             lines.append(f"the score {part} is meaningless: no loss has trained the {needs or 'network'}")
     return lines
+
+
+def _not_enrolled(config: Config, checkpoint: Checkpoint) -> list[str]:
+    """Warn of patch memories that the file lacks: they are built from the training images alone."""
+    number = len(enrolled_in(checkpoint))
+    rebuilt = [part for part in config.scoring.parts if part in PATCH_SCORES and not is_held(part, config, checkpoint)]
+    return [f"the {number} enrolled films are not in the memory of the score {part}" for part in rebuilt if number]
 
 
 def _few_rows(config: Config, k: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -19,6 +20,7 @@ from salad.config import Config
 from salad.datasets import DATASETS, read_split
 from salad.datasets.folders import doubt_of_first
 from salad.datasets.loader import Loader
+from salad.datasets.more_normals import MORE, describe_kinds, read_more_normals
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards
@@ -27,8 +29,9 @@ from salad.evaluation.result import Result
 from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
 from salad.scores.inputs import to_images
+from salad.scoring.films import drift_of, normal_aspects
 from salad.scoring.model import ScoringModel
-from salad.scoring.training_images import find_val
+from salad.scoring.training_images import find_enrolled, find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -73,6 +76,7 @@ def score_split(
         image_mean=seen.levels.mean,
         image_std=seen.levels.std,
         image_sharpness=seen.levels.sharpness,
+        params=seen.params,
         seconds=seen.seconds,
         parts=seen.scores if model.standards else {},
         standards=model.standards,
@@ -83,6 +87,7 @@ class _Seen(NamedTuple):
     """Grey levels, scores and embeddings of N images, in their order, from one pass."""
 
     levels: GreyLevels
+    params: np.ndarray | None  # registration, (N, 4)
     scores: dict[str, np.ndarray]  # of each part, (N,)
     z: np.ndarray  # (N, D); (N, 0) if they are not kept
     seconds: float
@@ -94,14 +99,16 @@ def _pass_over(model: ScoringModel, loader: Loader, *, keeps_z: bool) -> _Seen:
     team, start = model.context.team, time.perf_counter()
     values, embeddings = [], []
     for batch in tqdm(loader.epoch(0), total=len(loader), desc="score", leave=False, disable=None):
-        parts, inputs = model.score(batch.grey)
+        scored = model.score(batch.grey)
         levels = measure_grey_levels(batch.grey[:, 0].numpy())
-        values.append(torch.from_numpy(np.stack([*levels, *parts.values()])))
-        embeddings.append(inputs.z.cpu() if keeps_z else torch.empty(len(batch.grey), 0))
-    mean, std, sharpness, *part_scores = torch.cat(team.joined(values), dim=1).numpy()
-    scores = dict(zip(model.parts, part_scores, strict=True))
+        registered = () if scored.params is None else scored.params.T
+        values.append(torch.from_numpy(np.stack([*levels, *scored.parts.values(), *registered])))
+        embeddings.append(scored.inputs.z.cpu() if keeps_z else torch.empty(len(batch.grey), 0))
+    mean, std, sharpness, *rows = torch.cat(team.joined(values), dim=1).numpy()
+    scores = dict(zip(model.parts, rows, strict=False))
+    params = np.stack(rows[len(scores) :], axis=1) if len(rows) > len(scores) else None
     z = torch.cat(team.joined(embeddings)).numpy()
-    return _Seen(GreyLevels(mean, std, sharpness), scores, z, time.perf_counter() - start)
+    return _Seen(GreyLevels(mean, std, sharpness), params, scores, z, time.perf_counter() - start)
 
 
 def open_test(config: Config, checkpoint: Checkpoint, *, team: Team = SOLO) -> tuple[RunContext, Split]:
@@ -137,18 +144,29 @@ def run_test(context: RunContext, checkpoint: Checkpoint, split: Split) -> tuple
     with team.first_alone("images"):
         split = context.scan({"test": split})["test"]
     context.check_same_for_all(split)
+    if leak := find_enrolled(checkpoint, split):
+        logger.warning("leak: %s", leak)
+        if config.data.strict:
+            refuse_leaks([leak])
     model = ScoringModel.load(checkpoint, context)
     if model.held_out is None or (config.scoring.is_fused and model.standards is None):
         model = model.calibrated(score_val_normals(model))
     logger.info("test: %s", split)
+    if len(model.kinds) > 1:
+        logger.info("normal images of the memory: %s", describe_kinds(model.kinds))
     result = score_split(model, split, keeps_z=checkpoint.embeds)
     _warn_of_useless_scores(result, checkpoint, parts=config.scoring.parts)
     num_abnormal = len(split.samples) - split.num_normal
-    warnings = (*model.warnings, *few_for_auc("test", num_normal=split.num_normal, num_abnormal=num_abnormal))
+    drift = drift_of(result, model.held_out, normal_aspects(split, config))
+    warnings = (
+        *model.warnings,
+        *few_for_auc("test", num_normal=split.num_normal, num_abnormal=num_abnormal),
+        *(f"drift: {line}" for line in drift.lines if drift.is_found),
+    )
     for line in warnings:
         logger.warning("%s", line)
-    k = model.normals.k or None
-    return dataclasses.replace(result, k=k, calibration=model.calibration, warnings=warnings), model
+    result = dataclasses.replace(result, k=model.normals.k or None, calibration=model.calibration, warnings=warnings)
+    return dataclasses.replace(result, drift=drift), model
 
 
 def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:
@@ -227,6 +245,9 @@ def compare_with_training(config: Config, test: Split, *, train_on: str) -> None
             logger.debug("test/ is not compared with %s/: %s", name, error)
         else:
             splits.update({name: split} if split else {})
+    with contextlib.suppress(InputError):  # else only the training images lack, which is said where they are needed
+        more = read_more_normals(config.data.more_normals or ())
+        splits |= {MORE: dataclasses.replace(test, samples=more)} if more else {}
     comparison = compare_splits({**splits, "test": test}, train_on=train_on, num_threads=config.data.n_jobs_dataloader)
     leaks = [leak for leak in comparison.leaks if leak.second == "test"]
     for line in [*(f"leak: {leak}" for leak in leaks), *(f"doubt: {doubt}" for doubt in test.doubts)]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,8 +24,9 @@ from salad.scores import SCORES
 from salad.scores.inputs import Inputs, Normals
 from salad.scores.knn import choose_k
 from salad.scoring.cautions import cautions_of
+from salad.scoring.films import calibration_of, normal_aspects, read_calibration
 from salad.scoring.patch_memories import find_memories, has_settings, needed_backbone
-from salad.scoring.training_images import find_row_labels
+from salad.scoring.training_images import find_row_labels, kinds_of_memory
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
@@ -45,6 +46,12 @@ class BatchScores(NamedTuple):
     parts: dict[str, np.ndarray]
     inputs: Inputs
 
+    @property
+    def params(self) -> np.ndarray | None:
+        """Parameters that register the images, (B, 4), see `register`; None without registration."""
+        params = self.inputs.params
+        return None if params is None else params.cpu().numpy()
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringModel:
@@ -58,6 +65,7 @@ class ScoringModel:
         standards: mean and standard deviation of each part of a fused score; None for other scores, or if unknown.
         held_out: scores of normal images that were held out of the training, however few; None if unknown.
         cautions: warnings about the checkpoint, the memory and the score, see `cautions_of`.
+        kinds: number of normal images behind the memory by kind, see `Sample.kind`.
 
     Raises:
         InputError: a score needs the centre of Deep SVDD, or --align the template, and there is none.
@@ -70,6 +78,7 @@ class ScoringModel:
     standards: Standards | None = None
     held_out: Calibration | None = None
     cautions: tuple[str, ...] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _ = self.context.preprocessing  # raises now rather than at the first image
@@ -85,17 +94,19 @@ class ScoringModel:
             context: context of the scoring; its options agree with the checkpoint (see `reconcile`).
 
         Raises:
-            InputError: a part of the score is neither in the checkpoint nor can be computed.
+            InputError: the checkpoint lacks a part of the network or a patch memory that the score needs.
         """
         config, device = context.config, context.device
-        with torch.random.fork_rng(devices=[]):  # keep the random state: the initial weights are replaced
-            network = context.start_network(checkpoint).eval()
+        checkpoint.check_parts(config.scoring.parts)
+        network = context.load_network(checkpoint)
         labels, unknown = find_row_labels(config, checkpoint)
         index = (labels == NORMAL).nonzero().flatten()
-        k = choose_rows_k(config, num_normal_rows=len(index))
+        rows = checkpoint.bank.rows
+        rows = rows[index] if len(rows) else rows  # no rows without trained embeddings
+        k = choose_rows_k(config, num_normal_rows=len(rows))
         backbone = needed_backbone(context)
         normals = Normals(
-            rows=checkpoint.bank.rows[index].to(device),
+            rows=rows.to(device),
             k=k,
             temperature=checkpoint.bank.temperature,
             centre=checkpoint.svdd["centre"].to(device) if checkpoint.svdd else None,
@@ -112,6 +123,7 @@ class ScoringModel:
             standards=standards,
             held_out=held_out,
             cautions=(*cautions_of(config, checkpoint, num_rows=len(index), k=k), *unknown),
+            kinds=kinds_of_memory(checkpoint, num_rows=len(index)),
         )
 
     @property
@@ -170,7 +182,7 @@ class ScoringModel:
         """Copy the model with the calibration and, if it has none, the standards of normal validation images.
 
         Args:
-            normals: scores of normal images of val/; None if there are none.
+            normals: scores of the normal images of val/ alone; None if there are none.
 
         Raises:
             InputError: the score is fused, and its parts have no standards.
@@ -178,17 +190,18 @@ class ScoringModel:
         standards = self.standards or (normals.standards if normals else None)
         if self.config.scoring.is_fused and standards is None:
             raise no_standards(0)
-        held_out = Calibration.of(normals.scores) if normals else None
+        held_out = None
+        if normals is not None:
+            held_out = calibration_of(normals, normal_aspects(normals.split, self.config))
         return dataclasses.replace(self, held_out=held_out, standards=standards)
 
 
 def _held(config: Config, checkpoint: Checkpoint) -> tuple[Standards | None, Calibration | None]:
     """Read standards and calibration from a checkpoint; None for each that is missing."""
-    scores, standards = (checkpoint.training.get(name) for name in ("val_normal_scores", "standards"))
-    scoring = config.scoring
+    standards, scoring = checkpoint.training.get("standards"), config.scoring
     return (
         Standards({part: tuple(standards[part]) for part in scoring.parts}) if standards and scoring.is_fused else None,
-        Calibration.of(scores.numpy()) if scores is not None and len(scores) else None,
+        read_calibration(checkpoint.training),
     )
 
 

@@ -15,7 +15,7 @@ from salad.config import OPTIONS, Config
 from salad.datasets.loader import Batch
 from salad.errors import InputError
 from salad.networks.backbones import Backbone, load_backbone
-from salad.patch_memory import PatchMemory, pool_cells
+from salad.patch_memory import Neighbourhood, PatchMemory, pool_cells
 from salad.samples import NORMAL, Split
 from salad.scores import PATCH_SCORES, SCORES
 from salad.scores.inputs import Inputs
@@ -76,7 +76,8 @@ def build_memory(
             yield cells[[train.samples[i].label == NORMAL for i in batch.index.tolist()]]
 
     cells = torch.cat(context.team.joined(list(cells_of_normals()))).to(context.device)
-    return PatchMemory.build(cells, max_rows=scoring.local_rows)
+    neighbourhood = Neighbourhood(*SCORES[part].neighbourhood)
+    return PatchMemory.build(cells, max_rows=scoring.local_rows, neighbourhood=neighbourhood)
 
 
 def _announce(part: str, config: Config, *, num_images: int, num_channels: int) -> None:

@@ -18,6 +18,7 @@ from salad.input_files import open_input
 from salad.runs.outputs import check_output, is_special
 from salad.scoring.cautions import in_brief
 from salad.scoring.earlier_results import scored_with, shown_folder
+from salad.scoring.film_log import DriftWatch
 from salad.scoring.lines import Row, is_stdout, no_images, open_lines, whole_length
 from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
 from salad.scoring.watch import Watch, check_folder
@@ -128,13 +129,17 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
     sources: Iterable[Path | None] = list_images(job.paths, separator=job.separator)
     if watch is not None:
         sources = itertools.chain(watch.also(sources), watch.films())
+    lookout = DriftWatch(scorer.films, scorer.model.held_out, logger.warning) if watch is not None else None
     start = time.perf_counter()
     grows = job.append or watch is not None
-    with _summary(watch), open_lines(job.out, form=job.form, append=grows) as lines:
+    with _summary(watch, scorer), open_lines(job.out, form=job.form, append=grows) as lines:
         for row in rows(scorer, sources, specificity=scorer.config.scoring.specificity, watch=watch):
             lines.send(row)
+            if lookout is not None:
+                lookout.look()
     seconds = time.perf_counter() - start
     speed = f"{lines.num_rows} images in {seconds:.1f} s ({lines.num_rows / seconds:.1f} images/s)"
+    _say_drift(scorer)
     say(f"{speed}, {lines.num_bad} of them cannot be read")
     if lines.num_bad == lines.num_rows:
         raise no_images(lines)
@@ -202,13 +207,21 @@ def _say_what_was_removed(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _summary(watch: Watch | None) -> Iterator[None]:
+def _summary(watch: Watch | None, scorer: Scorer) -> Iterator[None]:
     """Show the summary of a watch at its end."""
     try:
         yield
     finally:
         if watch is not None:
+            _say_drift(scorer)
             say(watch.summary())
+
+
+def _say_drift(scorer: Scorer) -> None:
+    """Say if the films that were scored last are of the kind of the calibration; nothing if there are none."""
+    drift = scorer.drift
+    for line in drift.lines if drift else ():
+        say(f"drift: {line}")
 
 
 def _is_text(path: Path) -> bool:

@@ -16,16 +16,22 @@ import numpy as np
 import torch
 
 from salad.build import RunContext
-from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.checkpoint import Checkpoint, load_checkpoint, save_for_scoring
 from salad.config import Config
 from salad.device import choose_device
 from salad.errors import InputError, MachineError, printable
 from salad.evaluation.calibration import Calibration
+from salad.evaluation.drift import Drift
+from salad.evaluation.films import Films, measure_framing, measure_levels
 from salad.images.doubts import find_doubt
+from salad.images.grey_levels import measure_grey_levels
+from salad.images.headers import read_file_header
 from salad.images.in_memory import Source, read_source, shown_name
 from salad.images.read import GreyImage
+from salad.scoring.film_log import FilmLog
+from salad.scoring.films import calibration_facts
 from salad.scoring.model import ScoringModel
-from salad.scoring.options import scoring_config
+from salad.scoring.options import SCORED_BY, scoring_config
 
 logger = logging.getLogger(__name__)
 
@@ -52,12 +58,13 @@ class Scored:
     note: str | None = None
 
 
-class _Read(NamedTuple):
-    """Decoded image, or the error message in its place, with the decoding time in seconds."""
+class Read(NamedTuple):
+    """Decoded image and its measurements, or the error message in its place, with the decoding time in seconds."""
 
     source: Source
     content: GreyImage | str
     seconds: float
+    films: Films = {}  # grey levels and aspect ratio, (1,) each
 
 
 def load_scorer(path: Path, given: dict[str, Any]) -> Scorer:
@@ -84,6 +91,7 @@ class Scorer:
 
     Attributes:
         model: scoring model.
+        films: scores and measurements of the films of the last `stream`, see `FilmLog.begin`.
         checkpoint: checkpoint without the entries that only resuming needs.
 
     Raises:
@@ -108,6 +116,7 @@ class Scorer:
         )
         if held_out is not None:
             self.model = dataclasses.replace(self.model, held_out=held_out)
+        self.films = FilmLog()
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
         return type(self), (self.config, self.checkpoint, self.model.held_out)
@@ -116,6 +125,11 @@ class Scorer:
     def calibration(self) -> Calibration | None:
         """Scores that percentiles and the threshold come from; None if there are none, or fewer than --min_normals."""
         return self.model.calibration
+
+    @property
+    def drift(self) -> Drift | None:
+        """Comparison of the films that were scored with those of the calibration; None before any was scored."""
+        return self.films.drift(self.model.held_out)
 
     def stream(self, sources: Iterable[Source | None]) -> Iterator[Scored]:
         """Score images batch by batch, while threads read the next batch.
@@ -130,9 +144,10 @@ class Scorer:
         Raises:
             InputError: a score is not finite. An image that cannot be read raises no error.
         """
+        self.films.begin()
         size = self.config.data.batch_size
         pool = ThreadPoolExecutor(max(1, self.config.data.n_jobs_dataloader), thread_name_prefix="decode")
-        under_way: deque[Future[_Read]] = deque()
+        under_way: deque[Future[Read]] = deque()
 
         def score_next() -> list[Scored]:
             return self._score_batch([under_way.popleft().result() for _ in range(min(size, len(under_way)))])
@@ -140,7 +155,7 @@ class Scorer:
         try:
             for source in sources:
                 if source is not None:
-                    under_way.append(pool.submit(self._read, source))
+                    under_way.append(pool.submit(self.read, source))
                 while under_way and (source is None or len(under_way) >= BATCHES_HELD * size):
                     yield from score_next()
             while under_way:
@@ -154,7 +169,7 @@ class Scorer:
         Raises:
             InputError: fewer than --min_normals images can be read; the calibration is unchanged.
         """
-        scores, num_bad = [], 0
+        self.films, scores, num_bad = FilmLog(), [], 0
         for scored in self.stream(sources):
             if scored.score is None:
                 num_bad += 1
@@ -170,25 +185,42 @@ class Scorer:
                 f"than --min_normals {least}: give more of them"
                 + (f", or --min_normals {len(scores)} to take so few" if scores else "")
             )
-        self.model = dataclasses.replace(self.model, held_out=Calibration.of(scores))
+        _, films = self.films.read()
+        self.model = dataclasses.replace(self.model, held_out=Calibration.of(scores, films))
+        self.films = FilmLog()  # those of the calibration are none to compare with it
 
-    def _read(self, source: Source) -> _Read:
+    def save(self, path: Path) -> None:
+        """Write a checkpoint with weights, memory and calibration, for `load_scorer` and test.py.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
+        checkpoint = recorded(self.checkpoint, self.model)
+        assert checkpoint.config is not None, "just recorded"
+        save_for_scoring(path, checkpoint, config=checkpoint.config)
+
+    def read(self, source: Source) -> Read:
         """Decode an image, or take the error message."""
         start = time.perf_counter()
         try:
-            content: GreyImage | str = read_source(source, self.model.context.decoder)
+            content = read_source(source, self.model.context.decoder)
         except (InputError, MachineError) as error:
-            content = str(error).removeprefix(f"{printable(source)}: " if isinstance(source, Path) else "")
-        return _Read(source, content, time.perf_counter() - start)
+            reason = str(error).removeprefix(f"{printable(source)}: " if isinstance(source, Path) else "")
+            return Read(source, reason, time.perf_counter() - start)
+        films = measure_levels(measure_grey_levels(content[None]))  # here, where threads share the work
+        if not self.config.images.align:  # as in `normal_aspects`
+            films["aspect"] = np.array([_aspect(source)])
+        return Read(source, content, time.perf_counter() - start, films)
 
-    def _score_batch(self, batch: list[_Read]) -> list[Scored]:
+    def _score_batch(self, batch: list[Read]) -> list[Scored]:
         """Score the readable images of a batch."""
         start = time.perf_counter()
         pixels = [read.content for read in batch if not isinstance(read.content, str)]
-        scores = iter(self._score_pixels(np.stack(pixels)) if pixels else [])
+        films = [read.films for read in batch if read.films]
+        scores = iter(self._score_pixels(np.stack(pixels), films) if pixels else [])
         share = (time.perf_counter() - start) / max(1, len(pixels))
         results = []
-        for source, content, seconds in batch:
+        for source, content, seconds, _ in batch:
             if isinstance(content, str):
                 results.append(Scored(source=source, score=None, error=content, seconds=seconds))
             else:
@@ -197,8 +229,37 @@ class Scorer:
                 results.append(Scored(source=source, score=next(scores), error=None, seconds=seconds, note=note))
         return results
 
-    def _score_pixels(self, pixels: np.ndarray) -> list[float]:
-        """Score decoded images (B, S0, S0), uint8."""
-        parts = self.model.score(torch.from_numpy(pixels)[:, None]).parts
-        scores: list[float] = self.model.combine(parts).tolist()
-        return scores
+    def _score_pixels(self, pixels: np.ndarray, films: list[Films]) -> list[float]:
+        """Score decoded images (B, S0, S0), uint8, and log them with these measurements of each."""
+        batch = self.model.score(torch.from_numpy(pixels)[:, None])
+        scores = self.model.combine(batch.parts)
+        measured = {name: np.concatenate([film[name] for film in films]) for name in films[0]}
+        self.films.add(scores, {**measured, **measure_framing(batch.params)})
+        return scores.tolist()  # type: ignore[no-any-return]
+
+
+def _aspect(source: Source) -> float:
+    """Measure the width of an image by its height; NaN if it is not known."""
+    if not isinstance(source, Path):
+        height, width = source.shape[:2]
+        return float(width / height)
+    header = read_file_header(source)
+    return header.aspect if header else float("nan")
+
+
+def recorded(checkpoint: Checkpoint, model: ScoringModel) -> Checkpoint:
+    """Copy a checkpoint with the options and the calibration of a model that was loaded from it.
+
+    Args:
+        checkpoint: checkpoint of the model.
+        model: model, calibrated or not.
+    """
+    options, standards = model.config.as_json(), model.standards
+    facts = {
+        "parts": model.parts,
+        "k": model.normals.k,
+        "standards": standards and standards.of,
+        **calibration_facts(model.held_out),
+    }
+    config = {**options, **(checkpoint.config or {}), **{name: options[name] for name in SCORED_BY}}
+    return dataclasses.replace(checkpoint, config=config, training={**checkpoint.training, **facts})

@@ -9,9 +9,11 @@ from salad.build import RunContext
 from salad.checks.baselines import measure_baselines
 from salad.checks.inspection import inspect_splits
 from salad.checks.leaks import refuse_leaks
+from salad.checks.more_normals import find_more_normals
 from salad.checks.screen import baseline_lines, fact_lines, warning_lines
 from salad.config import Config
 from salad.datasets import read_split
+from salad.datasets.more_normals import describe_kinds
 from salad.distributed.team import Team
 from salad.errors import InputError
 from salad.samples import Split
@@ -22,7 +24,8 @@ logger = logging.getLogger(__name__)
 def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     """Read the images to train on and, if val/ holds normal images, those of val/; never read test/.
 
-    Facts about the images are logged, and every file is decoded once.
+    The normal images of --more_normals follow those of train/. Facts about the images are logged, and every file is
+    decoded once.
 
     Args:
         context: context of the run.
@@ -32,7 +35,8 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
 
     Raises:
         InputError: train/ is missing or holds no normal image, a file cannot be read, --ans_size is too large for
-            train/, or, with --strict, train/ and val/ share images or patients.
+            train/, a folder of --more_normals cannot be used, or, with --strict, images to train on and val/ share
+            images or patients.
     """
     config, data = context.config, context.config.data
     listed = read_split(data.dataset_name, data.data_path, "train", selection=data.selection)
@@ -43,17 +47,17 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     selection = replace(data.selection, normal_class=train.normal_class)
     val = read_split(data.dataset_name, data.data_path, "val", selection=selection)
     _log_facts(config, {"train": listed, **({"val": val} if val else {})})
+    train = _with_more(config, train, listed=listed, val=val) if data.more_normals else train
     checked = context.scan({"train": train, **({"val": val} if val and val.num_normal else {})})
     train = replace(checked["train"], skipped=tuple(sample for split in checked.values() for sample in split.skipped))
     if train.num_normal == 0:
         raise InputError(f"{data.data_path}: train/ holds no normal image that can be read; log.txt says why")
     check_sizes(config, train)
-    num_left_out = len(listed.samples) - len(train.samples)
-    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
+    _say_train(train, num_left_out=0 if data.train_on == "all" else len(listed.samples) - listed.num_normal)
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
         logger.info(
-            "val: %s, so model.tar will be the model of the last round", "absent" if val is None else "only one class"
+            "val: %s, so model.tar will be the model of the last epoch", "absent" if val is None else "only one class"
         )
         return train, val if val and val.num_normal else None
     logger.info("val: %s; model.tar will be the model with the best AUC", val)
@@ -76,6 +80,34 @@ def _log_facts(config: Config, splits: dict[str, Split]) -> None:
         logger.warning("%s", line)
     if config.data.strict:
         refuse_leaks(inspection.leaks)
+
+
+def _say_train(train: Split, *, num_left_out: int) -> None:
+    """Log the images to train on, and what share of the memory each kind of normal ones makes."""
+    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
+    if len(train.kinds) > 1:
+        logger.info("normal images of the memory: %s", describe_kinds(train.kinds))
+
+
+def _with_more(config: Config, train: Split, *, listed: Split, val: Split | None) -> Split:
+    """Add the images of --more_normals, and log facts and warnings about them.
+
+    Args:
+        config: options of the run.
+        train: images of train/ to train on.
+        listed: all images of train/.
+        val: images of val/, or None.
+
+    Raises:
+        InputError: they cannot be listed, or, with --strict, val/ shares images or patients with them.
+    """
+    more = find_more_normals(config.data, train=listed, val=val)
+    logger.info("more normals: %s", more)
+    for line in [*(f"leak: {leak}" for leak in more.leaks), *(f"doubt: {doubt}" for doubt in more.doubts)]:
+        logger.warning("%s", line)
+    if config.data.strict:
+        refuse_leaks(more.leaks)
+    return replace(train, samples=[*train.samples, *more.samples])
 
 
 def check_sizes(config: Config, train: Split) -> None:

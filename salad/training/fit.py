@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
 import logging
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from salad.build import make_decoder, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.config.recipes import describe_recipe
+from salad.datasets.more_normals import describe_kinds, read_more_normals
 from salad.errors import InputError, printable
 from salad.images.doubts import doubt_line, find_doubt
 from salad.images.in_memory import Source, images_of, read_source
@@ -51,7 +53,9 @@ class HeldImages:
         out[:] = self.pixels[[self.rows[i] for i in index]]
 
 
-def fit_images(images: object, *, config: Config, val_share: float, folder: RunFolder) -> Checkpoint:
+def fit_images(
+    images: object, *, config: Config, val_share: float, folder: RunFolder, more_normals: Sequence[object] = ()
+) -> Checkpoint:
     """Train on normal images and write the same run folder as main.py, except for log.txt.
 
     The state of the random generators of the process is restored.
@@ -61,23 +65,31 @@ def fit_images(images: object, *, config: Config, val_share: float, folder: RunF
         config: options of the run; its data set is not used.
         val_share: share of the images to hold out for calibrating the score, at least one image; 0 for none.
         folder: folder of the run; a run in it is replaced.
+        more_normals: further normal images, which are never held out, a member for each kind: a folder or a table of
+            --more_normals, or images of `images_of` other than a path.
 
     Raises:
-        InputError: an image cannot be read, there are too few images, or another training uses the folder.
+        InputError: an image or a folder cannot be read, there are too few images, or another training uses the folder.
         DivergedError: a loss is not finite.
     """
     if config.run.recipe:
         logger.info(describe_recipe(config.run.recipe, config.values()))
-    pixels, samples = _decode(images, config)
+    decoded = _decode(_own(images), config)
+    num_own = len(decoded)
+    if not num_own:
+        raise InputError("there are no images to train on")
+    decoded = _without_copies([*decoded, *_decode(_more(more_normals), config)], num_own=num_own)
     before = rng_state()
     with folder.lock():
         try:
             context = open_context(config)
             config = context.config
-            train, val = _hold_out(pixels, samples, share=val_share, seed=config.run.seed)
+            train, val = _hold_out(decoded, num_own=num_own, share=val_share, seed=config.run.seed)
+            if more_normals:
+                logger.info("normal images of the memory: %s", describe_kinds(train.kinds))
             check_sizes(config, train)
             start = load_checkpoint(config.network.load_model) if config.network.load_model else None
-            context = dataclasses.replace(context, template=make_template(context, train))
+            context = replace(context, template=make_template(context, train))
             trainer = Trainer(context, folder, train=train, val=val, start=start)
             write_start(trainer, resumed=False)
             trainer.run()
@@ -86,49 +98,84 @@ def fit_images(images: object, *, config: Config, val_share: float, folder: RunF
     return load_checkpoint(folder.model)
 
 
-def _decode(images: object, config: Config) -> tuple[NDArray[np.uint8], list[Sample]]:
-    """Decode images to pixels (N, S, S) and list them; threads read the files.
+class _Decoded(NamedTuple):
+    """Image with its pixels, (S, S)."""
+
+    sample: Sample
+    pixels: NDArray[np.uint8]
+
+
+def _own(images: object) -> Iterator[tuple[Source, Sample]]:
+    """List the images to train on and to hold out."""
+    for number, source in enumerate(images_of(images)):
+        path = source if isinstance(source, Path) else Path(f"image {number}")
+        yield source, Sample(path, printable(path), NORMAL)
+
+
+def _more(more_normals: Sequence[object]) -> Iterator[tuple[Source, Sample]]:
+    """List further normal images; those of a member that is no path are called after its number.
 
     Raises:
-        InputError: an image cannot be read, or there is none.
+        InputError: a path is neither a folder nor a table, or a member is not of images.
+    """
+    if isinstance(more_normals, (str, Path)):
+        raise InputError(f"more_normals is {more_normals}, but must be a list: give [{str(more_normals)!r}]")
+    paths = [Path(member) for member in more_normals if isinstance(member, (str, Path))]
+    yield from ((sample.path, sample) for sample in read_more_normals(paths))
+    for number, member in enumerate(more_normals, start=1):
+        if not isinstance(member, (str, Path)):
+            kind = f"more normals {number}"
+            yield from ((source, replace(sample, kind=kind)) for source, sample in _own(member))
+
+
+def _decode(listed: Iterable[tuple[Source, Sample]], config: Config) -> list[_Decoded]:
+    """Decode images; threads read the files.
+
+    Raises:
+        InputError: an image cannot be read.
     """
     decoder = make_decoder(config)
-    samples: list[Sample] = []
 
-    def listed() -> Iterator[Source]:
-        for source in images_of(images):
-            path = source if isinstance(source, Path) else Path(f"image {len(samples)}")
-            samples.append(Sample(path, printable(path), NORMAL))
-            yield source
+    def read(image: tuple[Source, Sample]) -> _Decoded:
+        return _Decoded(image[1], read_source(image[0], decoder))
 
-    read = partial(read_source, decoder=decoder)
-    pixels = list(map_in_order(read, listed(), num_threads=config.data.n_jobs_dataloader))
-    if not pixels:
-        raise InputError("there are no images to train on")
-    doubts = zip(samples, map(find_doubt, pixels), strict=True)
-    if doubted := [(sample.name, doubt) for sample, doubt in doubts if doubt]:
-        logger.warning("doubt: %s", doubt_line("train", doubted, num_images=len(pixels)))
-    return np.stack(pixels), samples
+    decoded = list(map_in_order(read, listed, num_threads=config.data.n_jobs_dataloader))
+    doubts = [(image.sample.name, doubt) for image in decoded if (doubt := find_doubt(image.pixels))]
+    if doubts:
+        logger.warning("doubt: %s", doubt_line("train", doubts, num_images=len(decoded)))
+    return decoded
 
 
-def _hold_out(
-    pixels: NDArray[np.uint8], samples: list[Sample], *, share: float, seed: int
-) -> tuple[Split, Split | None]:
-    """Split images at random into those to train on and those to hold out.
+def _without_copies(decoded: list[_Decoded], *, num_own: int) -> list[_Decoded]:
+    """Leave out further images with the pixels of an earlier one, which may be held out; own images all stay."""
+    digests = [hashlib.sha256(image.pixels.tobytes()).digest() for image in decoded]
+    seen, kept = set(digests[:num_own]), decoded[:num_own]
+    for image, digest in zip(decoded[num_own:], digests[num_own:], strict=True):
+        if digest not in seen:
+            seen.add(digest)
+            kept.append(image)
+    if num_copies := len(decoded) - len(kept):
+        logger.info("more normals: left out %d copies of other images", num_copies)
+    return kept
+
+
+def _hold_out(decoded: list[_Decoded], *, num_own: int, share: float, seed: int) -> tuple[Split, Split | None]:
+    """Split the own images at random into those to train on, which all further ones join, and those to hold out.
 
     Raises:
         InputError: no image is left to train on.
     """
-    num_val = max(1, round(share * len(samples))) if share else 0
-    if len(samples) <= num_val:
+    num_val = max(1, round(share * num_own)) if share else 0
+    if num_own <= num_val:
         raise InputError(
-            f"there are {len(samples)} images, and {num_val} are held out (val_share {share}): give more images"
+            f"there are {num_own} images, and {num_val} are held out (val_share {share}): give more images"
         )
-    order = np.random.default_rng(seed).permutation(len(samples)).tolist()
-    parts = [sorted(order[num_val:]), sorted(order[:num_val])]
+    order = np.random.default_rng(seed).permutation(num_own).tolist()
+    parts = [[*sorted(order[num_val:]), *range(num_own, len(decoded))], sorted(order[:num_val])]
+    pixels = np.stack([image.pixels for image in decoded])
     train, val = (
         Split(
-            samples=[samples[i] for i in rows],
+            samples=[decoded[i].sample for i in rows],
             normal_class="",
             classes=(),
             images=HeldImages(pixels, rows),

@@ -98,7 +98,7 @@ def batch_advice(device: torch.device, *, batch_size: int, amp: torch.dtype | No
 def check_weights(network: nn.Module) -> None:
     """Raise `DivergedError` if a weight is not finite, because no loss follows the last step of an epoch."""
     finite = [tensor.isfinite().all() for tensor in network.state_dict().values()]
-    if not torch.stack(finite).all():
+    if finite and not torch.stack(finite).all():
         raise DivergedError("the weights are not finite; the checkpoints so far are good; try a smaller --lr")
 
 

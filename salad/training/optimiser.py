@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def make_trained(network: Network, config: Config, device: torch.device) -> TrainedModule:
     """Make the module to train: the network and, if a loss needs it, the anomaly head."""
     loss, has_pre_training = config.loss, config.optimisation.pre_training_epochs > 0
-    head = AnomalyHead(network.num_patch_channels).to(device) if loss.trains(ANOMALY_HEAD) else None
+    has_head = config.trains and loss.trains(ANOMALY_HEAD)
+    head = AnomalyHead(network.num_patch_channels).to(device) if has_head else None
     embeds, decodes = loss.trains(EMBEDDINGS), loss.trains(RECONSTRUCTION)
     reaches_z = (embeds and not has_pre_training) or NETWORKS[config.network.net_name].decodes_embedding
     uses_all = decodes and reaches_z and not (head is not None and has_pre_training)
@@ -30,7 +31,7 @@ def make_optimizer(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """Make the optimiser (Adam or AMSGrad) and the learning-rate schedule, to be stepped once an epoch."""
     optimizer = torch.optim.Adam(
-        network.parameters(),
+        [{"params": list(network.parameters())}],  # none in a run without training
         lr=config.optimisation.lr,
         weight_decay=config.optimisation.weight_decay,
         amsgrad=config.optimisation.optimizer_name == "amsgrad",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
+from pathlib import Path
 from typing import Any
 
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -13,6 +14,7 @@ from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import OPTIONS, Config
 from salad.config.recipes import describe_recipe
+from salad.datasets.more_normals import MORE
 from salad.device import seed_everything
 from salad.distributed.team import SOLO, Team
 from salad.errors import DamagedError, InputError, StoppedError
@@ -110,7 +112,7 @@ def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
     if team.is_first:
         write_start(trainer, resumed=stopped is not None)
     if stopped is None:
-        trainer.save([trainer.folder.last])
+        trainer.save()
 
 
 def write_start(trainer: Trainer, *, resumed: bool) -> None:
@@ -121,7 +123,7 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
         folder.cut_metrics(trainer.state.epochs_done)
     else:
         folder.clear()
-    write_skipped(folder.path, train.skipped, scanned=("train", "val", "test"))
+    write_skipped(folder.path, train.skipped, scanned=("train", "val", "test", MORE))
     folder.write_config(
         trainer.config.as_json(),
         device=str(trainer.context.device),
@@ -130,6 +132,7 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
         normal_class=train.normal_class,
         num_train=len(train.samples),
         num_val=len(val.samples) if val else 0,
+        kinds=train.kinds,
         num_skipped=len(train.skipped),
     )
 
@@ -168,8 +171,13 @@ def way_out(folder: RunFolder) -> str:
             continue
         except StoppedError:
             return f"{path} cannot be read either: mend that first, or start anew with another XP_PATH"
-        return f"to go on from {path.name}:  {shlex.join(['cp', str(path), str(folder.last)])}"
+        return _new_run(path)
     return "--overwrite starts anew"
+
+
+def _new_run(path: Path) -> str:
+    """Suggest to start a run from the weights of a file."""
+    return f"a new run, with another XP_PATH, can start from its weights:  --load_model {shlex.quote(str(path))}"
 
 
 def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
@@ -184,13 +192,16 @@ def resume_config(given: dict[str, Any], stopped: Checkpoint) -> Config:
         config = Config.from_json(stopped.config)
     except InputError as error:  # an option of a newer release may change what is trained
         raise InputError(f"{stopped.path}: cannot be resumed by this release: {error}") from None
+    if not stopped.is_resumable:
+        raise InputError(f"{stopped.path}: is a file for scoring, from which no run goes on; {_new_run(stopped.path)}")
     values, run = config.values(), stopped.path.parent
     for name, now in given.items():
         before = values[name]
         if now == before or (name == "seed" and now == -1):
             continue
-        if name == "n_epochs" and now < before:
-            raise InputError(f"--n_epochs is {now}, but the run in {run} has {before}: it may only grow")
+        if name == "n_epochs" and (now < before or before == 0):
+            rule = "it may only grow" if before else "it has no network to train"
+            raise InputError(f"--n_epochs is {now}, but the run in {run} has {before}: {rule}")
         if not OPTIONS[name].facts.may_change:
             raise InputError(f"{OPTIONS[name].flag} is {now}, but the run in {run} has {before}: leave it as it was")
     return config.changed(**{name: value for name, value in given.items() if name != "seed"})

@@ -17,6 +17,7 @@ from salad.checkpoint import Checkpoint, save_checkpoint
 from salad.device import amp_dtype
 from salad.errors import InputError, printable, refuse_shortage
 from salad.memory import MemoryBank
+from salad.patch_memory import PatchMemory
 from salad.samples import Split
 from salad.training.guards import check_loss_scale, check_weights
 from salad.training.meters import Meters
@@ -102,17 +103,18 @@ class TrainingState:
             "mean_image": self.context.template,
         }
 
-    def save(self, paths: list[Path], *, facts: dict[str, Any], memories: dict[str, Any]) -> None:
-        """Write a checkpoint; the first process writes, and the others wait.
+    def save(self, last: Path, *, models: list[Path], facts: dict[str, Any], memories: dict[str, PatchMemory]) -> None:
+        """Write checkpoints; the first process writes, and the others wait.
 
         Args:
-            paths: names of the file.
+            last: file to resume from, with all of the state; written after the others.
+            models: names of a file for scoring, see `Checkpoint.for_scoring`; none for none.
             facts: further entries: validation results and fingerprints of the images.
             memories: patch memories, by name of the score.
 
         Raises:
             DivergedError: a weight is not finite.
-            StorageError: the file cannot be written.
+            StorageError: a file cannot be written.
         """
         self.check_finite()
         team = self.context.team
@@ -120,7 +122,7 @@ class TrainingState:
         if team.is_first:
             of_ranks = {"rng_of_ranks": rngs} if len(rngs) > 1 else {}
             checkpoint = Checkpoint(
-                path=paths[0],
+                path=last,
                 model_state=self.network.state_dict(),
                 bank=self.bank,
                 anchors=self.anchors,
@@ -131,7 +133,9 @@ class TrainingState:
                 training={"rng": rngs[0], **of_ranks, **self.state_dict(), **facts},
                 memories=memories,
             )
-            save_checkpoint(paths, checkpoint)
+            if models:
+                save_checkpoint(models, checkpoint.for_scoring())
+            save_checkpoint([last], checkpoint)
         team.agree(None)
 
     def load_state_dict(self, checkpoint: Checkpoint) -> None:

@@ -87,11 +87,16 @@ class Trainer:
     def run(self) -> None:
         """Train from the current state to the end: pre-training, round 0, then rounds with more and more anchors.
 
+        Without training (--n_epochs 0) only the memory is made, validated and saved.
+
         Raises:
             DivergedError: a loss is not finite, or the embeddings collapse; the checkpoints so far are kept.
             RunInterruptedError: a signal asked for an end; the state is saved.
         """
         state = self.state
+        if not self.config.trains:
+            self.finish_epoch({})
+            return
         for round_number in tqdm(range(state.round, self.config.num_rounds + 1), desc="rounds", disable=None):
             if round_number != state.round:
                 state.round, state.epoch_in_round = round_number, 0
@@ -268,36 +273,38 @@ class Trainer:
             )
         stage = "pre-training" if state.is_pre_training else f"round {state.round}"
         parts = [f"{name} {metrics[name]:.4f}" for name in ("loss", *self.loss_weights) if name in metrics]
-        parts += [f"{metrics['images_per_second']:.1f} images/s"] + ([f"val AUC {auc}"] if auc else [])
+        parts += [f"{metrics['images_per_second']:.1f} images/s"] if metrics else ["no network is trained"]
+        parts += [f"val AUC {auc}"] if auc else []
         logger.info("epoch %d (%s): %s", state.epochs_done, stage, ", ".join(parts))
         self.save_epoch(auc)
         if not state.is_pre_training and "spread" in metrics:
             check_spread(metrics["spread"], stop=self.config.optimisation.on_collapse == "stop")
 
     def save_epoch(self, auc: Auc | None) -> None:
-        """Save a finished epoch as last.tar, on a GPU not every one; the best and that of a round get a name, too."""
-        state, paths = self.state, []
+        """Save a finished epoch as last.tar, on a GPU not every one; the best and that of a round for scoring, too."""
+        state, models = self.state, []
         if auc and auc.value > state.best_auc:
             state.best_auc = auc.value
-            paths.append(self.folder.model)
+            models.append(self.folder.model)
         if not state.is_pre_training and state.ends_round:
-            paths.append(self.folder.round_model(state.round))
+            models.append(self.folder.round_model(state.round))
             if auc is None and state.round == self.config.num_rounds:
-                paths.append(self.folder.model)
-        if paths or self.clock.is_due():
-            self.save([*paths, self.folder.last])
+                models.append(self.folder.model)
+        if models or self.clock.is_due():
+            self.save(models)
         if self.context.team.is_first:
             self.folder.keep_newest_rounds(self.config.output.keep)
 
-    def save(self, paths: list[Path]) -> None:
-        """Write a checkpoint if all its values are finite.
+    def save(self, models: list[Path] | None = None) -> None:
+        """Write last.tar and, under the names in `models`, a file for scoring, if all values are finite.
 
         Raises:
             DivergedError: a value is not finite; no file is written.
         """
         self.guard.check()
         facts = {**self.validation.facts(), **fingerprints(self.train_split, self.val_split)}
-        self.state.save(paths, facts=facts, memories=self.validation.memories)
+        facts["kinds"] = self.train_split.kinds
+        self.state.save(self.folder.last, models=models or [], facts=facts, memories=self.validation.memories)
         self.clock.saved()
 
     def validate(self) -> Result | None:
@@ -311,5 +318,5 @@ class Trainer:
         received = self.context.team.agree(self.interrupts.received)
         if received is not None:
             if self.state.meters is not None or self.clock.has_unsaved:  # most finished epochs are already saved
-                self.save([self.folder.last])
+                self.save()
             raise RunInterruptedError(received)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from salad.build import RunContext
@@ -17,6 +17,7 @@ from salad.scores import PATCH_SCORES, SCORES
 from salad.scores.inputs import Normals
 from salad.scoring.cautions import training_cautions
 from salad.scoring.evaluate import score_split
+from salad.scoring.films import calibration_facts, calibration_of, normal_aspects
 from salad.scoring.model import ScoringModel, choose_rows_k
 from salad.scoring.patch_memories import build_memory, needed_backbone
 
@@ -57,6 +58,7 @@ class Validation:
         for line in training_cautions(context.config, k=self.k):
             logger.warning("%s", line)
         self.backbone = needed_backbone(context)
+        self.aspects = normal_aspects(val, context.config) if val else np.empty(0)
         self.frozen: dict[str, PatchMemory] = {}  # patch memories of the frozen backbone, made once
         self.announced = False
         self.result: Result | None = None
@@ -95,12 +97,13 @@ class Validation:
     def facts(self) -> dict[str, Any]:
         """Collect the validation results by the keys of a checkpoint."""
         result = self.result
+        held_out = calibration_of(result, self.aspects) if result else None
         return {
             "val_auc": result and result.auc and result.auc.value,
             "parts": self.parts,
             "k": self.k,
-            "val_normal_scores": result and torch.from_numpy(result.normal_scores),
             "standards": result and result.standards and result.standards.of,
+            **calibration_facts(held_out),
         }
 
     def build_memories(self, network: Network) -> dict[str, PatchMemory]:

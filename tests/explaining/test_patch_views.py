@@ -131,7 +131,7 @@ def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
     assert np.array_equal(found[0].pixels, inner[order[0], 0].numpy())
     itself = detector.explain(normals[0])
     assert itself.neighbours[0].name == str(normals[0].relative_to(data))
-    assert itself.neighbours[0].distance == pytest.approx(detector.score(normals[0])[0], abs=1e-2)
+    assert itself.neighbours[0].distance < itself.neighbours[1].distance
 
 
 def test_what_no_loss_has_trained_is_not_shown(detectors, data):
@@ -156,7 +156,7 @@ def test_what_losses_have_trained_is_shown_beside_the_map(data, tmp_path):
 def test_a_score_of_what_is_not_trained_is_warned_of_and_has_no_neighbours(run, data, caplog):
     for name in ("knn", "reconstruction"):
         with caplog.at_level(logging.WARNING, logger="salad"):
-            found = Detector.load(run / "model.tar", score=name, device="cpu").explain(next(data.glob("test/1*/*.png")))
+            found = Detector.load(run / "last.tar", score=name, device="cpu").explain(next(data.glob("test/1*/*.png")))
         assert found.score_map is None and found.memory_map is None and found.neighbours == ()
     assert "the score knn is meaningless: no loss has trained the embeddings" in caplog.text
     assert "the score reconstruction is meaningless: no loss has trained the reconstruction" in caplog.text

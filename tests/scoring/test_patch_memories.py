@@ -30,7 +30,7 @@ from salad.checkpoint import load_checkpoint
 from salad.datasets import phantom
 from salad.images.read import read_image
 from salad.networks import backbones
-from salad.patch_memory import PatchMaps, PatchMemory, pool_cells
+from salad.patch_memory import Neighbourhood, PatchMaps, PatchMemory, pool_cells
 from salad.scores.inputs import to_images
 
 pytestmark = pytest.mark.slow
@@ -79,10 +79,11 @@ def images_of(data: Path, split: str) -> tuple[torch.Tensor, list[int]]:
     return grey, [int(not path.parent.name.startswith("0")) for path in paths]
 
 
-def local_scores(maps_of, data: Path, split: str) -> np.ndarray:
+def local_scores(maps_of, data: Path, split: str, neighbourhood: Neighbourhood) -> np.ndarray:
     normal, _ = images_of(data, "train")
     grey, _ = images_of(data, split)
-    memory = PatchMemory.build(pool_cells(PatchMaps(maps_of(normal)), 3).features, max_rows=100)
+    cells = pool_cells(PatchMaps(maps_of(normal)), 3).features
+    memory = PatchMemory.build(cells, max_rows=100, neighbourhood=neighbourhood)
     return memory.scores(PatchMaps(maps_of(grey))).double().numpy()
 
 
@@ -94,8 +95,10 @@ def expected_parts(run: Path, data: Path, split: str) -> dict[str, np.ndarray]:
     network = build_network("unet", rep_dim=8, isize=64)
     load_checkpoint(run / "model.tar").load_into(network.eval())
     return {
-        "local": local_scores(lambda grey: network.patch_features(to_images(grey)), data, split),
-        "backbone": local_scores(lambda grey: TinyBackbone().patch_features(to_images(grey)), data, split),
+        "local": local_scores(lambda grey: network.patch_features(to_images(grey)), data, split, Neighbourhood(1, 0.5)),
+        "backbone": local_scores(
+            lambda grey: TinyBackbone().patch_features(to_images(grey)), data, split, Neighbourhood(3, 1.0)
+        ),
     }
 
 
@@ -105,7 +108,7 @@ def test_a_run_scores_by_what_it_was_validated_by(runs, data, one):
     expected = expected_parts(runs[one], data, "test")[one]
 
     assert score(runs[one], data) == pytest.approx(expected, rel=1e-3, abs=1e-5)
-    assert expected.min() > 0.01
+    assert np.ptp(expected) > 0.01
 
 
 @pytest.mark.trains
@@ -217,7 +220,7 @@ CHECK_BACKBONE = backbones.check_backbone
 def test_the_size_of_a_memory_is_said_once_and_kept(runs):
     log, held = (runs["fused"] / "log.txt").read_text(), read_tar(runs["fused"] / "model.tar")["local_memories"]
 
-    assert log.count("memory of the score local: 3 x 3 grid cells, 9 rows each, 1,840 bytes") == 1
+    assert log.count("memory of the score local: 3 x 3 grid cells, 9 rows each, 2,176 bytes") == 1
     assert log.count("memory of the score backbone") == 1
     assert held["local"]["rows"].shape == (9, 9, 8) and held["local"]["rows"].dtype == torch.float16
     assert read_tar(runs["knn"] / "model.tar")["local_memories"] == {}

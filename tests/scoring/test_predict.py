@@ -302,6 +302,7 @@ def test_a_watched_folder_is_scored_as_it_fills_until_ctrl_c(start, film, tmp_pa
     said = process.stderr.read().decode()
     assert f"watching {folder} every 0.05 s: 1 images are there; Ctrl-C ends it" in said
     assert f"watched {folder}: 2 images, 0 of them cannot be read, 0 scored again" in said
+    assert "drift: too few films to tell: 2, and 5 are needed" in said
     assert [Path(row["path"]).name for row in read_csv(out)] == ["1.png", "2.png"]
 
 

@@ -317,19 +317,27 @@ def test_a_damaged_last_checkpoint_is_named(data, whole, tmp_path):
 
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 1000)], ids=["gone", "cut"])
 @pytest.mark.parametrize("words", [["--resume"], ["--resume", "auto", *SHORT, *OPTIONS]], ids=["must", "auto"])
-def test_where_the_last_checkpoint_is_lost_the_rounds_stand_and_one_of_them_goes_on(data, whole, tmp_path, harm, words):
+def test_where_the_last_checkpoint_is_lost_the_rounds_stand_and_a_run_can_start_from_one(
+    data, whole, tmp_path, harm, words
+):
     xp = tmp_path / "xp"
     shutil.copytree(whole, xp)
     harm(xp / "last.tar")
-    os.truncate(xp / "model_round2.tar", 1000)  # it was the same file
+    os.truncate(xp / "model_round2.tar", 1000)
     before = sorted(xp.iterdir())
     line = stopped(invoke(cli.train, "CXR_author", "unet", xp, data, *words))
-    command = shlex.split(line.partition("to go on from model_round1.tar:  ")[2])
-    assert command == ["cp", str(xp / "model_round1.tar"), str(xp / "last.tar")]
+    option = shlex.split(line.partition("can start from its weights:  ")[2])
+    assert option == ["--load_model", str(xp / "model_round1.tar")]
     assert sorted(xp.iterdir()) == before
-    subprocess.run(command, check=True)
-    resume(xp, data)
-    assert_same_end(xp, whole)
+    train(tmp_path / "new", data, *OPTIONS, *option)
+
+
+def test_a_file_for_scoring_is_not_resumed(data, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "xp")
+    last = tmp_path / "xp/last.tar"
+    shutil.copy(whole / "model_round1.tar", last)
+    line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", data, "--resume"))
+    assert f"{last}: is a file for scoring" in line and f"--load_model {last}" in line
 
 
 def test_a_run_that_ended_before_its_first_checkpoint_is_told_a_way_on(data, whole, tmp_path):
