@@ -1,7 +1,8 @@
 """Command `python -m benchmarks.quality`: table of detection quality, over methods, data sets and seeds.
 
-Each run calls main.py once and test.py twice, for the test images and for jittered copies of them. No setting is chosen
-by test results. Finished runs are not repeated, and interrupted runs are resumed.
+Each run calls main.py once, and test.py for its test images, for jittered copies of them, and for what
+`benchmarks.protocol` adds. No setting is chosen by test results. Finished runs are not repeated, and interrupted runs
+are resumed.
 """
 
 from __future__ import annotations
@@ -12,21 +13,18 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
-from benchmarks.jitter import FOLDERS, write_jittered
-from salad.datasets import read_split
-from salad.evaluation.comparison import group_auc, read_run
-from salad.evaluation.metrics import BASELINES
-from salad.runs.folder import MODEL_FILE, RESULT_FILE
-from salad.samples import Selection
+from benchmarks.protocol import QUIET, Call, Data, Group, Scoring, across_scorings, enrol_scorings, jitter_scoring
+from benchmarks.quality_table import TIMES, measure, table
+from salad.errors import InputError
+from salad.runs.folder import RESULT_FILE
 
 ROOT = Path(__file__).resolve().parent.parent
 # Arguments of main.py besides data set and folders. The recipes paper and released take days at full length, so they
@@ -37,102 +35,146 @@ METHODS = {
     "strong": "unet --recipe strong",
     "strong-lite0": "unet --recipe strong --backbone efficientnet_lite0",
 }
-JITTERED, TIMES = "jittered", "seconds.json"
-HEADER = (
-    "data", "method", "seeds", "AUC", "SD", "95 % CI", "as sharp", "jittered",
-    "image mean / std / sharpness", "training, scoring", "model.tar",
-)  # fmt: skip
-
-Call = Callable[[str, list[str], Path], bool]
-"""Function of a program (main.py or test.py), its arguments and a log file; returns True on success."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """Data set: name in the table, DATASET_NAME and DATA_PATH."""
-
-    name: str
-    dataset_name: str
-    path: Path
-
-    @classmethod
-    def parse(cls, text: str) -> Data:
-        """Parse ``NAME=DATASET_NAME:PATH``.
-
-        Raises:
-            click.BadParameter: the text has another form.
-        """
-        name, _, rest = text.partition("=")
-        dataset_name, _, path = rest.partition(":")
-        if not (name and dataset_name and path):
-            raise click.BadParameter(f"--data is '{text}', but must be NAME=DATASET_NAME:PATH")
-        return cls(name=name, dataset_name=dataset_name, path=Path(path))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Run of a method on a data set with a seed, and its folder."""
+    """Run of a method on a data set with a seed, its folder, and what is scored besides the test images."""
 
     data: Data
     method: str
     words: str
     seed: int
     folder: Path
+    scorings: Sequence[Scoring]
+
+    @property
+    def is_tested(self) -> bool:
+        """True if the model is trained, and scored on the test images."""
+        return (self.folder / RESULT_FILE).exists()
 
     @property
     def is_done(self) -> bool:
         """True if the run is finished."""
-        return all((self.folder / part / RESULT_FILE).exists() for part in ("", JITTERED))
+        return self.is_tested and all(scoring.is_done(self.folder) for scoring in self.scorings)
 
-    def do(self, call: Call, *, jittered: Path) -> bool:
+    def do(self, call: Call) -> bool:
         """Train and score, or finish an interrupted run; return True on success."""
         net_name, *options = shlex.split(self.words)
-        arguments = [net_name, str(self.folder), str(self.data.path)]
+        log, was_tested = self.folder / "said.txt", self.is_tested
+        if not was_tested and not self._train(call, net_name, options, log=log):
+            return False
+        missing = [scoring for scoring in self.scorings if not (was_tested and scoring.is_done(self.folder))]
+        done = [scoring.do(call, self.folder, net_name=net_name, log=log) for scoring in missing]
+        return all(done)
+
+    def _train(self, call: Call, net_name: str, options: list[str], *, log: Path) -> bool:
+        """Train, and score the test images; return True on success."""
+        arguments = [self.data.dataset_name, net_name, str(self.folder), str(self.data.path)]
         was_begun = self.folder.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        log, start = self.folder / "said.txt", time.perf_counter()
         seed, keep = ["--seed", str(self.seed)], ["--keep", "1"]  # else the checkpoints of all rounds fill gigabytes
-        if not call("main.py", [self.data.dataset_name, *arguments, *keep, *options, *seed, "--resume", "auto"], log):
+        start = time.perf_counter()
+        if not call("main.py", [*arguments, *keep, *options, *seed, "--resume", "auto"], log):
             return False
         trained = time.perf_counter()
-        if not call("test.py", [self.data.dataset_name, *arguments, *seed, "--no_report", "--overwrite"], log):
+        if not call("test.py", [*arguments, *seed, *QUIET], log):
             return False
         seconds = {"train": trained - start, "test": time.perf_counter() - trained}
         if not was_begun:  # else the time before the interruption is missing
             (self.folder / TIMES).write_text(json.dumps(seconds), encoding="utf-8")
-        model = ["--load_model", str(self.folder / MODEL_FILE), "--normal_class", FOLDERS[0]]
-        shifted = [net_name, str(self.folder / JITTERED), str(jittered), *model, *seed, "--no_report", "--overwrite"]
-        return call("test.py", ["CXR_author", *shifted], log)
+        return True
 
 
-def plan(data: Iterable[Data], methods: dict[str, str], seeds: Iterable[int], out: Path) -> list[Run]:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options of the command, see its help."""
+
+    data: tuple[str, ...]
+    methods: tuple[str, ...]
+    only: tuple[str, ...]
+    seeds: tuple[int, ...]
+    leave_out: tuple[str, ...]
+    across: bool
+    enrol: tuple[int, ...]
+    jobs: int
+    out: Path
+
+    def chosen_methods(self) -> dict[str, str]:
+        """Arguments of main.py by method."""
+        if unknown := set(self.only) - METHODS.keys():
+            raise click.BadParameter(f"--only is '{unknown.pop()}', but must be one of {', '.join(METHODS)}")
+        chosen = {
+            name: words for name, words in METHODS.items() if name in self.only or not (self.only or self.methods)
+        }
+        return chosen | {name: words for name, _, words in (method.partition("=") for method in self.methods)}
+
+    def scorings(self) -> list[tuple[Data, list[Scoring]]]:
+        """Prepare the data sets to train on, each with what its models are scored on besides its test images."""
+        sources = [Data.parse(text) for text in self.data]
+        groups = [Group.parse(text, sources) for text in self.leave_out]
+        names = [*(source.name for source in sources), *(group.name for group in groups)]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise click.BadParameter(f"--data and --leave_out give the name '{twice.pop()}' twice")
+        if self.enrol and not groups:
+            raise click.BadParameter("--enrol enrols images of --leave_out, which is not given")
+        trained = [data for data in sources if not self.across or is_trainable(data)]
+        left_out = [group.write(self.out / group.name) for group in groups]
+        if not trained:
+            raise click.BadParameter("no --data has training images")
+        prepared = []
+        for data in (*trained, *left_out):
+            folder = self.out / data.name
+            across = across_scorings(data, sources) if self.across else []
+            enrol = enrol_scorings(data, self.enrol, folder) if self.enrol and data in left_out else []
+            prepared.append((data, [jitter_scoring(data, folder), *across, *enrol]))
+        return prepared
+
+
+def is_trainable(data: Data) -> bool:
+    """Return True if a data set has training images; say if not."""
+    try:
+        return bool(data.read("train"))
+    except InputError as error:
+        click.echo(f"{data.name} is only scored on, because it cannot be trained on ({error})", err=True)
+        return False
+
+
+def plan(
+    prepared: Sequence[tuple[Data, list[Scoring]]], methods: dict[str, str], seeds: Iterable[int], out: Path
+) -> list[Run]:
     """List all runs, seed by seed, so that a table of few seeds is available early."""
     return [
-        Run(data=source, method=method, words=words, seed=seed, folder=out / source.name / method / f"seed{seed}")
+        Run(
+            data=data,
+            method=method,
+            words=words,
+            seed=seed,
+            folder=out / data.name / method / f"seed{seed}",
+            scorings=scorings,
+        )
         for seed in seeds
-        for source in data
+        for data, scorings in prepared
         for method, words in methods.items()
     ]
 
 
 def call_program(program: str, words: list[str], log: Path, *, num_threads: int) -> bool:
     """Run a program in a separate process, with its output in a log file; return True on success."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(num_threads)}
+    places = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "PYTHONPATH": places}
+    start = [str(ROOT / program)] if program.endswith(".py") else ["-m", program]
     with log.open("a", encoding="utf-8") as file:
-        command = [sys.executable, str(ROOT / program), *words]
+        command = [sys.executable, *start, *words]
         return subprocess.run(command, stdout=file, stderr=file, env=env, check=False).returncode == 0
 
 
-def do_all(runs: list[Run], call: Call, *, jobs: int, out: Path) -> list[Run]:
+def do_all(runs: list[Run], call: Call, *, jobs: int) -> list[Run]:
     """Do the unfinished runs, several at a time; return those that failed."""
-    for data in {run.data.name: run.data for run in runs}.values():
-        test = read_split(data.dataset_name, data.path, "test", selection=Selection())
-        assert test is not None, "only val may be absent"
-        write_jittered(test, out / data.name / JITTERED)
     missing = [run for run in runs if not run.is_done]
 
     def do(run: Run) -> bool:
-        is_well = run.do(call, jittered=out / run.data.name / JITTERED)
+        is_well = run.do(call)
         click.echo(f"{run.folder}: {'done' if is_well else 'failed, see said.txt there'}", err=True)
         return is_well
 
@@ -140,50 +182,20 @@ def do_all(runs: list[Run], call: Call, *, jobs: int, out: Path) -> list[Run]:
         return [run for run, is_well in zip(missing, pool.map(do, missing), strict=True) if not is_well]
 
 
-def measure(runs: list[Run]) -> dict[str, Any]:
-    """Collect the results of the runs of one method on one data set."""
-    read = [read_run(str(run.folder)) for run in runs]
-    results = [json.loads((run.folder / RESULT_FILE).read_text(encoding="utf-8")) for run in runs]
-    shifted = [read_run(str(run.folder / JITTERED)).auc.value for run in runs]
-    times = [json.loads(file.read_text()) for run in runs if (file := run.folder / TIMES).exists()]
-    aucs = [result.auc.value for result in read]
-    return {
-        "data": runs[0].data.name,
-        "method": runs[0].method,
-        "words": runs[0].words,
-        "seeds": [run.seed for run in runs],
-        "aucs": aucs,
-        "auc": group_auc(read).as_json(),
-        "sd": float(np.std(aucs, ddof=1)) if len(aucs) > 1 else None,
-        "within_sharpness": [auc["value"] for result in results if (auc := result["auc_within_sharpness"])],
-        "jittered": shifted,
-        "baselines": {name: results[0]["baseline_auc"][name]["value"] for name in BASELINES},
-        "train_seconds": [seconds["train"] for seconds in times],
-        "test_seconds": [seconds["test"] for seconds in times],
-        "model_bytes": (runs[0].folder / MODEL_FILE).stat().st_size,
-    }
-
-
-def table(rows: list[dict[str, Any]]) -> str:
-    """Format the results as a Markdown table."""
-    lines = [f"| {' | '.join(HEADER)} |", f"|{'---|' * len(HEADER)}"]
-    for row in rows:
-        auc, seconds = row["auc"], [row["train_seconds"], row["test_seconds"]]
-        cells = [
-            row["data"],
-            row["method"],
-            str(len(row["seeds"])),
-            f"{auc['value']:.3f}",
-            "" if row["sd"] is None else f"{row['sd']:.3f}",
-            f"{auc['low']:.3f} to {auc['high']:.3f}",
-            f"{np.mean(row['within_sharpness']):.3f}" if row["within_sharpness"] else "",
-            f"{np.mean(row['jittered']):.3f}",
-            " / ".join(f"{value:.3f}" for value in row["baselines"].values()),
-            ", ".join(f"{np.median(times):.0f} s" for times in seconds if times),
-            f"{row['model_bytes'] / 1e6:.0f} MB",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+def measure_all(
+    runs: Sequence[Run], prepared: Sequence[tuple[Data, list[Scoring]]], methods: dict[str, str]
+) -> list[dict[str, Any]]:
+    """Collect the rows of the table: for each data set its own test images, then what else has a title."""
+    rows = []
+    for data, scorings in prepared:
+        titles = {"": data.name} | {scoring.folder: scoring.title for scoring in scorings if scoring.title}
+        for folder, title in titles.items():
+            for method, words in methods.items():
+                own = [run for run in runs if run.data == data and run.method == method]
+                if scored := [run for run in own if (run.folder / folder / RESULT_FILE).exists()]:
+                    facts = {"data": title, "method": method, "words": words, "seeds": [run.seed for run in scored]}
+                    rows.append({**facts, **measure([run.folder for run in scored], folder)})
+    return rows
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -195,33 +207,38 @@ def table(rows: list[dict[str, Any]]) -> str:
 @click.option(
     "--seed", "seeds", type=int, multiple=True, default=(1, 2, 3), show_default=True, help="Seed; repeatable."
 )
+@click.option(
+    "--leave_out",
+    multiple=True,
+    help="Further data set, as NAME=DATA:FILE:COLUMN: images of the data set DATA with 1 in a column of FILE (a CSV "
+    "file with a column path) are not trained on, and are the test normals; repeatable.",
+)
+@click.option("--across", is_flag=True, help="Also score the test images of each other --data with each model.")
+@click.option(
+    "--enrol",
+    type=click.IntRange(min=1),
+    multiple=True,
+    help="Also enrol this number of test normals of each --leave_out, and score the other ones before and after; "
+    "repeatable.",
+)
 @click.option("--jobs", default=1, show_default=True, help="Number of runs at a time; they share the cores.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("log/quality"), show_default=True)
-def main(
-    data: tuple[str, ...],
-    methods: tuple[str, ...],
-    only: tuple[str, ...],
-    seeds: tuple[int, ...],
-    jobs: int,
-    out: Path,
-) -> None:
+def main(**given: Any) -> None:
     """Train and test methods with several seeds, and print a table of their AUCs."""
-    if unknown := set(only) - METHODS.keys():
-        raise click.BadParameter(f"--only is '{unknown.pop()}', but must be one of {', '.join(METHODS)}")
-    chosen = {name: words for name, words in METHODS.items() if name in only or not (only or methods)}
-    chosen |= {name: words for name, _, words in (method.partition("=") for method in methods)}
-    runs = plan([Data.parse(text) for text in data], chosen, seeds, out)
-    num_threads = max(1, (os.cpu_count() or 1) // jobs)
-    failed = do_all(runs, lambda *words: call_program(*words, num_threads=num_threads), jobs=jobs, out=out)
-    groups: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        if run.is_done:
-            groups.setdefault((run.data.name, run.method), []).append(run)
-    rows = [measure(group) for group in groups.values()]
-    (out / "quality.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    options = Options(**given)
+    methods = options.chosen_methods()
+    try:
+        prepared = options.scorings()
+    except InputError as error:
+        raise click.BadParameter(str(error)) from None
+    runs = plan(prepared, methods, options.seeds, options.out)
+    num_threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    failed = do_all(runs, lambda *words: call_program(*words, num_threads=num_threads), jobs=options.jobs)
+    rows = measure_all(runs, prepared, methods)
+    (options.out / "quality.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     click.echo(table(rows))
     if failed:
-        raise click.ClickException(f"{len(failed)} of {len(runs)} runs failed; the table holds the others")
+        raise click.ClickException(f"{len(failed)} of {len(runs)} runs failed; the table holds what is done")
 
 
 if __name__ == "__main__":

@@ -85,6 +85,34 @@ def test_what_is_done_is_not_repeated_and_what_failed_is_said(data, tmp_path, ca
     assert "| small | knn | 1 |" in failing.stdout
 
 
+def test_groups_left_out_and_other_sets_are_rows_of_the_table(data, tmp_path, calls):
+    lines = [f"{path.relative_to(data).as_posix()},1" for path in sorted(data.glob("t*/0.normal/*0.png"))]
+    (tmp_path / "groups.csv").write_text("\n".join(["path,tall", *lines]))
+    boxes = tmp_path / "boxes/test/1.abnormal"
+    shutil.copytree(data / "test/1.abnormal", boxes)
+    words = ["--data", f"boxes=CXR_author:{boxes.parent.parent}", "--method", "knn=unet", "--seed", "1", "--across"]
+    words += ["--leave_out", f"tall=small:{tmp_path / 'groups.csv'}:tall"]
+    result = run(data, tmp_path / "out", *words)
+    assert result.exit_code == 0, result.output
+    assert "boxes is only scored on" in result.stderr
+    rows = json.loads((tmp_path / "out/quality.json").read_text())
+    titles = ["small", "small, scored on boxes", "tall", "tall, scored on small", "tall, scored on boxes"]
+    assert [row["data"] for row in rows] == titles
+    own, on_boxes, tall, *_ = rows
+    assert own["specificity"] and own["auc"] and len(own["jittered"]) == 1
+    assert on_boxes["auc"] is None and on_boxes["sensitivity"] and not on_boxes["specificity"]
+    folder = tmp_path / "out/tall/knn/seed1"
+    facts = json.loads((folder / "metrics.json").read_text())
+    assert facts["num_normal"] == len(lines) == 2
+    assert tall["specificity"] == [facts["at_threshold"]["specificity"]["value"]]
+    assert [line.split(" | ")[0] for line in result.stdout.splitlines()[2:]] == [f"| {title}" for title in titles]
+
+    calls.clear()
+    (folder / "on_boxes/metrics.json").unlink()
+    assert run(data, tmp_path / "out", *words).stdout == result.stdout
+    assert [(program, words[2]) for program, words in calls] == [("test.py", str(folder / "on_boxes"))]
+
+
 def test_any_class_names_and_a_test_set_without_like_sharpness_will_do(data, tmp_path, calls):
     other = tmp_path / "other"
     shutil.copytree(data, other)
@@ -106,10 +134,21 @@ def test_methods_are_main_py_commands(data, tmp_path, calls):
         assert context.params["recipe"]
 
 
-@pytest.mark.parametrize("words", [("--data", "small"), ("--data", "small=CXR_author"), ("--only", "best")])
-def test_other_words_are_refused(data, tmp_path, words):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--data", "small"), "is 'small'"),
+        (("--data", "other=CXR_author"), "is 'other=CXR_author'"),
+        (("--data", "small=CXR_author:other"), "the name 'small' twice"),
+        (("--only", "best"), "is 'best'"),
+        (("--leave_out", "tall=small:groups.csv"), "is 'tall=small:groups.csv'"),
+        (("--leave_out", "tall=small:absent.csv:tall"), "absent.csv"),
+        (("--enrol", "3"), "--leave_out, which is not given"),
+    ],
+)
+def test_other_words_are_refused(data, tmp_path, words, said):
     result = run(data, tmp_path, *words)
-    assert result.exit_code == 2 and words[1] in result.stderr
+    assert result.exit_code == 2 and said in result.stderr
     with pytest.raises(click.BadParameter):
         quality.Data.parse("=CXR_author:x")
 
