@@ -290,6 +290,21 @@ def test_films_of_test_that_are_enrolled_are_a_leak(run, data, tmp_path):
     assert f"--strict: {leak}" in stopped(strict)
 
 
+def test_a_file_without_memory_bank_is_enrolled_into_and_names_its_neighbours(data, films, tmp_path):
+    train(tmp_path / "xp", data, "--recipe", "strong", "--isize", 64, "--n_epochs", 1, "--lr_milestone", 1)
+    detector = load(tmp_path / "xp/model.tar").enrol(files(films))
+    detector.save(tmp_path / "new.tar")
+
+    again = load(tmp_path / "new.tar")
+    neighbours = again.explain(files(films)[1]).neighbours
+
+    assert len(again.scorer_.checkpoint.bank.rows) == 0
+    assert again.scorer_.model.kinds == {"train": 8, "enrolled films": NUM_FILMS}
+    assert (neighbours[0].name, neighbours[0].pixels) == (files(films)[1].name, None)
+    assert any(one.name.startswith("train/") and one.pixels is not None for one in neighbours)
+    assert again.scorer_.checkpoint.digest() != load_checkpoint(tmp_path / "xp/model.tar").digest()
+
+
 def test_another_score_says_that_its_memory_lacks_the_films(run, films, data, tmp_path):
     load(run / "model.tar").enrol(files(films)).save(tmp_path / "new.tar")
 
