@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from salad.checkpoint import Checkpoint
+from salad.checkpoint import MAP, Checkpoint
 from salad.errors import InputError, printable
 from salad.evaluation.calibration import Calibration, Standards
 from salad.evaluation.films import Films, measure_framing
@@ -27,6 +27,7 @@ from salad.samples import NORMAL
 from salad.scores import SCORES
 from salad.scores.inputs import Normals
 from salad.scoring.enrolment import Enrolment, Shift
+from salad.scoring.fine_maps import FineMap, held_map
 from salad.scoring.model import ScoringModel, choose_rows_k
 from salad.scoring.stream import Scorer, load_scorer, recorded
 from salad.scoring.training_images import digest_of, enrolled_in, num_views_of
@@ -61,12 +62,14 @@ class Seen(NamedTuple):
         rows: rows for each patch memory, (G * G, N, C), by name of the score.
         z: unit embeddings, (N, D), on the CPU; None if the memory bank has no rows.
         measured: measurements of the films, (N,) each, by name.
+        peaks: largest value of the map of each, (N,); None without a map.
     """
 
     parts: dict[str, np.ndarray]
     rows: dict[str, Tensor]
     z: Tensor | None
     measured: Films
+    peaks: np.ndarray | None
 
 
 def enrol(scorer: Scorer, sources: Iterable[Source]) -> tuple[Scorer, Enrolment]:
@@ -88,7 +91,7 @@ def enrol(scorer: Scorer, sources: Iterable[Source]) -> tuple[Scorer, Enrolment]
     """
     model = scorer.model
     films, num_unread, num_twice = _read(scorer, sources)
-    seen = _look_at(model, films)
+    seen = _look_at(model, films, held_map(model, scorer.checkpoint))
     new = np.flatnonzero(~_in_memory(model, seen))
     for i in sorted({*range(len(films))} - {*new.tolist()}):
         logger.warning("%s: left out, because the memory holds it already: is it a training image?", films[i].name)
@@ -199,10 +202,10 @@ def _read(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Film], int, i
 
 
 @torch.no_grad()
-def _look_at(model: ScoringModel, films: Sequence[Film]) -> Seen:
-    """Score films, and compute their rows for each memory, batch by batch."""
+def _look_at(model: ScoringModel, films: Sequence[Film], fine_map: FineMap | None) -> Seen:
+    """Score films, and compute their rows for each memory and the peaks of their maps, batch by batch."""
     size = model.config.data.batch_size
-    scores, rows, embeddings, measured = [], [], [], []
+    scores, rows, embeddings, measured, peaks = [], [], [], [], []
     for start in range(0, len(films), size):
         batch = films[start : start + size]
         found = model.score(_batch(batch))
@@ -210,6 +213,7 @@ def _look_at(model: ScoringModel, films: Sequence[Film]) -> Seen:
         inputs = found.inputs
         levels = {name: np.concatenate([film.measured[name] for film in batch]) for name in batch[0].measured}
         measured.append({**levels, **measure_framing(found.params)})
+        peaks += [fine_map.values(inputs).amax(dim=(1, 2)).cpu().numpy()] if fine_map else []
         features = {part: SCORES[part].load_features()(inputs, model.normals.backbone) for part in model.memories}
         rows.append({part: memory.rows_of(features[part]) for part, memory in model.memories.items()})
         embeddings += [inputs.z.cpu()] if len(model.normals.rows) else []
@@ -220,6 +224,7 @@ def _look_at(model: ScoringModel, films: Sequence[Film]) -> Seen:
         measured={name: np.concatenate([of_batch[name] for of_batch in measured]) for name in measured[0]}
         if measured
         else {},
+        peaks=np.concatenate(peaks).astype(np.float64) if peaks else None,
     )
 
 
@@ -243,7 +248,8 @@ def _of(seen: Seen, index: np.ndarray) -> Seen:
     parts = {part: scores[index] for part, scores in seen.parts.items()}
     rows = {part: of_part[:, index] for part, of_part in seen.rows.items()}
     measured = {name: values[index] for name, values in seen.measured.items()}
-    return Seen(parts, rows, None if seen.z is None else seen.z[index], measured)
+    peaks = None if seen.peaks is None else seen.peaks[index]
+    return Seen(parts, rows, None if seen.z is None else seen.z[index], measured, peaks)
 
 
 def _check_number(model: ScoringModel, number: int, *, num_left_out: int) -> None:
@@ -278,6 +284,7 @@ def _extended(scorer: Scorer, films: Sequence[Film], seen: Seen) -> tuple[Checkp
     labels = checkpoint.row_labels
     if labels is not None:
         labels = torch.cat([labels, labels.new_full((len(films) * num_views,), NORMAL)])
+    facts = {} if seen.peaks is None else {MAP: {**checkpoint.training[MAP], "peaks": torch.from_numpy(seen.peaks)}}
     enrolled = (*enrolled_in(checkpoint), *((film.name, film.digest) for film in films))
     extended = replace(
         checkpoint,
@@ -285,7 +292,7 @@ def _extended(scorer: Scorer, films: Sequence[Film], seen: Seen) -> tuple[Checkp
         row_labels=labels,
         anchors=None,  # of the smaller bank; only a training uses them
         memories={**checkpoint.memories, **memories},
-        training={**checkpoint.training, "enrolled": enrolled},
+        training={**checkpoint.training, "enrolled": enrolled, **facts},
     )
     k = choose_rows_k(model.config, num_normal_rows=len(rows))
     return extended, replace(model.normals, rows=rows, k=k, memories=memories)

@@ -244,16 +244,25 @@ def find_map(model: ScoringModel, checkpoint: Checkpoint, find_normals: Callable
     part = part_of(model.parts)
     if part is None:
         return None
-    held = checkpoint.training.get(MAP)
-    is_same = not SCORES[part].uses_backbone or has_settings(part, model.config, checkpoint)
-    if held and held["part"] == part and MAP in checkpoint.memories and is_same:
-        sources = sources_of(model, checkpoint.memories[MAP].to(model.context.device), part=part)
-        sources = sources if "head" in held["levels"] else replace(sources, head=None)
-        levels = {name: (float(mean), float(std)) for name, (mean, std) in held["levels"].items()}
-        peaks = Calibration.of(held["peaks"].numpy())
-        return FineMap(sources=sources, levels=levels, peaks=peaks, normals=held["normals"])
+    if (held := held_map(model, checkpoint)) is not None:
+        return held
     sources = sources_of(model, model.memories[part].plain(), part=part)
     val = find_normals()
     if val is not None and len(val.samples) >= LEAST:
         return measure(sources, val, model=model, normals="validation")
     return measure_on_memory(sources)
+
+
+def held_map(model: ScoringModel, checkpoint: Checkpoint) -> FineMap | None:
+    """Take the fine map of a model from its checkpoint; None if that holds none, or one of another score."""
+    part, held = part_of(model.parts), checkpoint.training.get(MAP)
+    if part is None or not held or held["part"] != part or MAP not in checkpoint.memories:
+        return None
+    is_same = not SCORES[part].uses_backbone or has_settings(part, model.config, checkpoint)
+    if not is_same:
+        return None
+    sources = sources_of(model, checkpoint.memories[MAP].to(model.context.device), part=part)
+    sources = sources if "head" in held["levels"] else replace(sources, head=None)
+    levels = {name: (float(mean), float(std)) for name, (mean, std) in held["levels"].items()}
+    peaks = Calibration.of(held["peaks"].numpy())
+    return FineMap(sources=sources, levels=levels, peaks=peaks, normals=held["normals"])

@@ -337,3 +337,13 @@ def test_the_drift_is_that_from_the_enrolled_films(enrolled, films):
     assert len(films_known["brightness"]) == NUM_FILMS
     enrolled.score(files(films))
     assert enrolled.drift is not None and not any("calibrate anew" in line for line in enrolled.drift.lines)
+
+
+def test_the_threshold_of_the_map_comes_from_the_enrolled_films(run, enrolled, films):
+    """The map itself stays as it is."""
+    before = load(run / "model.tar").explain(files(films)[0]).score_map
+    maps = [enrolled.explain(film).score_map for film in files(films)]
+
+    assert maps[0].values == pytest.approx(before.values, abs=1e-4)
+    assert maps[0].threshold == pytest.approx(max(one.values.max() for one in maps), rel=1e-3)
+    assert maps[0].threshold != pytest.approx(before.threshold, rel=1e-3)
