@@ -73,6 +73,15 @@ class ScoreMap:
         return np.pad(self.values, margin)
 
     @property
+    def film_overlay(self) -> np.ndarray:
+        """Map in colour over the film, (S0, S0, 3), uint8."""
+        return lay_over(self.film, self.film_layer(len(self.film)))
+
+    def film_layer(self, side: int) -> np.ndarray:
+        """Draw the map as a layer to lay over the film, see `soft_layer`: RGBA pixels, (side, side, 4), uint8."""
+        return soft_layer(self.film_values, threshold=self.threshold, side=side)
+
+    @property
     def places(self) -> tuple[Place, ...]:
         """Places of the largest values, largest first."""
         return find_places(self.film_values, threshold=self.threshold)

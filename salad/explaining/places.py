@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from salad.explaining.explanation import ScoreMap
 
 MOST_PLACES = 3
-APART = 0.15  # smallest distance of two places, as a share of a side
 FRONTAL = ("PA", "AP")  # views that show the right side of the patient on the left
 HEIGHTS, WIDTHS = ("upper third", "middle third", "lower third"), ("left", "middle", "right")
 MIDDLE = (0.42, 0.58)  # left and right end of the middle, as shares of the width
@@ -49,27 +48,26 @@ class Place(NamedTuple):
 
 
 def find_places(values: np.ndarray, *, threshold: float) -> tuple[Place, ...]:
-    """Find the largest values of a map that lie apart.
+    """Find the peaks of the regions of a map that exceed its threshold; without one, the peak of the whole map.
 
     Args:
         values: (S, S), at least 0.
         threshold: value that stands out, above 0.
 
     Returns:
-        At most `MOST_PLACES`, largest first; the first in any case, unless all is 0, and others if they exceed the
-        threshold.
+        At most `MOST_PLACES`, largest first; none if all is 0.
     """
-    left, side = values.copy(), len(values)
-    rows, columns = np.indices(values.shape)
-    places: list[Place] = []
-    for _ in range(MOST_PLACES):
-        row, column = np.unravel_index(left.argmax(), left.shape)
-        value = float(left[row, column])
-        if value <= (threshold if places else 0):
-            break
-        places.append(Place(float((column + 0.5) / side), float((row + 0.5) / side), value, value / threshold))
-        left[np.hypot(rows - row, columns - column) < APART * side] = 0
-    return tuple(places)
+    from scipy.ndimage import label, maximum_position  # imported here, because the import takes time
+
+    if not values.max() > 0:
+        return ()
+    regions, count = label(values > threshold)
+    peaks = maximum_position(values, regions, range(1, count + 1)) if count else [maximum_position(values)]
+    places = [
+        Place((column + 0.5) / len(values), (row + 0.5) / len(values), value, value / threshold)
+        for row, column, value in ((int(row), int(column), float(values[row, column])) for row, column in peaks)
+    ]
+    return tuple(sorted(places, key=lambda place: -place.value)[:MOST_PLACES])
 
 
 def describe(score_map: ScoreMap | None, neighbours: Sequence[str], *, view: str | None = None) -> str:

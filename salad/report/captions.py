@@ -42,10 +42,9 @@ def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], 
     """
     parts = [part for part in config.scoring.parts if part in PATCH_SCORES]
     scales = details[0].scales if details else {}
-    sees = "backbone" if parts == ["backbone"] else "network"
     return {
         "titles": {
-            "input": f"Image, as the {sees} sees it",
+            "input": "Whole film" if parts else "Image, as the network sees it",
             "recon": "Reconstruction",
             "error": f"Reconstruction error; {scales.get('error', '')}",
             "score": f"Unlike normal images ({part_of(tuple(parts))}), in SD; {scales.get('score', '')}",
@@ -78,8 +77,8 @@ def _no_neighbours(checkpoint: Checkpoint, *, parts: Sequence[str], is_explained
 def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) -> str:
     """Write how the images of the gallery were chosen, and what its cards show."""
     how = (
-        f"{num_cases} of {num_images:,} images: the largest and smallest scores, and the worst misses and false alarms "
-        "at the initial threshold."
+        f"{num_cases} of {num_images:,} images: the largest and smallest scores, typical hits and normals, and the "
+        "worst misses and false alarms at the initial threshold."
     )
     kind = heat_kind(details[0].pictures) if details else None
     return how if kind is None else f"{how} Right of each image: {MAP_NOTES[kind]}. Click a card for details."

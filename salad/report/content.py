@@ -143,7 +143,15 @@ def detail_data(details: Sequence[Detail]) -> tuple[list[dict[str, Any]], list[s
             {"name": shown_name(name), "far": far, "picture": order.index(name) if name in pictures else None}
             for name, far, _picture in detail.neighbours
         ]
-        of_details.append({"pictures": detail.pictures, "neighbours": neighbours})
+        places = [
+            {
+                **place._asdict(),
+                **{name: round(value, DIGITS) for name, value in place._asdict().items() if name != "words"},
+            }
+            for place in detail.places
+        ]
+        sentence = {"sentence": detail.sentence, "places": places}
+        of_details.append({"pictures": detail.pictures, "neighbours": neighbours, **sentence})
     return of_details, list(pictures.values())
 
 

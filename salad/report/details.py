@@ -6,22 +6,24 @@ import base64
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from salad.errors import printable
+from salad.explaining.places import describe
 from salad.images.threads import map_in_chunks
 
 if TYPE_CHECKING:
     from salad.explaining.explain import Explainer
     from salad.explaining.explanation import Explanation, Neighbour
     from salad.images.preprocessing import Preprocessing
-    from salad.samples import Images
+    from salad.samples import Images, Split
 
 MAX_SIDE = 224  # of a picture, in pixels
+LAYER_SIDE = 384  # of the map of the score alone, whose line has to stay thin
 NEIGHBOUR_SIDE = 96  # of the picture of a neighbour, in pixels
 HEATS = ("score", "memory", "error")  # kinds of map, the most informative first
 
@@ -31,11 +33,15 @@ class Detail:
     """Explanation of the score of one image.
 
     Attributes:
-        input: image in the frame in which it was scored, (T, T) uint8, T at most `MAX_SIDE`.
+        input: image, (T, T) uint8, T at most `MAX_SIDE`: the whole film where a map of the score lies in it, else as it
+            was scored.
         heat: overlay of the first map of `HEATS` that the image has, (T, T, 3) uint8; None without a map.
-        pictures: ``input`` and, where they exist, ``recon``, ``error``, ``score`` and ``memory``, as data URIs.
+        pictures: ``input`` and, where they exist, ``recon``, ``error``, ``score`` and ``memory``, and ``layer``, the
+            map of the score alone, to lay over the input, as data URIs.
         neighbours: name, distance as text, and picture (None without one) of the nearest normal images.
         scales: range of the colours of each map as text, the same for all images.
+        sentence: what drove the score; empty for scores without a map.
+        places: places of the largest values of the map of the score.
     """
 
     input: np.ndarray
@@ -43,16 +49,28 @@ class Detail:
     pictures: dict[str, str]
     neighbours: list[tuple[str, str, str | None]]
     scales: dict[str, str]
+    sentence: str = ""
+    places: Sequence[ShownPlace] = ()
+
+
+class ShownPlace(NamedTuple):
+    """Place of a map, as `Place`, with its position in words."""
+
+    words: str
+    x: float
+    y: float
+    value: float
+    ratio: float
 
 
 def explain_cases(
-    explainer: Explainer, images: Images, places: Sequence[int], *, batch_size: int, num_threads: int
+    explainer: Explainer, split: Split, places: Sequence[int], *, batch_size: int, num_threads: int
 ) -> Iterator[Detail]:
     """Explain images in batches.
 
     Args:
         explainer: of the model that scored the images.
-        images: images to read from.
+        split: scanned images, with the views that tell their sides.
         places: indices of the images to explain.
         batch_size: number of images in a batch.
         num_threads: number of threads that read.
@@ -63,19 +81,23 @@ def explain_cases(
     Raises:
         InputError: a file cannot be read.
     """
+    assert split.images is not None, "scanned"
     for start in range(0, len(places), batch_size):
-        grey = read_pixels(images, list(places[start : start + batch_size]), num_threads=num_threads)
-        yield from map(_detail, explainer.explain(grey))
+        batch = list(places[start : start + batch_size])
+        grey = read_pixels(split.images, batch, num_threads=num_threads)
+        for index, explanation in zip(batch, explainer.explain(grey), strict=True):
+            yield _detail(explanation, view=split.samples[index].view)
 
 
-def _detail(explanation: Explanation) -> Detail:
+def _detail(explanation: Explanation, *, view: str | None) -> Detail:
     score = explanation.score_map
     every: dict[str, np.ndarray | None] = {
-        "input": explanation.scored_pixels,
+        "input": explanation.pixels if score is None else score.film,
         "recon": explanation.recon,
         "error": explanation.error_overlay,
-        "score": None if score is None else score.overlay,
+        "score": None if score is None else score.film_overlay,
         "memory": explanation.memory_overlay,
+        "layer": None if score is None else score.film_layer(LAYER_SIDE),
     }
     pictures = {name: pixels for name, pixels in every.items() if pixels is not None}
     heat = next((pictures[name] for name in HEATS if name in pictures), None)
@@ -88,9 +110,12 @@ def _detail(explanation: Explanation) -> Detail:
         share = f"{100 * score.specificity:g} % of {score.normals} normals"
         scales["score"] = f"line at {score.threshold:.2g}, which the maps of {share} stay below"
     return Detail(
-        input=smaller(explanation.scored_pixels, most=MAX_SIDE),
+        input=smaller(pictures["input"], most=MAX_SIDE),
         heat=None if heat is None else smaller(heat, most=MAX_SIDE),
-        pictures={name: data_uri(pixels, most=MAX_SIDE) for name, pixels in pictures.items()},
+        pictures={
+            name: data_uri(pixels, most=LAYER_SIDE if name == "layer" else MAX_SIDE)
+            for name, pixels in pictures.items()
+        },
         neighbours=[
             (
                 printable(neighbour.name),
@@ -100,6 +125,10 @@ def _detail(explanation: Explanation) -> Detail:
             for neighbour in explanation.neighbours
         ],
         scales=scales,
+        sentence=""
+        if score is None
+        else describe(score, [printable(n.name) for n in explanation.neighbours], view=view),
+        places=[] if score is None else [ShownPlace(place.words(view), *place) for place in score.places],
     )
 
 
@@ -118,7 +147,7 @@ def data_uri(pixels: np.ndarray, *, most: int) -> str:
     """Encode pixels as WebP in a data URI.
 
     Args:
-        pixels: (H, W) or (H, W, 3), uint8.
+        pixels: (H, W), (H, W, 3) or, with an opacity, (H, W, 4), uint8.
         most: pixels along the longer side; larger pictures are scaled down.
     """
     buffer = io.BytesIO()

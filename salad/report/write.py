@@ -56,15 +56,14 @@ def explain(scoring: Scoring, places: Sequence[int]) -> list[Detail]:
 
     from salad.explaining.explain import make_explainer
 
-    config, images = scoring.config, scoring.result.split.images
-    assert images is not None, "they have been scored"
+    config = scoring.config
     size = {"batch_size": config.data.batch_size, "num_threads": config.data.n_jobs_dataloader}
     # eager: a few batches are not worth compiling for, and the import of torch's compiler alone takes a second
     stance = compiler.set_stance("force_eager") if config.run.compile else contextlib.nullcontext()
     try:
         with stance:
             explainer = make_explainer(scoring.model, scoring.checkpoint)
-            return list(explain_cases(explainer, images, places, **size))
+            return list(explain_cases(explainer, scoring.result.split, places, **size))
     except InputError as error:
         logger.warning("the report has no explanations: %s", error)
         return []

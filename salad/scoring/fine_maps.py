@@ -48,7 +48,7 @@ def combine(sources: Mapping[str, Tensor]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Inputs that the map of a model is computed from.
+    """Memory, head and features that the map of a model is computed from.
 
     Attributes:
         part: score whose patch features are compared, one of `PARTS`.
@@ -88,7 +88,7 @@ class FineMap:
     of the lungs, would hide what is wrong there.
 
     Attributes:
-        sources: what the map is computed from.
+        sources: memory, head and features of the map.
         levels: mean and standard deviation of each source over the cells of normal images.
         peaks: largest values of the maps of normal images.
         normals: normal images that set levels and peaks, ``validation`` or ``training``.
@@ -126,7 +126,7 @@ def measure(sources: Sources, split: Split, *, model: ScoringModel, normals: str
     """Measure the scale of a map, and the largest values, on normal images.
 
     Args:
-        sources: what the map is computed from.
+        sources: memory, head and features of the map.
         split: normal images, scanned, at most `MOST` of which are used.
         model: model of the map; its processes share the images.
         normals: ``validation`` or ``training``.

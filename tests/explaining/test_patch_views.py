@@ -238,8 +238,19 @@ def test_the_page_shows_the_map_of_the_score_and_leaves_out_what_is_not_trained(
         keep(page, "local", tmp_path)
         page.locator(".card").first.click()
         titles = page.locator(".views figcaption").all_inner_texts()
-        assert titles[0] == "Image, as the network sees it" and len(titles) == 2
+        assert titles[0] == "Whole film" and len(titles) == 2
         assert titles[1].startswith("Unlike normal images (local), in SD; line at")
+        layer, slider = page.locator(".film .layer"), page.locator(".opacity input")
+        assert layer.evaluate("one => getComputedStyle(one).opacity") == "1"
+        slider.fill("0")
+        assert layer.evaluate("one => getComputedStyle(one).opacity") == "0"
+        slider.press("ArrowRight")  # moves the slider, not on to the next image
+        assert page.locator("#detail-place").inner_text().startswith("1 of")
+        width = page.locator(".film").bounding_box()["width"]
+        page.locator(".film").click()
+        assert page.locator(".film").bounding_box()["width"] > width
+        assert "SD above normal" in page.locator(".sentence").inner_text()
+        assert page.locator(".places tbody tr").count() == page.locator(".film .spot").count() >= 1
         far = [float(text.split()[0]) for text in page.locator(".neighbours p").all_inner_texts()]
         assert far == sorted(far) and len(far) == 5
         assert "of its parts local and backbone" in page.locator("#detail .caption").inner_text()

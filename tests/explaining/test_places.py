@@ -18,12 +18,14 @@ def map_of(**spots: float) -> ScoreMap:
     )
 
 
-def test_places_lie_apart_and_exceed_the_threshold_but_for_the_first():
+def test_places_are_the_peaks_of_regions_above_the_threshold():
     found = map_of(at_15_3=6, at_15_4=5, at_3_16=3, at_9_9=1).places
     assert [place.value for place in found] == [6, 3] and [place.ratio for place in found] == [3, 1.5]
     assert (found[0].x, found[0].y) == pytest.approx((5.5 / 24, 17.5 / 24))  # in the film, two pixels larger all around
     assert [place.value for place in map_of(at_9_9=1).places] == [1] and map_of().places == ()
-    assert len(find_places(np.full((20, 20), 9.0), threshold=1)) == 3
+    assert len(find_places(np.full((20, 20), 9.0), threshold=1)) == 1
+    many = find_places(np.diag(np.arange(20.0)), threshold=1)
+    assert [place.value for place in many] == [19, 18, 17]  # neighbours across a corner are regions of their own
 
 
 @pytest.mark.parametrize(

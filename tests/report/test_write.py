@@ -161,6 +161,14 @@ def test_cases_are_ends_and_mistakes_each_once(pairs, threshold, each):
     labels, scores = (np.array(one) for one in zip(*pairs, strict=True))
     cases = choose_cases(labels.tolist(), scores, threshold=threshold, each=each)
     assert (np.diff(scores[list(cases)]) <= 0).all()
+    for name, right in (
+        ("hit", (labels == 1) & (scores > threshold)),
+        ("usual", (labels == 0) & (scores <= threshold)),
+    ):
+        far = np.abs(scores - np.median(scores[right])) if right.any() else np.zeros(0)
+        places = [place for place, groups in cases.items() if name in groups]
+        assert len(places) == min(-(-each // 2), right.sum()) and right[places].all()
+        assert sorted(far[places]) == sorted(far[right])[: len(places)] if places else True
     for name, wrong in (
         ("miss", (labels == 1) & (scores <= threshold)),
         ("alarm", (labels == 0) & (scores > threshold)),
@@ -174,7 +182,14 @@ def test_cases_are_ends_and_mistakes_each_once(pairs, threshold, each):
 def test_members_of_a_group_begin_with_the_worst():
     labels, scores = [0, 0, 1, 1, 1, 0], np.array([9, 5, 1, 0, 7, 2.0])
     cases = choose_cases(labels, scores, threshold=4, each=3)
-    assert members(cases, most=2) == {"anomalous": [0, 4], "miss": [3, 2], "alarm": [0, 1], "normal": [3, 2]}
+    assert members(cases, most=2) == {
+        "anomalous": [0, 4],
+        "hit": [4],
+        "miss": [3, 2],
+        "alarm": [0, 1],
+        "usual": [5],
+        "normal": [3, 2],
+    }
 
 
 def test_others_are_drawn_besides_the_known():
