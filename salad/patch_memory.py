@@ -81,9 +81,8 @@ class PatchMemory:
 
     Features are averaged over each grid cell and whitened along their principal axes, so that distances are Mahalanobis
     distances. Each cell has its own mean; all cells share one covariance, that of normal images about the cell means,
-    and its axes. In contrast, PaDiM
-    (Defard et al., ICPR 2020) has one covariance a position, and PatchCore (Roth et al., CVPR 2022) one memory for
-    all positions.
+    and its axes. In contrast, PaDiM (Defard et al., ICPR 2020) has one covariance a position, and PatchCore (Roth et
+    al., CVPR 2022) one memory for all positions.
 
     A distance to a row counts less where normal images lie far apart, as in the local outlier factor (Breunig et al.,
     SIGMOD 2000): a share of the row's spacing, its mean distance to its own nearest rows, is subtracted. This keeps
