@@ -236,7 +236,8 @@ def main(**given: Any) -> None:
     failed = do_all(runs, lambda *words: call_program(*words, num_threads=num_threads), jobs=options.jobs)
     rows = measure_all(runs, prepared, methods)
     (options.out / "quality.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
-    click.echo(table(rows))
+    if rows:
+        click.echo(table(rows))
     if failed:
         raise click.ClickException(f"{len(failed)} of {len(runs)} runs failed; the table holds what is done")
 

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from running import SHORT, TINY, invoke, score
+from running import SHORT, TINY, invoke, read_csv, score
 
 from benchmarks import quality
 from benchmarks.jitter import jitter, write_jittered
 from salad import cli
+from salad.__main__ import main as commands
+from salad.checkpoint import load_checkpoint
 from salad.datasets import phantom, read_split
 from salad.evaluation.metrics import auc, mean_auc
 from salad.samples import Selection
+from salad.scoring.training_images import enrolled_in
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +36,16 @@ def calls(monkeypatch):
 
     def call(program, words, log, *, num_threads):
         made.append((program, words))
-        command = cli.train if program == "main.py" else cli.test
-        result = invoke(command, *words, *(SHORT if program == "main.py" else TINY))
+        command, options = PROGRAMS[program]
+        result = invoke(command, *words, *options)
         log.write_text(result.stderr)
         return result.exit_code == 0
 
     monkeypatch.setattr(quality, "call_program", call)
     return made
+
+
+PROGRAMS = {"main.py": (cli.train, SHORT), "test.py": (cli.test, TINY), "salad": (commands, ("--device", "cpu"))}
 
 
 def run(data, out, *words):
@@ -65,7 +71,8 @@ def test_the_table_is_of_what_the_programs_gave(data, tmp_path, calls):
         shifted = json.loads((folders[0] / "jittered/metrics.json").read_text())
         assert row["jittered"][0] == pytest.approx(shifted["auc"]["value"])
         assert f"| small | {method} | 2 | {np.mean(aucs):.3f} |" in result.stdout
-        assert len(row["train_seconds"]) == 2 and row["model_bytes"] > 1e5
+        assert len(row["train_seconds"]) == 2
+        assert row["model_bytes"] == (folders[0] / "model.tar").stat().st_size
         assert [path.name for path in folders[0].glob("model_round*.tar")] == ["model_round1.tar"]
 
 
@@ -111,6 +118,23 @@ def test_groups_left_out_and_other_sets_are_rows_of_the_table(data, tmp_path, ca
     (folder / "on_boxes/metrics.json").unlink()
     assert run(data, tmp_path / "out", *words).stdout == result.stdout
     assert [(program, words[2]) for program, words in calls] == [("test.py", str(folder / "on_boxes"))]
+
+
+def test_images_left_out_are_enrolled(data, tmp_path, calls):
+    lines = [f"{path.relative_to(data).as_posix()},1" for path in sorted(data.glob("t*/0.normal/*[0-2].png"))]
+    (tmp_path / "groups.csv").write_text("\n".join(["path,tall", *lines]))
+    group = f"tall=small:{tmp_path / 'groups.csv'}:tall"
+    result = run(data, tmp_path, "--method", "knn=unet", "--seed", "1", "--leave_out", group, "--enrol", "4")
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "quality.json").read_text())
+    assert [row["data"] for row in rows] == ["small", "tall", "tall, 0 enrolled", "tall, 4 enrolled"]
+    assert all(row["auc"] and row["specificity"] for row in rows)
+    folder = tmp_path / "tall/knn/seed1"
+    tested = [[line["path"] for line in read_csv(folder / f"enrolled_4/{count}/scores.csv")] for count in (0, 4)]
+    assert tested[0] == tested[1] and len(tested[0]) == 2 + 3  # of six normal images left out, and all abnormal ones
+    [enrol] = [words for program, words in calls if program == "salad"]
+    assert not {*enrol}.intersection(tested[0])
+    assert len(enrolled_in(load_checkpoint(folder / "enrolled_4/4/model.tar"))) == 4
 
 
 def test_any_class_names_and_a_test_set_without_like_sharpness_will_do(data, tmp_path, calls):
