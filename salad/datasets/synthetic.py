@@ -47,7 +47,7 @@ def corrupt(clean: Tensor) -> tuple[Tensor, Tensor]:
 
 def _parts(count: int) -> list[slice]:
     """Divide the first half of `count` images among the kinds by their shares, rounded at random."""
-    start = float(torch.rand(()))  # on the CPU, so that a GPU need not be waited for
+    start = float(torch.rand(1).numpy()[0])  # on the CPU, so that a GPU need not be waited for
     ends = [int(start + count / 2 * end) for end in itertools.accumulate(KINDS.values())]
     return [slice(*ends) for ends in itertools.pairwise([0, *ends])]
 

@@ -113,7 +113,7 @@ class Trainer:
     def add_map(self) -> None:
         """Add the fine map to model.tar, once the training has ended; it would take seconds of every epoch."""
         context, path = self.context, self.folder.model
-        if part_of(self.validation.parts) is None:
+        if part_of(self.validation.parts) is None or not context.team.from_first(path.exists):  # lost in the meantime
             return
         checkpoint = context.team.from_first(lambda: load_checkpoint(path))
         if MAP in checkpoint.training:  # a finished run that was resumed
