@@ -274,7 +274,7 @@ def test_a_resumed_run_ends_bit_by_bit_as_a_whole_one(data, tmp_path, num_steps)
 
     for file in ("last.tar", "model.tar"):
         ours, theirs = read_tar(tmp_path / "xp" / file), read_tar(tmp_path / "whole" / file)
-        assert theirs["local_memories"].keys() == {"local", "backbone"}
+        assert theirs["local_memories"].keys() - {"map"} == {"local", "backbone"}  # model.tar has that of the maps, too
         for content in (ours, theirs):
             del content["config"]["xp_path"]
         assert [key for key in theirs if not same(ours.get(key), theirs[key])] == []
