@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.testing import assert_close
 
 from salad.images.preprocessing import Preprocessing
 from salad.patch_memory import PatchMaps, PatchMemory
@@ -42,9 +43,18 @@ def test_what_is_not_seen_never_lights_up():
     assert float(values_of(grids, seen, levels=levels)[:, :4, :4].max()) == 0
 
 
-def test_sources_are_averaged_in_standard_deviations():
-    found = combine({"distance": torch.full((1, 2, 2), 3.0), "head": torch.full((1, 2, 2), -1.0)})
-    assert torch.equal(found, torch.ones(1, 2, 2))
+def test_sources_are_averaged_in_standard_deviations_and_the_head_counts_twice():
+    found = combine({"distance": torch.full((1, 2, 2), 4.0), "head": torch.full((1, 2, 2), 1.0)})
+    assert_close(found, torch.full((1, 2, 2), 2.0))
+
+
+def test_fine_grids_are_smoothed_and_coarse_ones_are_not():
+    for size, expected in ((8, 9.0), (16, 1.0)):
+        grid = torch.zeros(1, size, size)
+        grid[0, 4, 4] = 9
+        found = combine({"distance": grid})
+        assert found[0, 4, 4] == pytest.approx(expected)
+        assert found.sum() == pytest.approx(9)
     assert float(combine({"distance": torch.full((1, 2, 2), -3.0)}).max()) == 0
 
 
