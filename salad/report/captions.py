@@ -84,10 +84,15 @@ def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) 
     return how if kind is None else f"{how} Right of each image: {MAP_NOTES[kind]}. Click a card for details."
 
 
-def untrained_note(checkpoint: Checkpoint) -> str | None:
-    """Name what the page leaves out because no loss has trained it; None where nothing is left out."""
+def untrained_note(checkpoint: Checkpoint, *, has_map: bool) -> str | None:
+    """Name what the page leaves out because no loss has trained it; None where nothing is left out.
+
+    Args:
+        checkpoint: checkpoint of the page.
+        has_map: whether the page maps patch features instead of embeddings.
+    """
     absent = [] if checkpoint.reconstructs else ["reconstructions and error maps"]
-    absent += [] if checkpoint.embeds else ["the map of embeddings"]
+    absent += [] if checkpoint.embeds or has_map else ["the map of embeddings"]
     if not absent:
         return None
     return f"Left out, because no loss has trained this network for them: {', '.join(absent)}."

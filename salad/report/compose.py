@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
 from salad.report import content, curves
 from salad.report.captions import gallery_note, network_name, run_facts, training_command, untrained_note, words
 from salad.report.cases import GROUPS, draw_others
-from salad.report.content import Plane, principal_plane
 from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
+from salad.report.plane import Plane, embedding_plane, patch_plane
 from salad.report.table import Note, judge, located_rows, metric_rows, tiles
-from salad.samples import NORMAL
 
 if TYPE_CHECKING:
     from salad.checkpoint import Checkpoint
@@ -32,7 +29,6 @@ if TYPE_CHECKING:
     from salad.scoring.model import ScoringModel
 
 MAX_POINTS = 1200  # test images on the map, each with a thumbnail
-MAX_ROWS = 800  # memory rows on the map
 THUMB_SIDE = 48  # of a thumbnail, in pixels
 
 
@@ -84,12 +80,13 @@ class Gallery:
 def make_page(scoring: Scoring, gallery: Gallery) -> str:
     """Compose the text of report.html."""
     result, config, checkpoint = scoring.result, scoring.config, scoring.checkpoint
-    most = MAX_POINTS if checkpoint.embeds else 0  # without a map, the page needs no images but those of the gallery
+    has_map = checkpoint.embeds or bool(scoring.model.memories)
+    most = MAX_POINTS if has_map else 0  # without a map, the page needs no images but those of the gallery
     indices = draw_others(len(result.scores), known=list(gallery.cases), most=most, seed=config.run.seed)
     items = _items(scoring, gallery, indices)
     details, neighbour_pictures = content.detail_data(gallery.details)
     cards = [{**item, **detail} for item, detail in zip(items, details, strict=False)] or items[: len(gallery.cases)]
-    plane = _plane(result, checkpoint, indices, seed=config.run.seed) if checkpoint.embeds else None
+    plane = _plane(scoring, indices)
     history = read_history([checkpoint.path.parent, scoring.folder.path])
     epoch = checkpoint.training.get("epoch")
     data = {
@@ -109,6 +106,8 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
         has_curves=data["curves"] is not None,
         has_history=history is not None,
         history_source=history and printable(history.source),
+        map_title=plane and plane.title,
+        map_dims=plane and plane.num_dims,
         map_caption=plane and content.map_caption(plane, num_images=len(result.scores)),
         data=data,
     )
@@ -135,7 +134,7 @@ def _gallery(scoring: Scoring, gallery: Gallery, cards: list[dict[str, Any]]) ->
         "heats": HEATS,
         "cards": cards,
         "findings": sorted({name for item in cards for name in item["findings"]}),
-        "untrained_note": untrained_note(scoring.checkpoint),
+        "untrained_note": untrained_note(scoring.checkpoint, has_map=bool(scoring.model.memories)),
         "gallery_note": gallery_note(len(gallery.cases), num_images=num_images, details=gallery.details),
     }
 
@@ -148,7 +147,6 @@ def _run(scoring: Scoring) -> dict[str, Any]:
     return {
         "num_resamples": curves.NUM_RESAMPLES,
         "seed": config.run.seed,
-        "rep_dim": config.network.rep_dim,
         "facts": [(name, printable(value)) for name, value in facts],
         "command": printable(scoring.command),
         "trained_with": printable(training_command(checkpoint) or ""),
@@ -169,13 +167,12 @@ def _items(scoring: Scoring, gallery: Gallery, indices: list[int]) -> list[dict[
     return content.item_data(scoring.result, indices, thumbs=thumbs, cases=gallery.cases)
 
 
-def _plane(result: Result, checkpoint: Checkpoint, indices: Sequence[int], *, seed: int) -> Plane:
-    """Compute the map of these test images and of a sample of the memory rows of normal images."""
-    rows, labels = checkpoint.bank.rows, checkpoint.row_labels
-    normal = np.arange(len(rows)) if labels is None else np.flatnonzero(labels.numpy() == NORMAL)
-    if len(normal) > MAX_ROWS:
-        normal = np.sort(np.random.default_rng(seed).choice(normal, MAX_ROWS, replace=False))
-    return principal_plane(result.z[list(indices)], rows[normal.tolist()].float().cpu().numpy())
+def _plane(scoring: Scoring, indices: list[int]) -> Plane | None:
+    """Map these test images; None where the score compares neither trained embeddings nor patch features."""
+    result, model, seed = scoring.result, scoring.model, scoring.config.run.seed
+    if scoring.checkpoint.embeds:
+        return embedding_plane(result, scoring.checkpoint, indices, seed=seed)
+    return patch_plane(result, model, indices, seed=seed) if model.memories else None
 
 
 TEMPLATES = Path(__file__).parent / "templates"

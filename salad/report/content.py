@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +14,9 @@ from salad.report import curves
 from salad.report.details import HEATS, Detail
 from salad.report.history import TITLES, History
 from salad.samples import Sample
+
+if TYPE_CHECKING:
+    from salad.report.plane import Plane
 
 MAX_NAME = 160  # characters of a name on the page
 MAX_FINDINGS = 12  # of an image
@@ -177,44 +179,3 @@ def map_caption(plane: Plane, *, num_images: int) -> str:
 
 def _rounded(values: np.ndarray) -> list[Any]:
     return np.round(np.asarray(values, dtype=np.float64), DIGITS).tolist()  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plane:
-    """Embeddings projected on two principal axes.
-
-    Attributes:
-        z: coordinates of test images, (N, 2).
-        rows: coordinates of memory rows, (M, 2).
-        explained: share of the variance of the test images along each axis, in [0, 1].
-    """
-
-    z: np.ndarray
-    rows: np.ndarray
-    explained: tuple[float, float]
-
-
-def principal_plane(z: np.ndarray, rows: np.ndarray) -> Plane:
-    """Project test images and memory rows on the first two principal axes of the test images.
-
-    The axes are fitted without the memory rows. After training the rows can lie far from the embeddings that the
-    network computes in eval mode, and the first axis would show that gap and nothing else.
-
-    Args:
-        z: embeddings, (N, D), D at least 1.
-        rows: memory rows, (M, D).
-
-    Returns:
-        The coordinates; the sign of each axis makes its largest weight positive, so that it depends on the data alone.
-    """
-    centre = z.mean(axis=0, dtype=np.float64)
-    centred = z - centre
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    axes = vectors[:, ::-1][:, :2]
-    axes = axes * np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(axes.shape[1])])
-    points = np.concatenate([centred, rows - centre]) @ axes
-    total = values.clip(min=0).sum()
-    explained = values[::-1][:2].clip(min=0) / total if total > 0 else np.zeros(2)
-    if axes.shape[1] == 1:  # embeddings of one dimension
-        points, explained = np.pad(points, ((0, 0), (0, 1))), np.append(explained[:1], 0.0)
-    return Plane(z=points[: len(z)], rows=points[len(z) :], explained=(float(explained[0]), float(explained[1])))

@@ -1,4 +1,4 @@
-// Draw the map of embeddings; hover, click and arrow keys choose a point.
+// Draw the map of embeddings or patch features; hover, click and arrow keys choose a point.
 const plane = byId("plane"), tip = byId("tip");
 const withRows = byId("with-rows");
 let chosen = -1, marks = [], places = [];
@@ -26,7 +26,7 @@ function drawPlane() {
     shape.dataset.item = i;
     return shape;
   });
-  Object.entries({ tabindex: 0, role: "group", "aria-label": "Map of embeddings: arrows move between images, Enter opens one" })
+  Object.entries({ tabindex: 0, role: "group", "aria-label": "Map of images: arrows move between images, Enter opens one" })
     .forEach(([name, value]) => plot.svg.setAttribute(name, value));
   choose(-1);
 }
