@@ -58,7 +58,7 @@ def words(config: Config, checkpoint: Checkpoint, *, details: Sequence[Detail], 
 def _far(config: Config, *, parts: Sequence[str], k: int | None) -> str:
     if parts:
         which = f" (mean of its parts {' and '.join(parts)})" if config.scoring.is_fused else ""
-        return f"Distance: the score{which} that the image would have if this were the only normal image."
+        return f"Distance of the patch features to those of this image alone, on the scale of the score{which}."
     angle = "Angle between the embeddings, as a fraction of π: 0 for the same direction, 0.5 for orthogonal ones."
     return angle + (
         f" The score is the mean angle to the {k} nearest memory rows." if config.scoring.score == "knn" else ""
