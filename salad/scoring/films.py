@@ -69,7 +69,7 @@ def calibration_facts(calibration: Calibration | None) -> dict[str, Any]:
 
 def read_calibration(facts: dict[str, Any]) -> Calibration | None:
     """Read a calibration from the entries of a checkpoint; None if there is none."""
-    scores, films = facts.get("val_normal_scores"), facts.get("films", {})
+    scores, films = facts.get("val_normal_scores"), facts.get("films") or {}
     if scores is None or not len(scores):
         return None
     known = {name: films[name].double().numpy() for name in MEASUREMENTS if films.get(name) is not None}

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from running import CPU, REPOSITORY, TINY, invoke, train
-from sklearn.decomposition import PCA
 from sklearn.metrics import auc as area
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -27,7 +26,6 @@ from salad.evaluation.summary import Summary, summarise
 from salad.memory import MemoryBank
 from salad.report import compose, curves, details, history, write
 from salad.report.cases import choose_cases, draw_others, members
-from salad.report.content import principal_plane
 from salad.report.details import Detail, data_uri
 from salad.report.table import judge, metric_rows, tiles
 from salad.runs.folder import RunFolder
@@ -198,23 +196,6 @@ def test_others_are_drawn_besides_the_known():
     assert draw_others(4, known=[2], most=50, seed=1) == [2, 0, 1, 3]
 
 
-def test_the_plane_is_that_of_scikit_learn():
-    generator = np.random.default_rng(0)
-    z, rows = generator.normal(size=(50, 6)) * [9, 5, 1, 1, 1, 1], generator.normal(size=(20, 6))
-    found, theirs = principal_plane(z, rows), PCA(2).fit(z)
-    assert np.abs(found.z) == pytest.approx(np.abs(theirs.transform(z)))
-    assert np.abs(found.rows) == pytest.approx(np.abs(theirs.transform(rows)))
-    assert found.explained == pytest.approx(theirs.explained_variance_ratio_)
-    turned = principal_plane(z, -rows)
-    assert turned.z == pytest.approx(found.z)  # signs are fixed
-
-
-@pytest.mark.parametrize("shape", [(1, 5), (4, 1), (3, 2)])
-def test_a_plane_of_next_to_nothing_is_still_one(shape):
-    found = principal_plane(np.ones(shape), np.ones((2, shape[1])))
-    assert found.z.shape == (shape[0], 2) and np.isfinite(found.z).all() and found.explained == (0, 0)
-
-
 # History ---------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +315,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
         training={},
         reconstructs=True,
         embeds=True,
+        trained=frozenset({"embeddings", "reconstruction"}),
     )
     config = Config.of(
         {
@@ -348,7 +330,7 @@ def page_of(result: Result, *, explained: list[Detail], tmp_path: Path) -> str:
     scoring = compose.Scoring(
         result=result,
         summary=summary,
-        model=SimpleNamespace(config=config, context=RunContext(config=config, device=CPU)),
+        model=SimpleNamespace(config=config, context=RunContext(config=config, device=CPU), memories={}, kinds={}),
         checkpoint=checkpoint,
         folder=RunFolder(tmp_path),
         command="python test.py",

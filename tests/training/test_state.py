@@ -536,8 +536,10 @@ def test_killing_at_random_moments_loses_at_most_the_current_epoch(data, tmp_pat
         epochs = max((read_tar(path)["epoch"] for path in saved), default=0)  # all readable, and
         lines = len((xp / "metrics.jsonl").read_text().splitlines()) if (xp / "metrics.jsonl").exists() else 0
         assert epochs >= max(epochs_before, lines - 1)  # nothing but the current epoch is lost
-        assert not epochs_before or read_tar(xp / "last.tar")["epoch"] >= epochs_before
-        epochs_before = epochs
+        # models are written before last.tar: in between, they are an epoch ahead, which is then trained again
+        kept = read_tar(xp / "last.tar")["epoch"] if (xp / "last.tar").exists() else 0
+        assert kept >= max(epochs_before, epochs - 1)
+        epochs_before = kept
         rounds.update(read_tar(path)["round"] for path in saved)
     assert len(rounds) >= (3 if wanted >= 25 else 2)  # of 4, pre-training included: they were met everywhere
     result = invoke(cli.train, *words)
