@@ -185,10 +185,8 @@ class Checkpoint:
         digest = hashlib.sha256()
         tensors = {**self.model_state, "memory rows": self.bank.rows}
         if not len(self.bank.rows):  # files of older releases have rows, and keep their digest
-            memories = {
-                name: memory for name, memory in self.memories.items() if name != MAP
-            }  # only model.tar has a map
-            tensors |= {f"patch memory {name}": memory.rows for name, memory in memories.items()}
+            compared = self.memories.keys() - {MAP}  # only model.tar has a map
+            tensors |= {f"patch memory {name}": self.memories[name].rows for name in compared}
         for name, tensor in sorted(tensors.items(), key=lambda item: str(item[0])):
             digest.update(str(name).encode())
             if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:

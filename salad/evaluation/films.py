@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,6 +122,11 @@ def measure_framing(params: NDArray[np.floating] | None) -> dict[str, NDArray[np
         "chest_right": right / 2,  # half sides
         "chest_down": down / 2,
     }
+
+
+def join_films(parts: Sequence[Films]) -> dict[str, NDArray[np.float64]]:
+    """Join measurements of several groups of films, all of the same names, in their order; empty for no group."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
 
 
 def summarise_films(films: Films) -> dict[str, NDArray[np.float64]]:

@@ -52,10 +52,10 @@ def error_maps(images: Tensor, recon: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ErrorLevels:
-    """Mean and standard deviation of the maps of normal images, at each pixel or grid cell.
+    """Mean and standard deviation of the maps of normal images, at each pixel.
 
     Attributes:
-        mean: (S, S) or (G, G).
+        mean: (S, S).
         std: same shape, above 0.
     """
 
@@ -63,12 +63,12 @@ class ErrorLevels:
     std: Tensor
 
     def deviations(self, maps: Tensor) -> Tensor:
-        """Express maps, (B, S, S) or (B, G, G), in standard deviations above the mean of the same pixel or cell."""
+        """Express maps, (B, S, S), in standard deviations above the mean of the same pixel."""
         return (maps - self.mean) / self.std
 
 
 class Levels:
-    """Accumulate mean and standard deviation of maps, at each pixel or grid cell, over batches.
+    """Accumulate mean and standard deviation of maps, at each pixel, over batches.
 
     The moments are updated as in Chan, Golub and LeVeque (1979), which is numerically stable.
     """
@@ -79,7 +79,7 @@ class Levels:
         self.squares = torch.zeros(())  # sum of the squared differences from the mean
 
     def add(self, maps: Tensor) -> None:
-        """Add a batch of maps, (B, S, S) or (B, G, G)."""
+        """Add a batch of maps, (B, S, S)."""
         total = self.count + len(maps)
         of_batch = maps.mean(dim=0)
         difference = of_batch - self.mean.to(maps)
@@ -88,12 +88,12 @@ class Levels:
         self.squares = self.squares.to(maps) + squares
         self.count = total
 
-    def measured(self, *, least: int = MIN_NORMALS) -> ErrorLevels | None:
-        """Compute mean and standard deviation; None of fewer maps than `least`, which is at least 2.
+    def measured(self) -> ErrorLevels | None:
+        """Compute mean and standard deviation; None of fewer maps than `MIN_NORMALS`.
 
         Standard deviations below a tenth of their mean over all pixels are raised to it.
         """
-        if self.count < least:
+        if self.count < MIN_NORMALS:
             return None
         std = (self.squares / (self.count - 1)).sqrt()
         return ErrorLevels(self.mean, std.clamp(min=max(LEAST_STD * float(std.mean()), 1e-6)))

@@ -29,8 +29,8 @@ class PatchViews:
         memories: patch memory by name of the part, on the device.
         backbone: frozen network of the part ``backbone``; None without that part.
         standards: mean and standard deviation of the parts of a fused score; None for other scores.
-        levels: mean and standard deviation of the distances of normal images in each grid cell, by name of the part.
-        normals: normal images that set these levels, ``training`` or ``validation``.
+        map: fine map of the model.
+        specificity: share of normal images whose maps nowhere exceed the threshold, in (0, 1].
         places: index, among the memory rows of normal images, of the image behind each row of a patch memory; None
             where the grid cells of a memory hold patches of different images, so that there are no neighbours.
     """

@@ -15,7 +15,7 @@ from torch import Tensor
 from salad.checkpoint import MAP, Checkpoint
 from salad.errors import InputError, printable
 from salad.evaluation.calibration import Calibration, Standards
-from salad.evaluation.films import Films, measure_framing
+from salad.evaluation.films import Films, join_films, measure_framing
 from salad.images.doubts import find_doubt
 from salad.images.find import list_images
 from salad.images.in_memory import Source, shown_name
@@ -211,8 +211,7 @@ def _look_at(model: ScoringModel, films: Sequence[Film], fine_map: FineMap | Non
         found = model.score(_batch(batch))
         scores.append(found.parts)
         inputs = found.inputs
-        levels = {name: np.concatenate([film.measured[name] for film in batch]) for name in batch[0].measured}
-        measured.append({**levels, **measure_framing(found.params)})
+        measured.append({**join_films([film.measured for film in batch]), **measure_framing(found.params)})
         peaks += [fine_map.values(inputs).amax(dim=(1, 2)).cpu().numpy()] if fine_map else []
         features = {part: SCORES[part].load_features()(inputs, model.normals.backbone) for part in model.memories}
         rows.append({part: memory.rows_of(features[part]) for part, memory in model.memories.items()})
@@ -221,9 +220,7 @@ def _look_at(model: ScoringModel, films: Sequence[Film], fine_map: FineMap | Non
         parts={part: np.concatenate([of_batch[part] for of_batch in scores]) for part in model.parts if scores},
         rows={part: torch.cat([of_batch[part] for of_batch in rows], dim=1) for part in model.memories if rows},
         z=torch.cat(embeddings) if embeddings else None,
-        measured={name: np.concatenate([of_batch[name] for of_batch in measured]) for name in measured[0]}
-        if measured
-        else {},
+        measured=join_films(measured),
         peaks=np.concatenate(peaks).astype(np.float64) if peaks else None,
     )
 

@@ -22,7 +22,7 @@ from salad.device import choose_device
 from salad.errors import InputError, MachineError, printable
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.drift import Drift
-from salad.evaluation.films import Films, measure_framing, measure_levels
+from salad.evaluation.films import Films, join_films, measure_framing, measure_levels
 from salad.images.doubts import find_doubt
 from salad.images.grey_levels import measure_grey_levels
 from salad.images.headers import read_file_header
@@ -236,8 +236,7 @@ class Scorer:
         """Score decoded images (B, S0, S0), uint8, and log them with these measurements of each."""
         batch = self.model.score(torch.from_numpy(pixels)[:, None])
         scores = self.model.combine(batch.parts)
-        measured = {name: np.concatenate([film[name] for film in films]) for name in films[0]}
-        self.films.add(scores, {**measured, **measure_framing(batch.params)})
+        self.films.add(scores, {**join_films(films), **measure_framing(batch.params)})
         return scores.tolist()  # type: ignore[no-any-return]
 
 
