@@ -1,6 +1,6 @@
 """Train: python main.py DATASET_NAME NET_NAME XP_PATH DATA_PATH [OPTIONS]."""
 
-from salad.cli import train
+from salad.__main__ import run
 
 if __name__ == "__main__":
-    train(prog_name="main.py")
+    run("train", program="main.py")

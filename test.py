@@ -1,6 +1,6 @@
 """Score: python test.py DATASET_NAME NET_NAME XP_PATH DATA_PATH [OPTIONS]."""
 
-from salad.cli import test
+from salad.__main__ import run
 
 if __name__ == "__main__":
-    test(prog_name="test.py")
+    run("test", program="test.py")

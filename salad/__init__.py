@@ -19,3 +19,8 @@ def __getattr__(name: str) -> Any:
 
         return Detector
     raise AttributeError(f"module 'salad' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    """List the public names, with those that are imported on first use."""
+    return sorted({*globals(), *__all__})

@@ -11,8 +11,8 @@ from running import SHORT, TINY, assert_same_scores, invoke, read_tar, score, st
 
 from salad import checkpoint as checkpoints
 from salad import cli
-from salad.__main__ import main
 from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.cli import main
 from salad.errors import InputError, StorageError
 from salad.networks import build_network
 from salad.runs import sealed

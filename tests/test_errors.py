@@ -92,7 +92,7 @@ def test_a_shortage_is_told_by_its_kind(error, reason):
 
 # handlers of all exceptions that need not tell a shortage: what they guard is not read again as damaged or missing
 TOLERANT = {
-    "cli.py",  # the last handler, which tells it
+    "cli/program.py",  # the last handler, which tells it
     "images/headers.py",  # the scan of all images tells it
     "networks/compiled.py",  # the network runs uncompiled, with the reason in the log
     "runs/followers.py",  # the training goes on, with the reason in the log

@@ -15,7 +15,11 @@ FLAT = 16  # files directly in salad/, at most
 RIDDLES = {"What", "Where", "Whether", "How", "Which"}  # no sentence of a docstring's first line begins with one
 # Modules without a test file of their own name: the file that tests them, with what they are part of.
 TESTED_IN = {
-    "__main__": "test_cli",
+    "__main__": "test_packages",
+    **{f"cli/{name}": "test_cli" for name in ("options", "program", "runs")},
+    "cli/data": "checks/test_inspection",
+    "cli/films": "scoring/test_predict",
+    "cli/results": "evaluation/test_comparison",
     "build": "images/test_preprocessing",
     "samples": "datasets/test_readers",
     "checks/baselines": "checks/test_inspection",

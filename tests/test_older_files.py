@@ -10,8 +10,8 @@ import torch
 from running import invoke, read_csv, read_json, read_lines, read_tar, score, tiny_unet, train
 
 from salad import Detector, cli
-from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.config import OPTIONS
 from salad.config.declare import REMOVED, read_values
 from salad.errors import InputError

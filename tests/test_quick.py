@@ -10,8 +10,8 @@ from running import SHORT, TINY, invoke, read_csv, read_lines, read_tar, score, 
 from tiny_backbone import tiny_networks
 
 from salad import Detector, cli
-from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.datasets import phantom
 from salad.networks import backbones
 

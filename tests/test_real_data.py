@@ -13,7 +13,7 @@ from PIL import Image
 from running import SHORT, TINY, invoke, read_csv, read_json, read_lines
 
 from salad import cli
-from salad.__main__ import main
+from salad.cli import main
 from salad.datasets import read_split
 from salad.datasets.author_tree import build_tree, check_counts, read_lists
 from salad.datasets.lists import read_list

@@ -8,8 +8,8 @@ import torch
 from running import TINY, invoke, read_csv, read_tar, score, stopped, tiny_unet, train
 
 from salad import Detector, cli
-from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.datasets import phantom
 from salad.losses import ANOMALY_HEAD
 from salad.networks.unet import UNet

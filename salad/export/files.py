@@ -20,6 +20,7 @@ from salad.errors import DivergedError, InputError, printable
 from salad.export.portable import PARTS, Portable
 from salad.images.in_memory import read_source
 from salad.images.read import SHRINK_TO
+from salad.packages import install_command
 from salad.runs.atomic import atomic_file
 from salad.runs.outputs import check_output, is_special
 from salad.runs.sealed import is_sealed
@@ -29,7 +30,6 @@ INPUT = "grey"
 MAX_DIFFERENCE = 1e-4  # between outputs of a file and of the scorer; relative for values above 1
 FILM_SIZES = (256, 256), (420, 300), (200, 500), (90, 110)  # width and height of the films to compare, in pixels
 DRAWN_SIZE = 256  # side of a film before it is stretched to one of these sizes
-INSTALL = 'pip install "salad[export]"'
 
 
 def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
@@ -108,7 +108,8 @@ def _to_onnx(scorer: Scorer, path: Path) -> str:
     try:
         import onnxruntime
     except ImportError:
-        return f"{_signature(scorer)}; not compared with predict, for which onnxruntime is needed: {INSTALL}"
+        needed = f"onnxruntime is needed: {install_command('export')}"
+        return f"{_signature(scorer)}; not compared with predict, for which {needed}"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     difference = compare(scorer, lambda grey: session.run(None, {INPUT: grey}))
     return f"{_signature(scorer)}; {_agreement(difference)}"
@@ -244,7 +245,7 @@ def _need(what: str, *packages: str) -> None:
 
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise InputError(f"{what} needs the package {' and '.join(missing)}: {INSTALL}")
+        raise InputError(f"{what} needs the package {' and '.join(missing)}: {install_command('export')}")
 
 
 @contextlib.contextmanager

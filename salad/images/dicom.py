@@ -27,6 +27,7 @@ from salad.images.dicom_bits import without_unused_bits
 from salad.images.dicom_header import code, whole_number
 from salad.images.dicom_window import grey_levels
 from salad.images.jpeg import check_jpeg
+from salad.packages import install_command
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -35,7 +36,6 @@ DICOM_SUFFIXES = frozenset({".dcm", ".dic", ".dicom"})
 HEAD_BYTES = 132  # first bytes of a file, which show that it is DICOM
 BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x08")  # possible first groups of elements in a file without a preamble
 BARE_VRS = {b"UL", b"UI", b"CS", b"DA", b"TM", b"LO", b"SH", b"OB", b"PN"}
-INSTALL = 'pip install "salad[dicom]"'
 MAX_UNPACKED_BYTES = 2**28  # size of a deflated file after unpacking
 DEFLATED = "1.2.840.10008.1.2.1.99"
 NATIVE = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", DEFLATED, "1.2.840.10008.1.2.2"}
@@ -106,7 +106,7 @@ def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
             numbers that describe the pixels.
     """
     if importlib.util.find_spec("pydicom") is None:
-        raise InputError(f"a DICOM file; to read it, {INSTALL}")
+        raise InputError(f"a DICOM file; to read it, {install_command('dicom')}")
     import_pydicom()
     try:
         ds, syntax = _parse(content)
@@ -280,7 +280,7 @@ def _decode_apart(frame: bytes, ds: Dataset, syntax: str) -> bytes:
     Sets the sample size and the planar configuration in `ds` to those of the decoded bytes.
     """
     if importlib.util.find_spec("gdcm") is None:
-        raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, {INSTALL}")
+        raise InputError(f"a DICOM file of transfer syntax {syntax}; to read it, {install_command('dicom')}")
     shape = ds.Rows, ds.Columns, ds.SamplesPerPixel
     precision = PRECISION.search(frame)  # which GDCM does not look at
     stored = max(ds.BitsStored, min(precision[1][0], ds.BitsAllocated) if precision else 0)

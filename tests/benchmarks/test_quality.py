@@ -12,8 +12,8 @@ from running import SHORT, TINY, invoke, read_csv, score
 from benchmarks import quality
 from benchmarks.jitter import jitter, write_jittered
 from salad import cli
-from salad.__main__ import main as commands
 from salad.checkpoint import load_checkpoint
+from salad.cli import main as commands
 from salad.datasets import phantom, read_split
 from salad.evaluation.metrics import auc, mean_auc
 from salad.samples import Selection

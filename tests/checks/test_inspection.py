@@ -15,12 +15,12 @@ from PIL import Image
 from running import REPOSITORY, SHORT, TINY, invoke, read_csv, score, stopped, train
 
 from salad import cli
-from salad.__main__ import main
 from salad.checks.baselines import measure_baselines
 from salad.checks.inspection import Inspection, inspect_splits
 from salad.checks.labels import find_contradictions
 from salad.checks.leaks import Leak, compare_splits
 from salad.checks.screen import MAX_WARNINGS, baseline_lines, fact_lines, warning_lines
+from salad.cli import main
 from salad.datasets import read_split
 from salad.evaluation.metrics import auc
 from salad.images import headers
@@ -431,7 +431,7 @@ def test_inspect_writes_nothing(leaking):
 
 
 def test_commands_start_without_torch():
-    code = "import sys;from salad.__main__ import main; main(['inspect', '--help'], standalone_mode=False); "
+    code = "import sys;from salad.cli import main; main(['inspect', '--help'], standalone_mode=False); "
     code += "import salad.checks.inspection, salad.checks.screen, salad.datasets.author_tree; "
     code += "assert not {'torch', 'sklearn'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True, capture_output=True)

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from running import REPOSITORY
 
-from salad.__main__ import main
+from salad.cli import main
 from salad.datasets import author_archive, read_split
 from salad.errors import InputError, StorageError
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from salad.__main__ import main
+from salad.cli import main
 from salad.datasets import author_tree, read_split
 from salad.datasets.author_tree import build_tree
 from salad.errors import InputError, StorageError

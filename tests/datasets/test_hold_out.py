@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from running import invoke, read_csv, read_json, score, train
 from tiny_backbone import SCORES, tiny_networks
 
-from salad.__main__ import main
+from salad.cli import main
 from salad.datasets import read_split
 from salad.datasets.hold_out import hold_out
 from salad.samples import Sample, Selection, Split

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from running import invoke
 
-from salad.__main__ import main
+from salad.cli import main
 from salad.errors import InputError
 from salad.evaluation.comparison import as_text, compare_runs, holm
 from salad.evaluation.metrics import auc, compare_aucs

@@ -15,7 +15,7 @@ from running import invoke, read_csv, read_json, score, train
 from tiny_backbone import TinyBackbone, tiny_networks
 
 from salad import Detector
-from salad.__main__ import main
+from salad.cli import main
 from salad.datasets import phantom
 from salad.images.read import read_image
 from salad.networks.anomaly_head import AnomalyHead

@@ -43,6 +43,7 @@ from salad.errors import InputError
 from salad.images import dicom
 from salad.images.dicom import read_dicom
 from salad.images.read import read_image
+from salad.packages import install_command
 
 MAX_PIXELS = 8192 * 8192
 PixelDecoder = pydicom.pixels.decoders.base.Decoder
@@ -387,9 +388,9 @@ def test_a_decoder_that_is_not_installed(monkeypatch, tmp_path):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gdcm" else find(name))
     line = refuse(lossless)
-    assert LOSSLESS_FIRST in line and 'pip install "salad[dicom]"' in line
+    assert LOSSLESS_FIRST in line and install_command("dicom") in line
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pydicom" else find(name))
-    assert 'pip install "salad[dicom]"' in refuse(written(dataset(film())))
+    assert install_command("dicom") in refuse(written(dataset(film())))
 
 
 @pytest.mark.slow
@@ -400,7 +401,7 @@ def test_a_folder_of_dicom_files_without_pydicom(tmp_path, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pydicom" else find(name))
     line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path / "xp", tmp_path / "data", *SHORT))
-    assert "3 of 3 images" in line and 'pip install "salad[dicom]"' in line
+    assert "3 of 3 images" in line and install_command("dicom") in line
 
 
 # GDCM, which aborts ---------------------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ from running import (
 )
 
 from salad import Detector, cli
-from salad.__main__ import main
 from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.config import Config
 from salad.datasets import phantom, read_split
 from salad.distributed.team import Team

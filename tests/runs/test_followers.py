@@ -8,6 +8,7 @@ from running import SHORT, invoke, read_lines, stopped, train
 
 from salad import cli
 from salad.errors import InputError
+from salad.packages import install_command
 from salad.runs.folder import METRICS_FILE, RunFolder, read_metrics
 from salad.runs.followers import TensorBoard, numbers
 
@@ -144,7 +145,7 @@ def test_a_missing_package_is_named_before_anything_starts(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, package, None)
     words = ["CXR_author", "unet", tmp_path / "xp", tmp_path / "nowhere", f"--{package}", *words]
     line = stopped(invoke(cli.train, *words))
-    assert line == f'Error: --{package} needs a package that is not installed: pip install "salad[{package}]"'
+    assert line == f"Error: --{package} needs a package that is not installed: {install_command(package)}"
     assert not (tmp_path / "xp").exists()
 
 

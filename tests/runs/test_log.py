@@ -12,7 +12,7 @@ import pytest
 from running import ONE_THREAD, REPOSITORY, TINY, invoke, stopped
 
 from salad import cli
-from salad.__main__ import main
+from salad.cli import main
 from salad.errors import InputError
 from salad.runs.folder import FILES, RunFolder, log_to
 from salad.runs.log import prepare_output

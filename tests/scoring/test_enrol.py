@@ -11,8 +11,8 @@ from PIL import Image
 from running import invoke, read_json, read_tar, stopped, tiny_unet, train
 
 from salad import Detector, cli
-from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.datasets import phantom
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards

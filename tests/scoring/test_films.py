@@ -10,8 +10,8 @@ from PIL import Image, ImageOps
 from running import invoke, read_json, read_tar, score, tiny_unet, train
 
 from salad import Detector
-from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.datasets import phantom
 from salad.errors import InputError
 from salad.evaluation.films import MEASUREMENTS

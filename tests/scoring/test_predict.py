@@ -17,7 +17,7 @@ from click.testing import Result
 from PIL import Image
 from running import ONE_THREAD, REPOSITORY, invoke, read_csv, read_json, score, stopped, train
 
-from salad.__main__ import main
+from salad.cli import main
 from salad.datasets import phantom
 
 COLUMNS = ["path", "score", "percentile", "abnormal", "seconds", "error", "note"]
@@ -28,7 +28,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has it
 torch.set_num_threads(1)
 from salad.networks import unet
 unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
-from salad.__main__ import main
+from salad.cli import main
 main(sys.argv[1:], prog_name="python -m salad")
 """
 

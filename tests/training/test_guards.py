@@ -307,7 +307,7 @@ def test_whoever_reads_the_results_may_close_the_pipe(data, tmp_path):
 def test_before_there_is_a_run_a_signal_ends_the_program_at_once(number):
     """With the status of the signal, whether the program or the shell that waits for it works it out."""
     script = (
-        "import os, signal\nfrom salad.__main__ import main\nfrom salad.datasets import author_archive\n"
+        "import os, signal\nfrom salad.cli import main\nfrom salad.datasets import author_archive\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # jobs in the background ignore it
         f"author_archive.fetch = lambda *_, **__: os.kill(os.getpid(), {int(number)})\nmain(['fetch'])"
     )

@@ -1,0 +1,152 @@
+"""Commands that use a model: score new films, enrol those of another place, export."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import click
+
+from salad.cli.options import command_of
+from salad.cli.program import PathType
+from salad.config.declare import ENROL, EXPORT, PREDICT
+from salad.distributed.team import Team
+from salad.errors import give
+
+MAX_INTERVAL = 86_400  # seconds
+
+
+def finite(_: click.Context, parameter: click.Parameter, value: float) -> float:
+    """Refuse NaN, which lies within all bounds."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number", param=parameter)
+    return value
+
+
+DATA_PATH = click.Option(
+    ["--data_path"],
+    type=PathType(),
+    help="Data set of the training. Only the authors' checkpoints need it, to find out which memory rows are normal.",
+)
+PREDICT_OPTIONS = (
+    click.Argument(["paths"], nargs=-1, metavar="PATH..."),
+    click.Option(
+        ["--watch"],
+        type=PathType(),
+        help="Also score images that arrive in this folder, and again those that change, until Ctrl-C.",
+    ),
+    click.Option(
+        ["--interval"],
+        type=click.FloatRange(min=0, max=MAX_INTERVAL, min_open=True),
+        callback=finite,
+        default=1.0,
+        help="Seconds between two looks at that folder, up to a day; an image is scored once two looks in a row find "
+        "it unchanged.  [default: 1]",
+    ),
+    click.Option(
+        ["--state"],
+        type=PathType(),
+        help="File that remembers the images of --watch that are scored  [default: OUT.state]",
+    ),
+    click.Option(
+        ["--calibrate"],
+        type=PathType(),
+        help="Folder of normal images to compute percentiles and the threshold from, instead of validation images.",
+    ),
+    click.Option(
+        ["--format", "form"],
+        type=click.Choice(["csv", "jsonl"]),
+        default="csv",
+        show_default=True,
+        help="Format of the output.",
+    ),
+    click.Option(
+        ["--out"],
+        type=PathType(),
+        help="Output file, replaced at the end; with --watch or --append it grows line by line  [default: stdout]",
+    ),
+    click.Option(
+        ["--append"],
+        is_flag=True,
+        help="Write to the end of --out; with --watch, go on where an earlier watch ended.",
+    ),
+    click.Option(["--null"], is_flag=True, help="Read paths on stdin that end with NUL, as written by find -print0."),
+    DATA_PATH,
+)
+
+
+@command_of(PREDICT, more=PREDICT_OPTIONS)
+def predict(given: dict[str, Any], _: Team) -> None:
+    """Score new images with the checkpoint --load_model; a line is written as soon as an image is scored.
+
+    PATH is an image file (PNG, JPEG, TIFF, DICOM, ...), a folder of images, a pattern in quotes, or - for a list of
+    paths on stdin. A file that cannot be read gets a line with the reason, and scoring continues. The exit status is
+    2 only if no image can be read.
+
+    Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
+    score is above the threshold of --specificity, else 0), seconds, error, note (doubts about the image, such as a
+    black one, and about all scores of the model; "scored again" where --watch has found the file changed).
+    """
+    from salad.scoring.predict import Job, run_predict
+
+    job = Job(
+        paths=given.pop("paths", ()),
+        watched=given.pop("watch", None),
+        interval=given.pop("interval"),
+        state=given.pop("state", None),
+        normals=given.pop("calibrate", None),
+        form=given.pop("form"),
+        out=given.pop("out", None),
+        append=given.pop("append"),
+        separator=b"\0" if given.pop("null") else b"\n",
+    )
+    run_predict(given, job)
+
+
+ENROL_OPTIONS = (
+    click.Argument(["model"], type=PathType(), metavar="MODEL"),
+    click.Argument(["normals"], nargs=-1, required=True, metavar="NORMALS..."),
+    click.Option(["--out"], type=PathType(), required=True, help="File for the new model."),
+    click.Option(["--overwrite"], is_flag=True, help="Replace the file --out.  [default: off]"),
+    DATA_PATH,
+)
+
+
+@command_of(ENROL, more=ENROL_OPTIONS)
+def enrol(given: dict[str, Any], _: Team) -> None:
+    """Add normal films of the place where MODEL will be used to its memory, without training, and write a new model.
+
+    NORMALS are image files (PNG, JPEG, TIFF, DICOM, ...), folders, patterns in quotes, or - for a list of paths on
+    stdin: best 20 or more. Standards, threshold and percentiles of the new model come from them, each scored without
+    its own rows. Films that cannot be read and copies are left out. What is printed says how far the films lie from
+    the normal ones that the model knew.
+    """
+    from salad.scoring.enrol import run_enrol
+
+    out, paths, overwrite = given.pop("out"), given.pop("normals"), given.pop("overwrite", False)
+    give("\n".join(run_enrol(given.pop("model"), paths, out=out, overwrite=overwrite, given=given).lines()))
+
+
+EXPORT_OPTIONS = (
+    click.Argument(["checkpoint"], type=PathType(), metavar="CHECKPOINT"),
+    click.Option(
+        ["--format", "form"], type=click.Choice(["onnx", "torch", "safetensors"]), required=True, help="Format."
+    ),
+    click.Option(["--out"], type=PathType(), required=True, help="Output file."),
+    DATA_PATH,
+)
+
+
+@command_of(EXPORT, more=EXPORT_OPTIONS)
+def export(given: dict[str, Any], _: Team) -> None:
+    """Export a checkpoint for other programs.
+
+    Formats onnx and torch (torch.export) map resized grey images, (B, 1, S, S) uint8, to the score of the checkpoint:
+    knn (with the embeddings), local, backbone, or a fused score of these. Registration, normalisation and memory are
+    part of the file. Format safetensors holds the weights and memories. All files carry the options as metadata.
+
+    The options below are for checkpoints of the authors, which hold no options.
+    """
+    from salad.export.files import export
+
+    give(export(given.pop("checkpoint"), form=given.pop("form"), out=given.pop("out"), given=given))

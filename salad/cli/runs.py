@@ -1,0 +1,128 @@
+"""Commands that train a model and score the test images of its data set; heavy imports wait until they run."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from salad.cli.options import command_of
+from salad.config import Config
+from salad.config.declare import TEST, TRAIN
+from salad.distributed.team import Team
+from salad.errors import RunInterruptedError, give
+
+if TYPE_CHECKING:
+    from salad.evaluation.result import Result
+
+logger = logging.getLogger(__name__)
+
+
+def without_resume(words: list[str]) -> list[str]:
+    """Remove --resume with its value, and --overwrite, from a command line."""
+    values = {i + 1 for i, word in enumerate(words[:-1]) if word == "--resume" and words[i + 1] in ("must", "auto")}
+    return [
+        word for i, word in enumerate(words) if i not in values and not word.startswith(("--resume", "--overwrite"))
+    ]
+
+
+@command_of(TRAIN)
+def train(given: dict[str, Any], team: Team) -> None:
+    """Train on the normal images of DATA_PATH/train; write checkpoints and logs to XP_PATH."""
+    config = Config.of(given)  # cheap checks before anything heavy
+    from salad.runs.folder import RunFolder, log_to
+    from salad.runs.followers import check_packages
+
+    check_packages(tensorboard=config.output.tensorboard, mlflow=config.output.mlflow)
+    from salad.training.run import run_training
+
+    folder = RunFolder(given["xp_path"], writes=team.is_first)
+    with folder.starting(), folder.lock():
+        log_to(folder)
+        try:
+            run_training(given, folder, team=team)
+        except RunInterruptedError as error:
+            go_on = team.how_to(f"{shlex.join(without_resume(sys.argv))} --resume")
+            raise RunInterruptedError(error.received, f"go on with: {go_on}") from None
+    name, net, xp, data = (str(given[key]) for key in ("dataset_name", "net_name", "xp_path", "data_path"))
+    logger.info("done: score with  %s", shlex.join(["python", "test.py", name, net, xp, data]))
+
+
+@command_of(TEST)
+def test(given: dict[str, Any], team: Team) -> None:
+    """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json and report.html; print the AUC.
+
+    Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
+    --out. Results of another model or data set are not replaced without --overwrite.
+    """
+    Config.of(given)  # cheap checks before anything heavy
+    from salad.checkpoint import load_checkpoint
+    from salad.device import draw_seed
+    from salad.evaluation.summary import summarise, write_result
+    from salad.runs.folder import MODEL_FILE, RunFolder, log_to
+    from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, replaces_others, shown_folder
+    from salad.scoring.evaluate import open_test, run_test
+    from salad.scoring.options import reconcile
+
+    path = given.get("load_model") or given["xp_path"] / MODEL_FILE
+    checkpoint = load_checkpoint(path)
+    config = Config.of(reconcile(given, checkpoint))
+    config = config.changed(seed=draw_seed(config.run.seed), load_model=path)
+    folder = RunFolder(config.output.out or config.output.xp_path, writes=team.is_first)
+    heatmaps = config.output.heatmaps
+    with folder.starting():
+        log_to(folder)
+        context, split = open_test(config, checkpoint, team=team)
+        facts: dict[str, Any] = {MADE_FROM: made_from(config, checkpoint, split), HEATMAPS: shown_folder(heatmaps)}
+        replaces = config.run.overwrite or replaces_others(folder.path, facts[MADE_FROM], heatmaps=heatmaps)
+        if heatmaps is not None:
+            from salad.explaining.overlays import make_folder
+
+            make_folder(heatmaps)  # before the scoring, so that an error comes early
+        result, model = run_test(context, checkpoint, split)
+    if team.is_first:
+        facts |= {
+            "memory": dict(model.kinds),
+            "score": config.scoring.score,
+            "checkpoint": str(path),
+            "seed": config.run.seed,
+        }
+        summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
+        write_result(result, summary, folder, **facts)  # now, since the disk may have no room for the heatmaps
+    from salad.explaining.locate import locate
+
+    located = locate(model, checkpoint, result=result, folder=heatmaps)
+    if not team.is_first:
+        return
+    if located is not None:
+        write_result(result, summary, folder, **facts, localisation=located.as_json())
+    if replaces:
+        folder.clear_report()  # one of other results must not stay beside these
+    say_result(result, [*summary.rows(), *(located.rows() if located else [])])
+    if config.output.report:
+        from salad.report.compose import Scoring
+        from salad.report.write import write_report
+
+        command = team.how_to(shlex.join(sys.argv))
+        scoring = Scoring(
+            result=result,
+            summary=summary,
+            located=located,
+            model=model,
+            checkpoint=checkpoint,
+            folder=folder,
+            command=command,
+        )
+        write_report(scoring)
+
+
+def say_result(result: Result, rows: list[tuple[str, str]]) -> None:
+    """Log the table to stderr and print the AUC, as the last line, to stdout."""
+    for name, value in rows:
+        logger.info("%-30s %s", name, value)
+    if result.auc is None:
+        only = "normal" if result.split.num_normal else "abnormal"
+        give(f"AUC score = undefined (all {len(result.scores)} test images are {only})")
+    else:
+        give(f"AUC score = {result.auc.value:.5f}")
