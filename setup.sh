@@ -3,14 +3,20 @@
 set -euo pipefail
 unset CDPATH
 ENV_NAME=SALAD
+CPU_INDEX=https://download.pytorch.org/whl/cpu
+SALAD_TORCH=${SALAD_TORCH:-auto}
 
 # Edit the demo here.
 demo() {
     rm -rf log/demo
     mkdir -p log/demo data
-    "$PY" main.py CXR_phantom unet log/demo data/phantom --isize 64 --augment flip --batch_size 16 --lr 0.001 \
-        --n_epochs 5 --ans_select_rate 0.5 --rec_loss mse --w_rec 10 --w_svdd 0.1 --w_contrast 0.1
-    "$PY" test.py CXR_phantom unet log/demo data/phantom --load_model log/demo/model_round2.tar --score reconstruction
+    "$PY" main.py CXR_phantom unet log/demo data/phantom --recipe strong --n_epochs 2
+    "$PY" test.py CXR_phantom unet log/demo data/phantom
+    rm -f log/demo/last.tar # 110 MB, which only more training needs
+    say "The scores of 200 made-up films, each film with its map, are in $HERE/log/demo/report.html"
+    say "Next, with your own films:  cd $(printf %q "$HERE") && $ACTIVATE"
+    say "  salad train log/run --normal FOLDER_OF_NORMAL_FILMS --recipe strong"
+    say "  salad predict NEW_FILMS --load_model log/run/model.tar"
 }
 
 usage() {
@@ -28,6 +34,8 @@ Usage: bash setup.sh [MODE]
 The environment is `SALAD` where mamba or conda is on the PATH, else the folder .venv beside this script.
 A second run reuses it. The words of the variable SALAD_PIP_ARGS are handed to pip, for example
   SALAD_PIP_ARGS="--index-url URL" bash setup.sh
+On Linux without an NVIDIA GPU, torch for CPUs is installed where its index can be reached: a gigabyte instead of five.
+SALAD_TORCH=cuda installs the one for GPUs there, too (on the login node of a cluster, say), SALAD_TORCH=cpu never does.
 Where SALAD_ARCHIVE_SHA256 holds a checksum, an archive with another one is not unpacked (the authors publish none).
 TEXT
 }
@@ -79,6 +87,27 @@ make_conda_env() { # as environment.yml says
     find_conda_env || die "$CONDA made no environment $ENV_NAME with pip: see '$CONDA env list'"
 }
 
+has_gpu() { [ -e /proc/driver/nvidia ] || [ -e /dev/dxg ] || command -v nvidia-smi >/dev/null; }
+
+choose_torch() { # sets TORCH_ARGS for pip, and NEEDED_GB
+    TORCH_ARGS="" NEEDED_GB=6
+    [ "$SALAD_TORCH" != cuda ] && [[ $OSTYPE == linux* ]] || return 0
+    if [ "$SALAD_TORCH" = auto ]; then
+        if has_gpu || [[ ${SALAD_PIP_ARGS:-} == *index* ]]; then return; fi
+        "$PY" -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$CPU_INDEX/torch/" \
+            2>/dev/null || return 0
+        say "No NVIDIA GPU here: torch for CPUs is installed (SALAD_TORCH=cuda bash setup.sh: the one for GPUs)"
+    fi
+    TORCH_ARGS="--extra-index-url $CPU_INDEX" NEEDED_GB=2
+}
+
+check_room() { # before anything is installed
+    local free
+    free=$(df -Pk "$PREFIX" 2>/dev/null | sed -n '2s/.* \([0-9]\{1,\}\)  *[0-9]\{1,3\}% .*/\1/p')
+    [ -z "$free" ] || [ "$free" -ge $((NEEDED_GB * 1000000)) ] ||
+        die "the packages need $NEEDED_GB GB, but $PREFIX has $((free / 1000000)) GB free: free some, or run this on another disk"
+}
+
 make_env() { # make_env EXTRA: sets PY
     cd -- "$HERE"
     export PYTHONNOUSERSITE=1 # pip would take packages of the user's home for installed
@@ -86,16 +115,18 @@ make_env() { # make_env EXTRA: sets PY
     if [ -n "$CONDA" ]; then make_conda_env; else make_venv; fi
     PY=$PREFIX/bin/python
     local sum stamp installed
-    sum=$({ cat pyproject.toml && printf '%s\n' "$HERE" "${SALAD_PIP_ARGS:-}"; } | cksum)
+    sum=$({ cat pyproject.toml && printf '%s\n' "$HERE" "${SALAD_PIP_ARGS:-}" "$SALAD_TORCH"; } | cksum)
     stamp="$PREFIX/salad-setup-${sum// /-}" # lists the extras that are installed
     if grep -qxF -e "$1" "$stamp" 2>/dev/null; then say "The environment is up to date" && return; fi
     installed=$(cat "$stamp" 2>/dev/null || true)
     rm -f "$PREFIX"/salad-setup-* # until pip is done
+    choose_torch
+    [ -n "$installed" ] || "$PY" -c 'import torch' 2>/dev/null || check_room
     say "Installing the packages: the first time this takes minutes and some gigabytes"
     set -f # the words of SALAD_PIP_ARGS, without file name expansion
     # shellcheck disable=SC2086 # pip first: older ones cannot install this project in place
     { "$PY" -m pip install ${SALAD_PIP_ARGS:-} --quiet "pip>=21.3" &&
-        "$PY" -m pip install ${SALAD_PIP_ARGS:-} -e ".[$1]"; } >&2 ||
+        "$PY" -m pip install $TORCH_ARGS ${SALAD_PIP_ARGS:-} -e ".[$1]"; } >&2 ||
         die "pip could not install the packages: its message is above; without a network, try again later"
     set +f
     printf '%s\n' "$installed" "$1" >"$stamp"
@@ -124,6 +155,7 @@ finish() { say "Ready. Next: cd $(printf %q "$HERE") && $ACTIVATE && $1"; }
 
 mode=${1:-}
 [ $# -eq 0 ] || shift
+[[ $SALAD_TORCH =~ ^(auto|cpu|cuda)$ ]] || die "SALAD_TORCH is '$SALAD_TORCH', but must be auto, cpu or cuda"
 HERE=$(cd -- "$(dirname -- "$0")" && pwd)
 case "$mode" in
     "") alone "$@"; make_env data,dicom; fetch ;;
@@ -149,7 +181,7 @@ case "$mode" in
         [ $# -eq 1 ] || set -- data,dicom
         check_extras "$1"
         make_env "$1"
-        finish "python main.py --help"
+        finish "salad --help"
         ;;
     *) die "unknown mode: $mode (see bash setup.sh --help)" ;;
 esac

@@ -20,6 +20,8 @@ case "$*" in
     *version_info*) exit "${FAKE_OLD:-0}" ;;
     *"import ensurepip, venv"*) exit "${FAKE_NO_VENV:-0}" ;;
     *"import pip"*) [ -e "$(dirname "$0")/pip" ]; exit ;;
+    *"import torch"*) exit 1 ;;
+    *urllib.request*) exit "${FAKE_INDEX:-1}" ;;
 esac
 printf 'python' >>"$LOG"; printf ' [%s]' "$@" >>"$LOG"; echo >>"$LOG"
 case "$*" in
@@ -47,6 +49,11 @@ case "$*" in
 esac
 """
 
+FAKE_DF = """#!/usr/bin/env bash
+echo "Filesystem  1024-blocks  Used  Available Capacity Mounted on"
+echo "/dev/a disk    99999999     1  ${FAKE_FREE:-60000000}      56% /a folder"
+"""
+
 
 class Checkout:
     """A copy of the files that setup.sh needs, and a PATH of stand-ins."""
@@ -61,6 +68,7 @@ class Checkout:
         for name in SYSTEM_TOOLS:
             (self.fakes / name).symlink_to(shutil.which(name))
         self.add("python3", FAKE_PYTHON)
+        self.add("df", FAKE_DF)
         self.log.touch()
 
     def add(self, name, text):
@@ -151,7 +159,7 @@ def test_env_only_takes_every_extra_and_is_up_to_date_after_it(checkout):
     assert {"data", "dicom", "test"} < set(extras)
     calls, last = checkout.succeed("--env-only", ",".join(extras))
     assert pip_line(",".join(extras)) in calls
-    assert last.endswith("source .venv/bin/activate && python main.py --help")
+    assert last.endswith("source .venv/bin/activate && salad --help")
     assert pip_line("data,dicom") in checkout.succeed("--env-only")[0]
     for again in ([], [",".join(extras)], ["data,dicom"]):
         assert checkout.succeed("--env-only", *again)[0] == []
@@ -188,6 +196,36 @@ def test_a_pip_that_fails_or_is_killed_is_tried_again_for_every_extra(checkout, 
         assert pip_line(extra) in checkout.succeed("--env-only", extra)[0]
 
 
+@pytest.mark.skipif(Path("/proc/driver/nvidia").exists() or Path("/dev/dxg").exists(), reason="there is a GPU")
+@pytest.mark.parametrize(
+    ("variables", "is_for_cpus"),
+    [
+        ({"FAKE_INDEX": "0"}, True),
+        ({}, False),  # the index cannot be reached
+        ({"SALAD_TORCH": "cpu"}, True),
+        ({"FAKE_INDEX": "0", "SALAD_TORCH": "cuda"}, False),
+        ({"FAKE_INDEX": "0", "SALAD_PIP_ARGS": "--index-url https://example.org"}, False),  # the user's own
+    ],
+)
+def test_without_a_gpu_torch_for_cpus_is_installed_where_it_can_be_had(checkout, variables, is_for_cpus):
+    *_, pip = checkout.succeed("--env-only", **variables)[0]
+    assert ("[--extra-index-url] [https://" in pip and "/cpu]" in pip) == is_for_cpus
+    assert checkout.succeed("--env-only", **variables)[0] == []
+
+
+def test_with_a_gpu_torch_is_the_one_for_it(checkout):
+    checkout.add("nvidia-smi", "#!/usr/bin/env bash\n")
+    *_, pip = checkout.succeed("--env-only", FAKE_INDEX="0")[0]
+    assert "[--extra-index-url]" not in pip
+
+
+def test_a_full_disk_is_said_before_anything_is_installed(checkout):
+    line = checkout.fail("--env-only", FAKE_FREE="4000000")
+    assert "the packages need 6 GB, but " in line and "has 4 GB free" in line
+    assert not [call for call in checkout.calls() if "[pip] [install]" in call]
+    checkout.succeed("--env-only", FAKE_FREE="4000000", SALAD_TORCH="cpu")  # which needs less
+
+
 def test_killed_making_of_venv_starts_anew(checkout):
     assert checkout.run("--env-only", FAKE_KILL_VENV="1").returncode == -9
     (checkout.root / ".venv/bin/leftover").touch()
@@ -219,9 +257,9 @@ def test_which_python(checkout):
 
 def test_a_real_python_answers_the_questions():
     questions = set(re.findall(r"-c '(import .*?)'", (ROOT / "setup.sh").read_text()))
-    assert len(questions) == 3
+    assert len(questions) == 5
     for question in questions:
-        subprocess.run([sys.executable, "-c", question], check=True)
+        subprocess.run([sys.executable, "-c", question, (ROOT / "setup.sh").as_uri()], check=True)
 
 
 def test_fetch_that_fails_keeps_the_environment(checkout):
@@ -257,10 +295,11 @@ def test_demo_is_repeatable_and_touches_only_its_folder(checkout):
     for folder in ("demo", "mine"):
         (checkout.root / "log" / folder).mkdir(parents=True)
         (checkout.root / "log" / folder / "old").touch()
-    *_, train, test = checkout.succeed("--demo")[0]
+    calls, last = checkout.succeed("--demo")
+    *_, train, test = calls
+    assert last == "==>   salad predict NEW_FILMS --load_model log/run/model.tar"
     assert train.startswith("python [main.py] [CXR_phantom] [unet] [log/demo] [data/phantom]")
     assert test.startswith("python [test.py] [CXR_phantom] [unet] [log/demo] [data/phantom]")
-    assert "[--load_model] [log/demo/model_round2.tar]" in test
     assert (checkout.root / "log/mine/old").exists()
     assert checkout.run("--demo", FAKE_TRAIN="1").returncode == 1
     assert not [line for line in checkout.calls() if "test.py" in line]
@@ -271,7 +310,7 @@ def test_conda_makes_the_environment_of_environment_yml(checkout, names):
     for name in names:
         checkout.add(name, FAKE_CONDA)
     calls, last = checkout.succeed("--env-only")
-    assert "conda activate SALAD && python main.py" in last and not (checkout.root / ".venv").exists()
+    assert "conda activate SALAD && salad --help" in last and not (checkout.root / ".venv").exists()
     *lines, before, extras = (ROOT / "environment.yml").read_text().splitlines()
     assert lines[1:4] == ["name: SALAD", "channels:", "  - conda-forge"] and lines[4] == "dependencies:"
     packages = " ".join(line.removeprefix("  - ") for line in lines[5:])
