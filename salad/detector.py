@@ -8,6 +8,7 @@ import itertools
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -272,8 +273,13 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         sources = [*itertools.islice(images_of(image), 2)]
         if len(sources) != 1:
             raise InputError("explain takes one image at a time")
-        pixels = read_source(sources[0], self._scorer().model.context.decoder)
-        return self._explainer().explain(torch.tensor(pixels)[None, None])[0]
+        model = self._scorer().model
+        grey = torch.tensor(read_source(sources[0], model.context.decoder))[None, None]
+        [score] = model.combine(model.score(grey).parts).tolist()
+        rank = self.percentile(score)
+        return replace(
+            self._explainer().explain(grey)[0], score=score, percentile=None if rank is None else float(rank)
+        )
 
     def calibrate(self, images: object) -> Detector:
         """Compute percentiles and the threshold from normal images that are not training images.

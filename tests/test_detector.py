@@ -233,6 +233,8 @@ def test_a_published_checkpoint_takes_what_it_does_not_know(run, films, tmp_path
 
 def test_an_explanation_shows_the_neighbours_and_maps_of_an_image(detector, files, run):
     found = detector.explain(files[0])
+    assert found.score == pytest.approx(detector.score(files[0])[0], abs=1e-5)
+    assert found.percentile == pytest.approx(detector.percentile(found.score))
 
     assert found.pixels.shape == found.recon.shape == found.error_map.shape == (64, 64)
     assert found.memory_map.shape == (64, 64)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from salad.explaining.heatmaps import lay_over, outline, overlay, soft_layer
 from salad.explaining.places import Place, describe, find_places
+from salad.explaining.plot import as_html, plot
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEVIATIONS_RANGE = (1.0, 6.0)  # values at which colours begin and end, in standard deviations above the normal mean
 RAW_RANGE = (0.1, 0.6)  # the range of error maps that are not standardised
@@ -105,6 +110,10 @@ class Explanation:
             holds patches of different images in different grid cells.
         error_range: values of the error map at which its colours begin and end, the same for all images of a run.
         memory_range: values of the memory map at which its colours begin and end, the same for all images of a run.
+        score: score of the image; None where the maps are made without one.
+        percentile: percentile of the score among normal validation images, in percent; None without these.
+
+    A notebook shows it as the plot above its sentence.
     """
 
     pixels: np.ndarray
@@ -115,6 +124,8 @@ class Explanation:
     neighbours: tuple[Neighbour, ...]
     error_range: tuple[float, float] = RAW_RANGE
     memory_range: tuple[float, float] = DISTANCE_RANGE
+    score: float | None = None
+    percentile: float | None = None
 
     @property
     def sentence(self) -> str:
@@ -140,3 +151,11 @@ class Explanation:
     def memory_overlay(self) -> np.ndarray | None:
         """Memory map in colour over the image, (S, S, 3), uint8; None without a memory map."""
         return None if self.memory_map is None else overlay(self.pixels, self.memory_map, between=self.memory_range)
+
+    def plot(self) -> Figure:
+        """Plot the image, its maps and the nearest normal images, see `salad.explaining.plot.plot`."""
+        return plot(self)
+
+    def _repr_html_(self) -> str:
+        """Compose what a notebook shows."""
+        return as_html(self)

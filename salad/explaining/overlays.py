@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from salad.errors import InputError, StorageError
-from salad.explaining.explanation import Explanation, ScoreMap
 from salad.explaining.heatmaps import colours, lay_over, outline, soft_layer
+
+if TYPE_CHECKING:
+    from salad.explaining.explanation import Explanation, ScoreMap
 
 PANEL = 384  # smallest side of a panel, in pixels
 MARGIN, STRIP, FONT_SIZE, BAR = 8, 44, 13, 160  # margin, text below a panel, font and colour bar, in pixels

@@ -17,7 +17,7 @@ from torch import nn
 from torch.testing import assert_close
 
 from salad import cli
-from salad.cli import exit_status
+from salad.cli.program import exit_status
 from salad.datasets import phantom
 from salad.device import choose_device
 from salad.distributed.ddp import replicate
