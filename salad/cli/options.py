@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 import salad
+from salad.cli.arguments import SHORT_FORMS, complete, names_of, normal_option, resolve
 from salad.cli.program import HELP, Command, PathType, exit_status
-from salad.config import ARGUMENTS, OPTIONS
+from salad.config import OPTIONS
 from salad.config.declare import PREDICT, TEST, TRAIN, Option, read_values
 from salad.config.recipes import recipe_values
 from salad.distributed.team import Team, join
@@ -33,16 +34,25 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
 
     def decorate(run: Run) -> click.Command:
         declared = [option for option in OPTIONS.values() if program in option.facts.commands]
-        arguments = [OPTIONS[name] for name in ARGUMENTS if OPTIONS[name] in declared]
+        arguments = [OPTIONS[name] for name in names_of(program)]
         options = [option for option in declared if not option.facts.is_argument]
-        notes = "\n".join(f"{argument.name.upper():<14}{argument.facts.help}" for argument in arguments)
-        return Command(
+        notes = "\n".join(f"{argument.flag:<14}{argument.facts.help}" for argument in arguments)
+        normal = [normal_option(program)] if arguments else []
+        command = Command(
             run.__name__,
             callback=_callback(program, run),
-            params=[*(_parameter(option, program) for option in [*arguments, *options]), *more, *_common_options()],
+            params=[
+                *(_parameter(option, program) for option in arguments),
+                *normal,
+                *(_parameter(option, program) for option in options),
+                *more,
+                *_common_options(),
+            ],
             help=f"{inspect.getdoc(run)}\n\n\b\n{notes}",
             context_settings=HELP,
         )
+        command.short_form = SHORT_FORMS.get(program)
+        return command
 
     return decorate
 
@@ -60,7 +70,9 @@ def _callback(program: str, run: Run) -> Callable[..., None]:
             if program != TRAIN:
                 for name in ("load_model", "recipe"):  # they are the start of that run, not its result
                     read.pop(name, None)
-            run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
+            given = resolve(typed, program)
+            values = {**recipe_values(read.get("recipe")), **read, **recipe_values(given.get("recipe")), **given}
+            run(complete(values, program), team)
             team.leave()
 
     return callback
@@ -98,7 +110,7 @@ def _parameter(declared: Option, program: str) -> click.Parameter:
     facts, default = declared.facts, declared.default
     given_type: Any = PathType() if declared.kind is Path else declared.kind
     if facts.is_argument:
-        return click.Argument([declared.name], type=given_type)
+        return click.Argument([declared.name], type=given_type, required=False, metavar=declared.flag)
     if facts.choices:
         given_type = click.Choice(facts.choices)
     is_switch = declared.kind is bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -62,7 +63,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
     refuse_findings(data_path, normal, option="", way_out="name the folder of the abnormal ones with --abnormal")
     parts = _share_out(samples)
     _check_enough(parts, data_path)
-    _say(parts, data_path)
+    _say(parts, data_path, holds_out=selection.val_share > 0)
     made = make_split(parts[split], split=split, where=data_path, classes=CLASSES, normal_class=NORMAL_CLASS, absent=[])
     doubts = tuple(_find_doubts(data_path, files[NORMAL])) if split == "train" else ()
     return made and replace(made, doubts=doubts)
@@ -109,38 +110,38 @@ def _files_below(folder: Path) -> dict[str, Path]:
 def _describe(files: dict[int, list[Path]], folders: dict[int, Path]) -> list[Sample]:
     """Make the samples of both classes, with what tables and file names tell of them.
 
+    What is known of normal images, and so their split, does not depend on the abnormal ones.
+
     Args:
         files: images by label.
-        folders: folder of each label.
+        folders: folder of each label, the normal one first.
     """
-    drafts: dict[Path, list[Sample]] = {}
+    samples: list[Sample] = []
+    drafted: dict[Path, list[Sample]] = defaultdict(list)
+    prefix = {NORMAL: "", ABNORMAL: f"{ABNORMAL_CLASS}/"}
     for label, folder in folders.items():
-        holder, masks = _holder_of_tables(folder, [*folders.values()]), Masks(folder)
+        holder, masks = _holder_of_tables(folder, folders[NORMAL]), Masks(folder)
         inside = PurePath(os.path.relpath(os.path.realpath(folder), holder))
-        drafts.setdefault(holder, []).extend(
+        drafts = [
             Sample(file, (inside / inner_name(file, folder)).as_posix(), label, mask=masks.find(file))
             for file in files[label]
-        )
+        ]
         masks.say()
-    annotated = [sample for holder, of_holder in drafts.items() for sample in annotate(of_holder, holder)]
-    prefix = {NORMAL: "", ABNORMAL: f"{ABNORMAL_CLASS}/"}
-    return [
-        replace(sample, name=prefix[sample.label] + inner_name(sample.path, folders[sample.label]))
-        for sample in annotated
-    ]
+        # those of the other class show which file names alone are ambiguous
+        annotated = annotate([*drafts, *drafted[holder]], holder)[: len(drafts)]
+        drafted[holder] += drafts
+        samples += [replace(sample, name=prefix[label] + inner_name(sample.path, folder)) for sample in annotated]
+    return samples
 
 
-def _holder_of_tables(folder: Path, folders: list[Path]) -> Path:
-    """Find the folder whose tables tell of the images of one of two folders, as a real path.
+def _holder_of_tables(folder: Path, data_path: Path) -> Path:
+    """Find the folder whose tables tell of the images of a folder, as a real path.
 
-    It is the folder itself if it holds a table, else the other one if that holds it, or a parent that they share.
+    It is the folder itself if it holds a table, else DATA_PATH if the folder lies in it, or the folder above.
     """
-    own, *others = (Path(os.path.realpath(other)) for other in (folder, *folders))
-    if find_tables(own):
-        return own
-    around = [other for other in others if own != other and own.is_relative_to(other)]
-    shared = [own.parent] if len({other.parent for other in others}) == 1 < len(others) else []
-    return next((holder for holder in (*around, *shared) if find_tables(holder)), own)
+    own, normal = (Path(os.path.realpath(path)) for path in (folder, data_path))
+    around = [normal] if own.is_relative_to(normal) else []
+    return next((holder for holder in (own, *around, own.parent) if find_tables(holder)), own)
 
 
 def _share_out(samples: list[Sample]) -> Parts:
@@ -171,22 +172,33 @@ def _check_enough(parts: Parts, data_path: Path) -> None:
         raise InputError(f"{counted} are too few: their digests assign none to {empty[0]}; add more")
 
 
-def _say(parts: Parts, data_path: Path) -> None:
-    """Log once what the splits hold, and how the images were assigned to them."""
+def _say(parts: Parts, data_path: Path, *, holds_out: bool) -> None:
+    """Log once what the splits hold, and how the images were assigned to them.
+
+    Args:
+        parts: samples by split.
+        data_path: folder of the normal images.
+        holds_out: True if images of train are held out where val is empty.
+    """
     normal = _normals_of(parts)
+    unknown = sum(sample.patient is None for samples in parts.values() for sample in samples)
+    knows = unknown < sum(map(len, parts.values()))
     shares = ", ".join(
-        f"{split} {len(samples):,} of {_num_patients(samples):,} patients" for split, samples in normal.items()
+        f"{split} {len(samples):,}" + (f" of {_num_patients(samples):,} patients" if knows else "")
+        for split, samples in normal.items()
     )
     abnormal = [sample for sample in parts["test"] if sample.label == ABNORMAL]
     patients = {sample.patient for sample in abnormal} - {None}
     moved = sum(sample.patient in patients for sample in normal["test"])
-    unknown = sum(sample.patient is None for samples in parts.values() for sample in samples)
-    of_test = f"all {len(abnormal):,} abnormal ones of {_num_patients(abnormal):,} patients are in test"
+    digest = "the patient" if knows else "the path, as no patient is known"
     lines = [
-        f"{printable(data_path)}: normal images are split by a digest of the patient: {shares}",
-        of_test if abnormal else "there are no abnormal ones, of which --abnormal names a folder",
+        f"{printable(data_path)}: normal images are split by a digest of {digest}: {shares}",
+        f"all {len(abnormal):,} abnormal ones are in test"
+        if abnormal
+        else "there are no abnormal ones (--abnormal DIR)",
         *([f"so are {moved:,} normal ones of the same patients"] if moved else []),
-        *([f"{unknown:,} images of unknown patients count as a patient each"] if unknown else []),
+        *([f"{unknown:,} images of unknown patients count as a patient each"] if unknown and knows else []),
+        *([] if parts["val"] or holds_out else ["--val_share 0.1 holds images of train out, since val is empty"]),
     ]
     say_once("; ".join(lines), logger=logger)
 

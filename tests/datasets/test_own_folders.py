@@ -12,6 +12,7 @@ from salad.samples import Selection
 
 SPLITS = ("train", "val", "test")
 FILMS = [f"films/normal/{'old/2019/' if i % 3 else ''}film{i:02d}.png" for i in range(40)]
+NOT_OF_VAL = [i for i in range(40) if drawn_split(f"a{i}.png") != "val"][:14]
 SICK = [f"films/sick/{'a/b/' if i % 2 else ''}sick{i}.png" for i in range(5)]
 
 
@@ -51,8 +52,7 @@ def test_normal_films_are_shared_out_and_abnormal_ones_are_in_test(films, caplog
     }
     said = [line for line in caplog.text.splitlines() if "split by a digest" in line]
     assert len(said) == 1
-    assert "train 27 of 27 patients, val 7 of 7 patients, test 6 of 6 patients; all 5 abnormal ones" in said[0]
-    assert "45 images of unknown patients count as a patient each" in said[0]
+    assert "as no patient is known: train 27, val 7, test 6; all 5 abnormal ones are in test" in said[0]
 
 
 def test_without_abnormal_films_all_splits_are_normal(films, caplog):
@@ -98,7 +98,24 @@ def test_a_patient_is_never_in_two_splits(films, table, caplog):
     of_patient.pop(None)  # three abnormal films
     assert len(of_patient) == 13 and all(len(of_one) == 1 for of_one in of_patient.values())
     assert drawn_split("p11") != "test" and of_patient["p11"] == {"test"}
-    assert "so are 3 normal ones of the same patients" in caplog.text
+    assert "all 5 abnormal ones are in test; so are 3 normal ones of the same patients" in caplog.text
+    assert "3 images of unknown patients count as a patient each" in caplog.text
+    num_patients = sum(split == {"train"} for split in of_patient.values())
+    assert f"train {len(splits['train'])} of {num_patients} patients" in caplog.text
+
+
+@pytest.mark.parametrize("rows", [["normal/film00.png,p1"], ["film00.png,p1"]])
+def test_what_is_known_of_normal_films_does_not_depend_on_the_abnormal_ones(write_folders, rows):
+    films = write_folders(*FILMS, "films/sick/film00.png", "films/sick/NORMAL2-IM-0115-0001.png") / "films"
+    write_folders("films/normal/IM-0001-0001.png")
+    (films / "facts.csv").write_text("\n".join(["path,patient_id", *rows]))
+
+    alone, both = read(films / "normal"), read(films / "normal", films / "sick")
+
+    patients = {sample.name: sample.patient for samples in alone.values() for sample in samples}
+    assert patients["film00.png"] == "p1" and patients["IM-0001-0001.png"] is None
+    assert patients.items() <= {s.name: s.patient for samples in both.values() for s in samples}.items()
+    assert {s.name: s.patient for s in both["test"]}["abnormal/film00.png"] is None
 
 
 def test_a_table_above_both_folders_tells_which_of_two_files_of_one_name(write_folders):
@@ -172,3 +189,11 @@ def test_folders_that_cannot_be_used(films, tmp_path, write_image):
 def test_too_few_films_are_refused(write_folders, number):
     said = refused(write_folders(*FILMS[:number]) / "films/normal")
     assert f"the normal images, {number} of {number} patients, are too few" in said
+
+
+def test_an_empty_val_has_a_way_out(write_folders, caplog):
+    films = write_folders(*(f"films/a{i}.png" for i in NOT_OF_VAL)) / "films"
+    splits = read(films)
+    assert not splits["val"] and "--val_share 0.1 holds images of train out, since val is empty" in caplog.text
+    held = read_split("Folders", films, "val", selection=Selection(val_share=0.1))
+    assert held and {sample.name for sample in held.samples} < {sample.name for sample in splits["train"]}
