@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 
 import pytest
 
+from salad.checks.leaks import compare_splits
 from salad.datasets import read_split
 from salad.datasets.lists import drawn_split
 from salad.errors import InputError
@@ -197,3 +198,14 @@ def test_an_empty_val_has_a_way_out(write_folders, caplog):
     assert not splits["val"] and "--val_share 0.1 holds images of train out, since val is empty" in caplog.text
     held = read_split("Folders", films, "val", selection=Selection(val_share=0.1))
     assert held and {sample.name for sample in held.samples} < {sample.name for sample in splits["train"]}
+
+
+def test_copies_in_two_splits_are_a_leak(films):
+    name = next(s.name for s in read(films / "normal")["train"])
+    copy = next(f"copy{i}.png" for i in range(99) if drawn_split(f"copy{i}.png") == "test")
+    shutil.copy(films / "normal" / name, films / "normal" / copy)
+    splits = {split: read_split("Folders", films / "normal", split) for split in SPLITS}
+
+    (leak,) = compare_splits(splits, train_on="normal", num_threads=1).leaks
+
+    assert (leak.kind, leak.second, leak.pairs) == ("content", "test", ((copy, name),))
