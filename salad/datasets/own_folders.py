@@ -213,16 +213,18 @@ def _num_patients(samples: list[Sample]) -> int:
 
 def _find_doubts(data_path: Path, files: list[Path]) -> list[str]:
     """List doubts about the folders below DATA_PATH, one line each."""
-    inner = inner_folders(data_path, files)
+    beside: dict[tuple[str, ...], set[str]] = defaultdict(set)  # names of the folders in a folder
+    for parts in inner_folders(data_path, files):
+        for depth, name in enumerate(parts):
+            beside[parts[:depth]].add(name)
     doubts = []
-    if unsure := sorted({part for parts in inner for part in parts if sense_of(part) is Sense.UNSURE}):
+    if unsure := sorted(name for names in beside.values() for name in names if sense_of(name) is Sense.UNSURE):
         doubts.append(f"images of {shown(unsure)} may not be normal, but count as normal")
-    branches = {parts[: depth + 1] for parts in inner for depth in range(len(parts))}
-    for branch in sorted(branches):
-        beside = sorted(other[-1] for other in branches if other[:-1] == branch[:-1] and other != branch)
-        others = [name for name in beside if sense_of(name) is None]
-        if others and sense_of(branch[-1]) is Sense.NORMAL:
-            doubts.append(f"images of {shown(others)} beside {'/'.join(branch)} count as normal, too")
+    for names in beside.values():
+        others = sorted(name for name in names if sense_of(name) is None)
+        normal = sorted(name for name in names if sense_of(name) is Sense.NORMAL)
+        if others and normal:
+            doubts.append(f"images of {shown(others)} beside {shown(normal)} count as normal, too")
     if holds_splits(data_path):
         doubts.append("train/ and test/ are not read as splits; the data set CXR_author does that")
     return [printable(doubt) for doubt in doubts]

@@ -164,6 +164,19 @@ def test_the_folder_above_both_is_refused(films):
     assert "images of other beside normal count as normal, too" in train.doubts
 
 
+def test_folders_whose_names_leave_a_doubt_are_said(write_folders):
+    root = write_folders(*FILMS, "films/COVID negative/a.png", "films/train/b.png", "films/test/c.png") / "films"
+
+    splits = {name: read_split("Folders", root, name) for name in SPLITS}
+
+    assert splits["train"].doubts == (
+        "images of COVID negative may not be normal, but count as normal",
+        "images of test, train beside normal count as normal, too",
+        "train/ and test/ are not read as splits; the data set CXR_author does that",
+    )
+    assert splits["val"].doubts == splits["test"].doubts == ()
+
+
 def test_findings_that_are_abnormal_are_refused(films):
     (films / "normal/facts.csv").write_text("path,label\nfilm00.png,1\n")
     assert "its tables say otherwise of 1 images, the first is film00.png" in refused(films / "normal")
