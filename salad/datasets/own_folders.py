@@ -6,7 +6,7 @@ import logging
 import os
 from collections import defaultdict
 from dataclasses import replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from salad.datasets.annotate import annotate, find_tables
 from salad.datasets.folders import Masks
@@ -121,16 +121,18 @@ def _describe(files: dict[int, list[Path]], folders: dict[int, Path]) -> list[Sa
     prefix = {NORMAL: "", ABNORMAL: f"{ABNORMAL_CLASS}/"}
     for label, folder in folders.items():
         holder, masks = _holder_of_tables(folder, folders[NORMAL]), Masks(folder)
-        inside = PurePath(os.path.relpath(os.path.realpath(folder), holder))
+        inside = os.path.relpath(os.path.realpath(folder), holder).replace(os.sep, "/")
+        start = "" if inside == os.curdir else f"{inside}/"
+        names = [inner_name(file, folder) for file in files[label]]
         drafts = [
-            Sample(file, (inside / inner_name(file, folder)).as_posix(), label, mask=masks.find(file))
-            for file in files[label]
+            Sample(file, start + name, label, mask=masks.find(file))
+            for file, name in zip(files[label], names, strict=True)
         ]
         masks.say()
         # those of the other class show which file names alone are ambiguous
         annotated = annotate([*drafts, *drafted[holder]], holder)[: len(drafts)]
         drafted[holder] += drafts
-        samples += [replace(sample, name=prefix[label] + inner_name(sample.path, folder)) for sample in annotated]
+        samples += [replace(sample, name=prefix[label] + name) for sample, name in zip(annotated, names, strict=True)]
     return samples
 
 
