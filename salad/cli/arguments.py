@@ -49,33 +49,34 @@ def normal_option(program: str) -> click.Option:
     )
 
 
-def resolve(typed: Mapping[str, Any], program: str) -> dict[str, Any]:
+def resolve(values: Mapping[str, Any], program: str) -> dict[str, Any]:
     """Assign the typed words to the arguments that they are, and replace --normal by those that it stands for.
 
     Args:
-        typed: values of the command line by name; the parser has assigned the words from the first argument on.
+        values: values of the command line by name, None for what was not typed; the parser has assigned the words from
+            the first argument on.
         program: name of the command.
 
     Raises:
         InputError: there are neither all arguments nor those of the short form, or --normal comes besides all.
     """
-    names = names_of(program)
-    words = [typed[name] for name in names if name in typed]
-    values = {name: value for name, value in typed.items() if name not in (*names, "normal")}
+    names, normal = names_of(program), values.get("normal")
+    words = [values[name] for name in names if values.get(name) is not None]
+    others = {name: value for name, value in values.items() if name not in (*names, "normal")}
     short = [name for name in names if name == "xp_path"]
     if len(words) == len(names):
-        if "normal" in typed:
+        if normal is not None:
             raise InputError(f"--normal stands for the data set and DATA_PATH, typed too: give  {forms_of(program)}")
-        return {**values, **dict(zip(names, words, strict=True))}
+        return {**others, **dict(zip(names, words, strict=True))}
     if len(words) > len(short):
         count = f"{len(words)} argument{'s' * (len(words) != 1)}"
         raise InputError(f"{count}, but {len(names)} or {len(short)} are needed: give  {forms_of(program)}")
     for name, word in zip(short, words, strict=False):
         try:
-            values[name] = path_of(word)
+            others[name] = path_of(word)
         except ValueError as error:
             raise InputError(f"{OPTIONS[name].flag}: {error}") from None
-    return {**values, **({"dataset_name": OWN_DATA, "data_path": typed["normal"]} if "normal" in typed else {})}
+    return {**others, **({"dataset_name": OWN_DATA, "data_path": normal} if normal is not None else {})}
 
 
 def complete(values: Mapping[str, Any], program: str) -> dict[str, Any]:
