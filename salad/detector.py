@@ -24,7 +24,7 @@ from salad.config.declare import without_removed
 from salad.config.recipes import recipe_values
 from salad.errors import InputError
 from salad.explaining.explain import make_explainer
-from salad.images.in_memory import images_of, read_source, shown_name
+from salad.images.in_memory import Source, images_of, read_source, shown_name
 from salad.runs.folder import RunFolder
 from salad.scoring.enrol import enrol
 from salad.scoring.options import SCORED_BY, scoring_config
@@ -47,10 +47,11 @@ OF_A_MACHINE = {"device", "n_jobs_dataloader", "compile", "xp_path", "load_model
 class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Anomaly detector for radiographs, loaded from a checkpoint or fitted on normal images.
 
-    The argument `images` of the methods is a path, a list of paths, an array or a tensor (see `images_of`); arrays are
-    preprocessed like files. An array (N, H, W) is N grey images; (H, W, C) with at most 4 channels is one image, and so
-    are three or four planes (C, H, W) of which the first three are alike. A tensor of other three or four planes is
-    refused: give it as (1, C, H, W) or as (C, 1, H, W).
+    The argument `images` of the methods is a path of a file or a folder, a list of such paths, an array or a tensor
+    (see `images_of`). A folder stands for all images below it, in the order of `files`. Arrays are preprocessed like
+    files. An array (N, H, W) is N grey images; (H, W, C) with at most 4 channels is one image, and so are three or four
+    planes (C, H, W) of which the first three are alike. A tensor of other three or four planes is refused: give it as
+    (1, C, H, W) or as (C, 1, H, W).
 
     Scores are larger for more anomalous images. As in scikit-learn, `predict` returns 1 for inliers and -1 for
     outliers, and `decision_function` is positive for inliers.
@@ -219,6 +220,21 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             given["load_model"] = Path(given["load_model"])
         recipe = {name: value for name, value in recipe_values(given.get("recipe")).items() if name != "val_share"}
         return {**recipe, **given}
+
+    @staticmethod
+    def files(images: object) -> list[Source]:
+        """List the images that the argument of the methods stands for, in the order of their scores.
+
+        A folder gives the images in it by name, then those of its sub-folders, one after the other by name. What else
+        lies there is counted in the log.
+
+        Returns:
+            Paths of files, and arrays of single images.
+
+        Raises:
+            InputError: a folder holds no image.
+        """
+        return [*images_of(images)]
 
     def score(self, images: object) -> np.ndarray:
         """Compute the anomaly score of each image, (N,), float64; larger is more anomalous.

@@ -32,6 +32,7 @@ class Selection:
         view: view of the X-ray, ``PA`` or ``AP``.
         min_age: smallest age of a patient, in years.
         part: body part.
+        abnormal: folder of abnormal images.
         val_share: share of the training patients to hold out for validation if the data set has no val split.
     """
 
@@ -40,6 +41,7 @@ class Selection:
     view: str | None = None
     min_age: int | None = None
     part: str | None = None
+    abnormal: Path | None = None
     val_share: float = 0.0
 
 

@@ -168,7 +168,7 @@ def test_options_are_those_that_config_declares_and_no_others(program, takes):
     names = [parameter.name for parameter in COMMANDS[program].params]
     declared = [one.name for one in OPTIONS.values() if takes in one.facts.commands]
     assert names[:4] == list(ARGUMENTS)
-    assert sorted(names) == sorted([*declared, "load_config", "debug", "version"])
+    assert sorted(names) == sorted([*declared, "normal", "load_config", "debug", "version"])
     assert len(set(names)) == len(names)
 
 

@@ -1,6 +1,7 @@
 """The Python API: what it gives for files, arrays and tensors, and how it behaves among scikit-learn's tools."""
 
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +136,26 @@ def test_score_is_one_for_each_image_also_over_many_batches(detector, films):
 
 def detector_path(detector: Detector) -> Path:
     return detector.scorer_.checkpoint.path
+
+
+def test_folders_are_scored_in_the_order_of_files(data, detector):
+    folder = data / "test"
+    film = next((data / "train/0.normal").iterdir())
+
+    files = Detector.files([str(folder), film])
+
+    assert files == [*sorted(folder.rglob("*.png")), film] and len(files) == 7
+    assert detector.score([folder, str(film)]) == pytest.approx(detector.score(files), abs=1e-6)
+
+
+def test_a_detector_is_fitted_on_a_folder(data, tmp_path):
+    folder = tmp_path / "films"
+    shutil.copytree(data / "train/0.normal", folder / "a/b")
+    fitted = Detector(**STILL).fit(str(folder))
+
+    assert len(fitted.scorer_.checkpoint.bank.rows) == 7  # of eight, one is held out
+    with pytest.raises(InputError, match="it holds a folder called 1.abnormal: give the folder of its normal images"):
+        Detector(**STILL).fit(data / "test")
 
 
 def test_an_image_that_cannot_be_read_is_named(detector, tmp_path, films):
@@ -428,7 +449,19 @@ def test_arguments_are_options_and_options_are_arguments_but_for_those_of_folder
     assert names - {"options"} <= {*OPTIONS}
     assert {*OPTIONS} - names - {spec.weight for spec in LOSSES.values()} == {
         *("dataset_name", "data_path", "normal_class", "split_dir", "view", "min_age", "part", "train_on", "strict"),
-        *("on_bad_image", "cache", "sync_bn", "heatmaps", "out", "report", "tensorboard", "mlflow", "resume"),
+        *(
+            "abnormal",
+            "on_bad_image",
+            "cache",
+            "sync_bn",
+            "heatmaps",
+            "out",
+            "report",
+            "tensorboard",
+            "mlflow",
+            "resume",
+        ),
+        "abnormal",
         "more_normals",  # an argument of `fit`
     }
 

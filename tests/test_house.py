@@ -38,6 +38,7 @@ TESTED_IN = {
         f"datasets/{name}": "datasets/test_readers" for name in ("chexpert", "lists", "medianomaly", "medmnist", "mura")
     },
     **{f"datasets/{name}": "datasets/test_readers" for name in ("nih", "rsna", "table", "tables", "vindr")},
+    "datasets/one_class": "datasets/test_more_normals",
     "distributed/ddp": "distributed/test_team",
     "evaluation/calibration": "evaluation/test_rates",
     "evaluation/result": "evaluation/test_summary",

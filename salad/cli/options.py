@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 import salad
+from salad.cli.arguments import SHORT_FORMS, complete, names_of, normal_option, resolve
 from salad.cli.program import HELP, Command, PathType, exit_status
-from salad.config import ARGUMENTS, OPTIONS
+from salad.config import OPTIONS
 from salad.config.declare import PREDICT, TEST, TRAIN, Option, read_values
 from salad.config.recipes import recipe_values
 from salad.distributed.team import Team, join
@@ -33,16 +34,25 @@ def command_of(program: str, *, more: tuple[click.Parameter, ...] = ()) -> Calla
 
     def decorate(run: Run) -> click.Command:
         declared = [option for option in OPTIONS.values() if program in option.facts.commands]
-        arguments = [OPTIONS[name] for name in ARGUMENTS if OPTIONS[name] in declared]
+        arguments = [OPTIONS[name] for name in names_of(program)]
         options = [option for option in declared if not option.facts.is_argument]
-        notes = "\n".join(f"{argument.name.upper():<14}{argument.facts.help}" for argument in arguments)
-        return Command(
+        notes = "\n".join(f"{argument.flag:<14}{argument.facts.help}" for argument in arguments)
+        normal = [normal_option(program)] if arguments else []
+        command = Command(
             run.__name__,
             callback=_callback(program, run),
-            params=[*(_parameter(option, program) for option in [*arguments, *options]), *more, *_common_options()],
+            params=[
+                *(_parameter(option, program) for option in arguments),
+                *normal,
+                *(_parameter(option, program) for option in options),
+                *more,
+                *_common_options(),
+            ],
             help=f"{inspect.getdoc(run)}\n\n\b\n{notes}",
             context_settings=HELP,
         )
+        command.short_form = SHORT_FORMS.get(program)
+        return command
 
     return decorate
 
@@ -51,19 +61,30 @@ def _callback(program: str, run: Run) -> Callable[..., None]:
     """Make the callback that joins recipe, --load_config file and command line, and runs the command."""
 
     def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
-        typed = {name: value for name, value in values.items() if value is not None and value != ()}
         with exit_status(debug=debug, says_interruption=False):
             team = join()
         with exit_status(debug=debug, team=team):
-            read = read_values(load_config, OPTIONS) if load_config else {}
-            read = {name: value for name, value in read.items() if value is not None}
-            if program != TRAIN:
-                for name in ("load_model", "recipe"):  # they are the start of that run, not its result
-                    read.pop(name, None)
-            run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
+            run(complete(gather(program, load_config, resolve(values, program)), program), team)
             team.leave()
 
     return callback
+
+
+def gather(program: str, load_config: Path | None, values: dict[str, Any]) -> dict[str, Any]:
+    """Join the values of recipe, --load_config file and command line; each wins over those before it.
+
+    Args:
+        program: name of the command in `Facts.commands`.
+        load_config: file of options, or None.
+        values: values of the command line by name; None or () for an option that was not typed.
+    """
+    typed = {name: value for name, value in values.items() if value is not None and value != ()}
+    read = read_values(load_config, OPTIONS) if load_config else {}
+    read = {name: value for name, value in read.items() if value is not None}
+    if program != TRAIN:
+        for name in ("load_model", "recipe"):  # they are the start of that run, not its result
+            read.pop(name, None)
+    return {**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}
 
 
 def _common_options() -> list[click.Parameter]:
@@ -98,7 +119,7 @@ def _parameter(declared: Option, program: str) -> click.Parameter:
     facts, default = declared.facts, declared.default
     given_type: Any = PathType() if declared.kind is Path else declared.kind
     if facts.is_argument:
-        return click.Argument([declared.name], type=given_type)
+        return click.Argument([declared.name], type=given_type, required=False, metavar=declared.flag)
     if facts.choices:
         given_type = click.Choice(facts.choices)
     is_switch = declared.kind is bool

@@ -27,6 +27,7 @@ REPORT = "this is a bug: run again with --debug and report it with the traceback
 MAX_WIDTH = 110  # columns of a help text
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": MAX_WIDTH}
 COMMAND_SECTION = "this command"
+SECTION_OF = {"normal": "data"}  # options that `Config` does not declare
 LOST_PEER = (
     "Error: another process of this run died without a message (killed? out of memory?); torchrun tells which one"
 )
@@ -91,7 +92,18 @@ def _fit_for_terminal() -> Iterator[None]:
 
 
 class Command(Program):
-    """Command with a help text that lists options by section."""
+    """Command with a help text that lists options by section.
+
+    Attributes:
+        short_form: second form of its arguments, for the usage line; None if there is one form.
+    """
+
+    short_form: str | None = None
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """List the words of the usage line, with both forms of the arguments."""
+        pieces = super().collect_usage_pieces(ctx)
+        return [*pieces, "|", self.short_form] if self.short_form else pieces
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of each section, and last those of this command only."""
@@ -99,8 +111,9 @@ class Command(Program):
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
             if record is not None:
-                declared = OPTIONS.get(parameter.name or "")
-                sections[declared.section if declared else COMMAND_SECTION].append(record)
+                name = parameter.name or ""
+                section = OPTIONS[name].section if name in OPTIONS else SECTION_OF.get(name, COMMAND_SECTION)
+                sections[section].append(record)
         for name, records in sections.items():
             if records:
                 with formatter.section(name.capitalize()):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from salad.cli.arguments import add_trained, command_words, how_to_train
 from salad.cli.options import command_of
-from salad.config import Config
+from salad.config import ARGUMENTS, Config
 from salad.config.declare import TEST, TRAIN
 from salad.distributed.team import Team
-from salad.errors import RunInterruptedError, give
+from salad.errors import InputError, RunInterruptedError, give, printable
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
@@ -29,7 +32,10 @@ def without_resume(words: list[str]) -> list[str]:
 
 @command_of(TRAIN)
 def train(given: dict[str, Any], team: Team) -> None:
-    """Train on the normal images of DATA_PATH/train; write checkpoints and logs to XP_PATH."""
+    """Train on the normal images of a data set; write checkpoints and logs to XP_PATH.
+
+    Own films need no more than XP_PATH --normal DIR: a digest splits them into train, val and test.
+    """
     config = Config.of(given)  # cheap checks before anything heavy
     from salad.runs.folder import RunFolder, log_to
     from salad.runs.followers import check_packages
@@ -45,28 +51,30 @@ def train(given: dict[str, Any], team: Team) -> None:
         except RunInterruptedError as error:
             go_on = team.how_to(f"{shlex.join(without_resume(sys.argv))} --resume")
             raise RunInterruptedError(error.received, f"go on with: {go_on}") from None
-    name, net, xp, data = (str(given[key]) for key in ("dataset_name", "net_name", "xp_path", "data_path"))
-    logger.info("done: score with  %s", shlex.join(["python", "test.py", name, net, xp, data]))
+    logger.info("done: score with  %s", shlex.join([*command_words(TEST), str(given["xp_path"])]))
 
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json and report.html; print the AUC.
+    """Score the test images of a data set; write scores.csv, metrics.json and report.html; print the AUC.
 
+    XP_PATH alone takes the data set, the network and DATA_PATH of the training.
     Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
     --out. Results of another model or data set are not replaced without --overwrite.
     """
-    Config.of(given)  # cheap checks before anything heavy
+    if given.keys() >= {*ARGUMENTS}:
+        Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
     from salad.evaluation.summary import summarise, write_result
-    from salad.runs.folder import MODEL_FILE, RunFolder, log_to
+    from salad.runs.folder import RunFolder, log_to
     from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, replaces_others, shown_folder
     from salad.scoring.evaluate import open_test, run_test
     from salad.scoring.options import reconcile
 
-    path = given.get("load_model") or given["xp_path"] / MODEL_FILE
+    path = find_model(given)
     checkpoint = load_checkpoint(path)
+    given = add_trained(given, checkpoint)
     config = Config.of(reconcile(given, checkpoint))
     config = config.changed(seed=draw_seed(config.run.seed), load_model=path)
     folder = RunFolder(config.output.out or config.output.xp_path, writes=team.is_first)
@@ -115,6 +123,24 @@ def test(given: dict[str, Any], team: Team) -> None:
             command=command,
         )
         write_report(scoring)
+
+
+def find_model(given: Mapping[str, Any]) -> Path:
+    """Find the checkpoint to score with: --load_model, else the one of XP_PATH.
+
+    Raises:
+        InputError: there is no checkpoint in XP_PATH.
+    """
+    from salad.runs.folder import MODEL_FILE
+
+    if "load_model" in given:
+        return Path(given["load_model"])
+    path = Path(given["xp_path"], MODEL_FILE)
+    if path.exists():
+        return path
+    if others := sorted(path.parent.glob("*.tar")):
+        raise InputError(f"{printable(path)}: no such file; the folder holds {others[-1].name}, for --load_model")
+    raise InputError(f"{printable(path)}: no such file; train first:  {how_to_train(given)}")
 
 
 def say_result(result: Result, rows: list[tuple[str, str]]) -> None:

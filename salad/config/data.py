@@ -39,6 +39,14 @@ class DataOptions:
         commands=READS_DATA,
         of_model=True,
     )
+    abnormal: Path | None = option(
+        None,
+        "Folder of abnormal images, anywhere below it, for the data set Folders: all of them are test images, with the "
+        "normal ones of the same patients  [default: none]",
+        commands=READS_DATA,
+        may_change=True,
+        of_model=True,
+    )
     split_dir: Path | None = option(
         None,
         "Folder of the lists train.txt, test.txt and, optionally, val.txt: one image on each line, optionally followed "

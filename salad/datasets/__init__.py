@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, rsna, table, vindr
+from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, own_folders, rsna, table, vindr
 from salad.datasets.hold_out import hold_out
 from salad.datasets.layout import check_there, sub_folders
 from salad.errors import InputError, printable
@@ -46,6 +46,7 @@ def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | 
 
 DATASETS: dict[str, DataSet] = {
     "CXR_author": DataSet(folders.read_split, by_order=True),
+    "Folders": DataSet(own_folders.read_split, takes=("abnormal",), normal=own_folders.NORMAL_CLASS),
     "CXR_phantom": DataSet(_read_phantom),
     "NIH": DataSet(nih.read_split, takes=("split_dir", "view", "min_age"), normal=nih.NORMAL_CLASS),
     "MURA": DataSet(mura.read_split, takes=("part",), normal=mura.NORMAL_CLASS),

@@ -70,7 +70,7 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
     Raises:
         InputError: a row of boxes.csv does not describe a box.
     """
-    tables = _find_tables(data_path)
+    tables = find_tables(data_path)
     marked = [path for path in tables if _is_of_boxes(path)]
     boxes = _Notes({image: of_image for path in marked for image, of_image in read_boxes(path).items()})
     notes = _Notes(_read_tables([path for path in tables if path not in marked]))
@@ -155,7 +155,7 @@ def patient_from_name(stem: str, *, is_kermany: bool) -> str | None:
     return match[1].upper() if match else None
 
 
-def _find_tables(data_path: Path) -> list[Path]:
+def find_tables(data_path: Path) -> list[Path]:
     """List the tables directly in a folder, sorted."""
     try:
         return sorted(path for path in data_path.iterdir() if path.suffix.lower() in (".csv", ".tsv"))

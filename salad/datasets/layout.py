@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from salad.datasets.tables import shown
-from salad.datasets.words import class_key, sense_of
+from salad.datasets.words import Sense, class_key, sense_of
 from salad.errors import InputError, printable
 from salad.images.listing import LeftOut, is_image, reason_to_leave_out, say_once
 
@@ -117,9 +117,7 @@ def check_there(data_path: Path, *, option: str = "") -> None:
     parent = next(folder for folder in data_path.absolute().parents if folder.is_dir())
     missing = data_path.absolute().relative_to(parent).parts[0]
     close = closest(missing, (entry.name for entry in parent.iterdir()))
-    meant = (
-        f": did you mean {shlex.quote(printable(parent / close))}?" if close else f", but {printable(parent)} is there"
-    )
+    meant = f": did you mean {_quoted(parent / close)}?" if close else f", but {printable(parent)} is there"
     raise InputError(f"{where}: no such folder or file{meant}")
 
 
@@ -151,18 +149,31 @@ def say_missing(data_path: Path, split: str) -> str:
         return f"{start} holds {shown(splits)}: add {split}/ with one sub-folder per class"
     if inner and (any(map(sense_of, inner)) or all(_num_images(data_path / name)[0] for name in inner)):
         return (
-            f"{start} holds the classes {shown(inner)} without train/ and test/: move them into train/, and a part of "
-            f"their images into test/ (test/{printable(inner[0])}/); instead of val/, --val_share 0.1 holds images of "
-            "train/ out"
+            f"{start} holds the classes {shown(inner)} without train/ and test/: {_say_folders(data_path, inner)} lets "
+            "a digest split them; or move them into train/, and a part of their images into test/ "
+            f"(test/{printable(inner[0])}/); instead of val/, --val_share 0.1 holds images of train/ out"
         )
     if num_images:
         return (
-            f"{start} holds {num_images}{more} images directly: put them into train/CLASS/ and test/CLASS/, such as "
-            "train/0.normal/; to score them with a trained model, use python -m salad predict"
+            f"{start} holds {num_images}{more} images directly: if all are normal, --normal {_quoted(data_path)} "
+            "trains on them; else put them into train/CLASS/ and test/CLASS/, such as train/0.normal/; to score them "
+            "with a trained model, use python -m salad predict"
         )
     if not inner:
         return f"{start} is empty: it must hold train/ and test/, one sub-folder per class"
     return f"{start} holds {shown(inner)}, but must hold train/ and test/, one sub-folder per class"
+
+
+def _say_folders(data_path: Path, inner: list[str]) -> str:
+    """Word the options that take a class folder as normal and the other one as abnormal, as far as names tell."""
+    normal = [name for name in inner if sense_of(name) is Sense.NORMAL]
+    abnormal = [name for name in inner if name not in normal]
+    folders = [_quoted(data_path / names[0]) if len(names) == 1 else "DIR" for names in (normal, abnormal)]
+    return f"--normal {folders[0]} --abnormal {folders[1]}"
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(printable(path))
 
 
 def _names_a_split(name: str) -> bool:

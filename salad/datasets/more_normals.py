@@ -13,6 +13,7 @@ from salad.datasets.annotate import annotate
 from salad.datasets.cells import known
 from salad.datasets.layout import check_there
 from salad.datasets.lists import inner_name
+from salad.datasets.one_class import refuse_findings, refuse_names
 from salad.datasets.table import SUFFIXES, make_sample, read_table, rows_of
 from salad.datasets.tables import Row, shown
 from salad.datasets.words import Sense, sense_of
@@ -86,47 +87,10 @@ def _in_folder(folder: Path) -> list[Sample]:
     left_out = LeftOut()
     files = [Path(file) for file in list_files(folder, left_out=left_out)]
     left_out.say(folder, logger=logger)
-    inner_folders = {file.parent.relative_to(folder).parts for file in files}
-    _refuse_abnormal(folder, {part for parts in inner_folders for part in parts}, inner_folders)
+    refuse_names(folder, files, label=NORMAL, option=FLAG, way_out="give the folder of its normal images instead")
     samples = annotate([Sample(file, inner_name(file, folder), NORMAL) for file in files], folder)
-    _refuse_findings(folder, samples)
+    refuse_findings(folder, samples, option=FLAG, way_out="give a folder or a table of normal images instead")
     return samples
-
-
-def _refuse_abnormal(folder: Path, names: set[str], inner_folders: set[tuple[str, ...]]) -> None:
-    """Raise `InputError` if the name of a folder with images says that they are abnormal.
-
-    Args:
-        folder: folder as given; its own name counts where no inner one says normal.
-        names: names of the folders below it.
-        inner_folders: path of each folder with images, from `folder` on.
-    """
-    abnormal = sorted(name for name in names if sense_of(name) is Sense.ABNORMAL)
-    is_unsaid = any(all(sense_of(part) is not Sense.NORMAL for part in parts) for parts in inner_folders)
-    if is_unsaid and sense_of(folder.name) is Sense.ABNORMAL:
-        abnormal.append(folder.name)
-    if abnormal:
-        raise InputError(
-            f"{FLAG} {printable(folder)}: everything in it would count as normal, but it holds a folder called "
-            f"{shortened(abnormal[0])}: give the folder of its normal images instead"
-        )
-
-
-def _refuse_findings(folder: Path, samples: list[Sample]) -> None:
-    """Raise `InputError` if tables of a folder say that images are abnormal, and not also that they are normal."""
-    senses = [{sense_of(finding) for finding in sample.findings} for sample in samples]
-    abnormal = [
-        sample
-        for sample, of_sample in zip(samples, senses, strict=True)
-        if Sense.ABNORMAL in of_sample and Sense.NORMAL not in of_sample
-    ]
-    if abnormal:
-        finding = next(finding for finding in abnormal[0].findings if sense_of(finding) is Sense.ABNORMAL)
-        raise InputError(
-            f"{FLAG} {printable(folder)}: everything in it would count as normal, but its tables say otherwise of "
-            f"{len(abnormal):,} images, the first is {shortened(abnormal[0].name)} ({shortened(finding)}): give a "
-            "folder or a table of normal images instead"
-        )
 
 
 def _in_table(table: Path) -> list[Sample]:

@@ -28,6 +28,24 @@ def few_for_auc(name: str, *, num_normal: int, num_abnormal: int) -> tuple[str, 
     )
 
 
+def not_measured(*, num_normal: int, num_abnormal: int, has_threshold: bool) -> tuple[str, ...]:
+    """Say what test images of one class cannot show, and what they can; empty if there are both classes.
+
+    Args:
+        num_normal: number of normal images.
+        num_abnormal: number of abnormal images.
+        has_threshold: True if validation normals have set a threshold.
+    """
+    if num_normal and num_abnormal:
+        return ()
+    lacking, rate, other = (
+        ("abnormal", "specificity", "sensitivity") if num_normal else ("normal", "sensitivity", "specificity")
+    )
+    measured = f"the {rate} is, on {num_normal + num_abnormal} images"
+    can = measured if has_threshold else f"nor is the {rate}, for lack of a threshold"
+    return (f"no {lacking} test image: AUC and {other} are not measured; {can}",)
+
+
 def few_to_calibrate(num_normal: int, *, least: int, is_fused: bool = False) -> tuple[str, ...]:
     """Warn of a threshold, percentiles and the standards of a fused score from few normal images.
 

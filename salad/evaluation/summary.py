@@ -113,7 +113,7 @@ class Summary:
         baselines = [(f"AUC of {name.replace('_', ' ')}", _format(area)) for name, area in self.baselines.items()]
         drift = [("drift", self.drift.brief)] if self.drift else []
         if self.auc is None:
-            return [*rows, *baselines, *drift]
+            return [*rows, *baselines, *self._decision_rows(), *drift]
         assert self.bootstrap is not None, "defined where the AUC is"
         rows += [
             ("  bootstrap interval of AUC", f"{self.bootstrap.low:.4f} to {self.bootstrap.high:.4f}"),
@@ -137,13 +137,14 @@ class Summary:
             return []
         decision, confusion = self.decision, self.decision.confusion
         how = f"{decision.specificity_wanted:.0%} of {decision.num_val_normals} validation normals at or below it"
-        return [
-            ("threshold", f"{decision.threshold:.6g}, {how}"),
-            ("  sensitivity", _format(confusion.sensitivity)),
-            ("  specificity", _format(confusion.specificity)),
-            ("  F1, balanced accuracy", f"{confusion.f1:.4f}, {confusion.balanced_accuracy:.4f}"),
-            ("  mean percentile of normals", f"{decision.mean_percentile:.1f} (50 if they score as in validation)"),
-        ]
+        rows = [("threshold", f"{decision.threshold:.6g}, {how}")]
+        rows += [("  sensitivity", _format(confusion.sensitivity)), ("  specificity", _format(confusion.specificity))]
+        if confusion.f1 is not None and confusion.balanced_accuracy is not None:
+            rows.append(("  F1, balanced accuracy", f"{confusion.f1:.4f}, {confusion.balanced_accuracy:.4f}"))
+        if decision.mean_percentile is not None:
+            said = f"{decision.mean_percentile:.1f} (50 if they score as in validation)"
+            rows.append(("  mean percentile of normals", said))
+        return rows
 
 
 def summarise(result: Result, *, specificity: float, seed: int) -> Summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from PIL import Image
 from salad.errors import InputError, printable, refuse_shortage
 from salad.images.decoder import Decoder
 from salad.images.deep import deep_to_grey, is_opaque
-from salad.images.read import MAX_PIXELS, GreyImage, read_image, to_grey, to_square
+from salad.images.find import images_below
+from salad.images.read import IMAGE_SUFFIXES, MAX_PIXELS, GreyImage, read_image, to_grey, to_square
 from salad.images.stretch import stretch
 
 CHANNELS = 1, 2, 3, 4  # grey, grey and alpha, RGB, RGBA; no film has a side of so few pixels
@@ -28,27 +30,28 @@ def images_of(images: object) -> Iterator[Source]:
     """Split the input into single images, in order.
 
     Args:
-        images: a path; an array or a tensor (H, W), (H, W, C), (N, H, W), (N, H, W, C) or (N, C, H, W); or an iterable
-            of paths and single images, whose sizes may differ; C is 1 for grey, 3 for RGB and 4 for RGBA, or 2 for grey
-            with an opaque alpha, but not as (2, H, W). Of three dimensions, the last one is the channels if it is at
-            most 4, and else the first one the images. Yet three or four planes of which the first three are alike are
-            one image (3 or 4, H, W), and a tensor of three or four others, which torchvision would take for one, is
-            refused: as (1, 3, H, W) it is one image, as (3, 1, H, W) three.
+        images: a path of a file or a folder; an array or a tensor (H, W), (H, W, C), (N, H, W), (N, H, W, C) or
+            (N, C, H, W); or an iterable of such paths and of single images, whose sizes may differ; C is 1 for grey, 3
+            for RGB and 4 for RGBA, or 2 for grey with an opaque alpha, but not as (2, H, W). Of three dimensions, the
+            last one is the channels if it is at most 4, and else the first one the images. Yet three or four planes of
+            which the first three are alike are one image (3 or 4, H, W), and a tensor of three or four others, which
+            torchvision would take for one, is refused: as (1, 3, H, W) it is one image, as (3, 1, H, W) three.
 
     Yields:
-        A path, or an array (H, W), (H, W, 3) or (H, W, 4).
+        A path of a file, or an array (H, W), (H, W, 3) or (H, W, 4). A folder gives all images below it: its own by
+        name, then those of each sub-folder. What else lies there is counted in the log.
 
     Raises:
-        InputError: the input is none of these.
+        InputError: the input is none of these, or a folder holds no image.
     """
     if isinstance(images, (str, Path)):
-        yield Path(images)
+        yield from _files_of(Path(images))
         return
     if not _is_tensor(images) and (not isinstance(images, np.ndarray) or images.dtype.kind in "OSU"):
         if not isinstance(images, Iterable):
             raise InputError(f"an image is a path, a numpy array or a torch tensor, not {type(images).__name__}")
         for image in images:
-            yield Path(image) if isinstance(image, (str, Path)) else _single(_as_array(image))
+            yield from _files_of(Path(image)) if isinstance(image, (str, Path)) else [_single(_as_array(image))]
         return
     array = _as_array(images)
     if array.ndim == 2 or (array.ndim == 3 and (array.shape[2] in CHANNELS or _has_like_planes(array))):
@@ -63,6 +66,19 @@ def images_of(images: object) -> Iterator[Source]:
         yield from map(_single, array)
     else:
         raise InputError(f"an array of shape {array.shape}: images are {FORMS}")
+
+
+def _files_of(path: Path) -> Iterator[Path]:
+    """List the images below a folder; any other path stands for itself."""
+    if not os.path.isdir(path):  # noqa: PTH112  # False for an impossible name, for which Path.is_dir raises
+        yield path
+        return
+    is_empty = True
+    for file in images_below(path):
+        is_empty = False
+        yield file
+    if is_empty:
+        raise InputError(f"{printable(path)}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
 
 def read_source(source: Source, decoder: Decoder) -> GreyImage:

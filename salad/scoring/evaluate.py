@@ -24,14 +24,14 @@ from salad.datasets.more_normals import MORE, describe_kinds, read_more_normals
 from salad.distributed.team import SOLO, Team
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards
-from salad.evaluation.few import few_for_auc
+from salad.evaluation.few import few_for_auc, not_measured
 from salad.evaluation.result import Result
 from salad.images.grey_levels import GreyLevels, measure_grey_levels
 from salad.samples import NORMAL, Split
 from salad.scores.inputs import to_images
 from salad.scoring.films import drift_of, normal_aspects
 from salad.scoring.model import ScoringModel
-from salad.scoring.training_images import find_enrolled, find_val
+from salad.scoring.training_images import as_trained, find_enrolled, find_val
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -161,6 +161,7 @@ def run_test(context: RunContext, checkpoint: Checkpoint, split: Split) -> tuple
     warnings = (
         *model.warnings,
         *few_for_auc("test", num_normal=split.num_normal, num_abnormal=num_abnormal),
+        *not_measured(num_normal=split.num_normal, num_abnormal=num_abnormal, has_threshold=bool(model.calibration)),
         *(f"drift: {line}" for line in drift.lines if drift.is_found),
     )
     for line in warnings:
@@ -189,7 +190,7 @@ def read_test(context: RunContext, checkpoint: Checkpoint) -> Split:
     if entry and entry.by_order and trained_with.get("normal_class") is None and checkpoint.normal_class:
         doubt = doubt_of_first(checkpoint.normal_class)
         split = dataclasses.replace(split, doubts=(*split.doubts, *([f"train/: {doubt}"] if doubt else [])))
-    compare_with_training(context.config, split, train_on=trained_with.get("train_on", "all"))
+    compare_with_training(as_trained(context.config, checkpoint), split, train_on=trained_with.get("train_on", "all"))
     return split
 
 

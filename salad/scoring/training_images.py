@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import logging
+import os
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from salad.build import RunContext
 from salad.checkpoint import Checkpoint
 from salad.checks.leaks import NUM_KEPT, Leak
 from salad.checks.more_normals import find_more_normals
-from salad.config import Config
+from salad.config import OPTIONS, Config
 from salad.datasets import read_split
 from salad.errors import InputError, printable
 from salad.images.read import GreyImage
@@ -36,11 +37,11 @@ def find_training_images(context: RunContext, checkpoint: Checkpoint) -> Split:
     Raises:
         InputError: DATA_PATH does not hold the same images.
     """
-    options = checkpoint.config or {}
+    options, config = checkpoint.config or {}, as_trained(context.config, checkpoint)
     try:
-        train = _read(context.config, "train")
+        train = _read(config, "train")
         assert train is not None, "only val may be absent"
-        more = find_more_normals(context.config.data, train=train, val=find_val(context.config)).samples
+        more = find_more_normals(config.data, train=train, val=find_val(config)).samples
         train = train if options.get("train_on", "all") == "all" else train.only_normal()
         train = dataclasses.replace(train, samples=[*train.samples, *more])
         if options.get("on_bad_image") == "skip" and train.fingerprint != checkpoint.training["images"]:
@@ -54,6 +55,20 @@ def find_training_images(context: RunContext, checkpoint: Checkpoint) -> Split:
     if current != known:
         raise InputError(f"the model was trained on {known}, but train/ holds {current}")
     return dataclasses.replace(train, images=context.find_images(train, name="train"))
+
+
+def as_trained(config: Config, checkpoint: Checkpoint) -> Config:
+    """Set --abnormal to that of the training if DATA_PATH is, too: it decides which patients were trained on.
+
+    Args:
+        config: options of the scoring.
+        checkpoint: checkpoint of this program or a published one.
+    """
+    trained, data = checkpoint.config or {}, config.data
+    is_same = trained.get("dataset_name") == data.dataset_name and "abnormal" in trained
+    if not is_same or os.path.realpath(trained["data_path"]) != os.path.realpath(data.data_path):
+        return config
+    return config.changed(abnormal=OPTIONS["abnormal"].from_json(trained["abnormal"]))
 
 
 def find_val(config: Config) -> Split | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +18,12 @@ from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import Config
 from salad.config.recipes import describe_recipe
 from salad.datasets.more_normals import describe_kinds, read_more_normals
+from salad.datasets.one_class import refuse_names
 from salad.errors import InputError, printable
 from salad.images.doubts import doubt_line, find_doubt
+from salad.images.find import images_below
 from salad.images.in_memory import Source, images_of, read_source
+from salad.images.listing import LeftOut
 from salad.images.threads import map_in_order
 from salad.runs.folder import RunFolder
 from salad.samples import NORMAL, Sample, Split
@@ -72,6 +76,7 @@ def fit_images(
         InputError: an image or a folder cannot be read, there are too few images, or another training uses the folder.
         DivergedError: a loss is not finite.
     """
+    _refuse_abnormal(images)
     if config.run.recipe:
         logger.info(describe_recipe(config.run.recipe, config.values()))
     decoded = _decode(_own(images), config)
@@ -103,6 +108,15 @@ class _Decoded(NamedTuple):
 
     sample: Sample
     pixels: NDArray[np.uint8]
+
+
+def _refuse_abnormal(images: object) -> None:
+    """Raise `InputError` if a folder among the images to train on holds one whose name says abnormal."""
+    members = [images] if isinstance(images, (str, Path)) else images if isinstance(images, (list, tuple)) else ()
+    for folder in (Path(member) for member in members if isinstance(member, (str, Path)) and os.path.isdir(member)):  # noqa: PTH112
+        files = images_below(folder, left_out=LeftOut())  # what is left out is said when they are read
+        way_out = "give the folder of its normal images instead"
+        refuse_names(folder, files, label=NORMAL, option="", way_out=way_out)
 
 
 def _own(images: object) -> Iterator[tuple[Source, Sample]]:

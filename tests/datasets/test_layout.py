@@ -1,5 +1,7 @@
 """What is said where DATA_PATH does not hold what it should."""
 
+import shutil
+
 import pytest
 
 from salad.datasets import DATASETS, read_split
@@ -20,12 +22,16 @@ def labels(data_path, split="train"):
 def test_each_situation_is_said_with_its_way_out(write_folders, tmp_path):
     classes = write_folders("NORMAL/a.png", "PNEUMONIA/b.png", "@eaDir/c.png")
     said = refused(classes)
-    assert "holds the classes NORMAL, PNEUMONIA without train/ and test/: move them into train/" in said
+    own = f"--normal {classes / 'NORMAL'} --abnormal {classes / 'PNEUMONIA'} lets a digest split them"
+    assert f"holds the classes NORMAL, PNEUMONIA without train/ and test/: {own}; or move them into train/" in said
     assert "--val_share 0.1" in said and "test/NORMAL/" in said
     images = tmp_path / "images"
     (classes / "NORMAL").rename(images)
-    assert "holds 1 images directly: put them into train/CLASS/" in refused(images)
+    assert f"holds 1 images directly: if all are normal, --normal {images} trains on them; else put" in refused(images)
     assert "python -m salad predict" in refused(images)
+    classes = write_folders("a/x.png", "b/y.png")
+    shutil.rmtree(classes / "PNEUMONIA")
+    assert "holds the classes a, b without train/ and test/: --normal DIR --abnormal DIR lets" in refused(classes)
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'} is empty" in refused(tmp_path / "empty")
     (tmp_path / "other/notes").mkdir(parents=True)

@@ -1,6 +1,6 @@
 import pytest
 
-from salad.evaluation.few import few_for_auc, few_to_calibrate, few_to_train
+from salad.evaluation.few import few_for_auc, few_to_calibrate, few_to_train, not_measured
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,17 @@ def test_an_auc_of_few_images_of_a_class_is_said(num_normal, num_abnormal, is_sa
 
 def test_few_images_to_train_on_are_said():
     assert [len(few_to_train(count)) for count in (1, 2, 9, 10, 1000)] == [1, 1, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("num_normal", "num_abnormal", "has_threshold", "said"),
+    [
+        (8, 0, True, "no abnormal test image: AUC and sensitivity are not measured; the specificity is, on 8 images"),
+        (0, 5, True, "no normal test image: AUC and specificity are not measured; the sensitivity is, on 5 images"),
+        (8, 0, False, "no abnormal test image: AUC and sensitivity are not measured; nor is the specificity, for lack"),
+        (8, 5, False, None),
+    ],
+)
+def test_what_one_class_cannot_show_is_said(num_normal, num_abnormal, has_threshold, said):
+    lines = not_measured(num_normal=num_normal, num_abnormal=num_abnormal, has_threshold=has_threshold)
+    assert len(lines) == (said is not None) and all(line.startswith(said) for line in lines)

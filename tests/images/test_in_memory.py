@@ -173,3 +173,17 @@ def test_a_tensor_whose_sign_is_only_marked():
 def test_a_film_four_times_is_four_images():
     assert len([*images_of(np.stack([GREY] * 4))]) == 4
     assert len([*images_of(np.stack([GREY, GREY, GREY, np.full_like(GREY, 255)]))]) == 1
+
+
+def test_a_folder_stands_for_the_images_below_it(write_folders, caplog):
+    folder = write_folders("b.png", "a.png", "z/d.png", "z/y/e.png", "c/f.png")
+    (folder / "notes.txt").touch()
+    below = [folder / name for name in ("a.png", "b.png", "c/f.png", "z/d.png", "z/y/e.png")]
+
+    assert [*images_of(folder)] == [*images_of(str(folder))] == below
+    assert "left out: 1 file of no image format (.txt)" in caplog.text
+    mixed = [*images_of([folder / "z", GREY, folder / "absent.png", str(folder / "c")])]
+    assert [mixed[0], mixed[1], mixed[3], mixed[4]] == [*below[3:], folder / "absent.png", below[2]]
+    (folder / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: holds no image"):
+        list(images_of([folder, folder / "empty"]))
