@@ -8,8 +8,6 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-
 from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
 from salad.config import OPTIONS, Config
@@ -60,6 +58,8 @@ def run_training(given: dict[str, Any], folder: RunFolder, *, team: Team = SOLO)
     context, interrupts = dataclasses.replace(context, template=template), Interrupts()
     trainer = Trainer(context, folder, train=train, val=val, start=start, interrupts=interrupts)
     with interrupts:  # only now is there a state to save
+        from tqdm.contrib.logging import logging_redirect_tqdm  # its import warns in notebooks without widgets
+
         start_run(trainer, stopped)
         output = config.output
         following_run = following(
