@@ -319,6 +319,19 @@ def test_other_weights_are_refused_and_a_moved_file_is_asked_for(runs, data, fil
     assert invoke(main, *command, files[CNN]).exit_code == 0
 
 
+def test_a_model_that_changed_its_backbone_is_saved_with_the_memory_of_the_new_one(runs, data, files, tmp_path):
+    other = {"backbone": VIT, "backbone_weights": str(files[VIT]), "data_path": data}
+    detector = Detector.load(runs[CNN] / "model.tar", device="cpu", **other)
+    films = sorted((data / "test").rglob("*.png"))
+    scores = detector.score(films)
+    detector.save(tmp_path / "model.tar")
+
+    again = Detector.load(tmp_path / "model.tar", device="cpu")
+    assert again.score(films) == pytest.approx(scores, rel=1e-4)
+    assert again.explain(films[0]).score_map is not None  # of the new memory: the finer one is of the former backbone
+    assert read_tar(tmp_path / "model.tar")["backbone"]["name"] == f"{VIT}:5"
+
+
 def test_what_was_fetched_in_training_is_not_fetched_in_scoring(hub, files, data, tmp_path):
     held = hub(files["other"])
     words = ["CXR_author", "unet", tmp_path / "xp", data, *TINY, *QUICK, "--backbone", CNN]
