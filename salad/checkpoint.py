@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterable
@@ -25,7 +24,7 @@ from salad.memory import MemoryBank
 from salad.networks import NETWORKS
 from salad.patch_memory import PatchMemory
 from salad.runs.sealed import is_sealed, read_sealed, write_sealed
-from salad.tensor_files import LARGEST, Rule, checked, same_numbers
+from salad.tensor_files import LARGEST, Rule, checked, digest_of, fault_of
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -68,6 +67,7 @@ HEAD = {
     "image.weight": Rule(kind=torch.float32, shape=(1, "C"), needed=True),
     "image.bias": Rule(kind=torch.float32, shape=(1,), needed=True),
 }
+BACKBONE = {"name": Rule(kind=str, needed=True), "digest": Rule(kind=str, needed=True)}  # of the frozen network
 FACTS = {
     "schema_version": Rule(kind=int, low=1),
     "row_labels": Rule(kind=torch.int64, shape=("N",), low=0, high=1),
@@ -182,17 +182,11 @@ class Checkpoint:
 
     def digest(self) -> str:
         """Digest weights and memories, to distinguish this model from others: 12 hexadecimal digits."""
-        digest = hashlib.sha256()
-        tensors = {**self.model_state, "memory rows": self.bank.rows}
+        tensors: dict[str, Any] = {**self.model_state, "memory rows": self.bank.rows}
         if not len(self.bank.rows):  # files of older releases have rows, and keep their digest
             compared = self.memories.keys() - {MAP}  # only model.tar has a map
             tensors |= {f"patch memory {name}": self.memories[name].rows for name in compared}
-        for name, tensor in sorted(tensors.items(), key=lambda item: str(item[0])):
-            digest.update(str(name).encode())
-            if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
-                continue  # it does not fit any network, which is said on loading
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return digest_of(tensors)[:12]  # what is no tensor does not fit any network, which is said on loading
 
     @property
     def is_resumable(self) -> bool:
@@ -235,18 +229,8 @@ class Checkpoint:
         modules = modules_of(self.net_name, self.held)
         own = {name: tensor for name, tensor in network.state_dict().items() if _is_in(name, modules)}
         for name, tensor in own.items():
-            saved = self.model_state.get(name)
-            if not isinstance(saved, Tensor):
-                what = "is missing"
-            elif saved.shape != tensor.shape:
-                what = f"has shape {tuple(saved.shape)}, not {tuple(tensor.shape)}"
-            elif not same_numbers(saved.dtype, tensor.dtype):
-                what = f"is of {saved.dtype}, not of {tensor.dtype}"
-            elif not saved.float().isfinite().all():
-                what = "has values that are not finite"
-            else:
-                continue
-            raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {what}")
+            if fault := fault_of(self.model_state.get(name), tensor):
+                raise InputError(f"{self.path}: does not fit {type(network).__name__}: {name} {fault}")
         network.load_state_dict({name: self.model_state[name] for name in own}, strict=False)
 
 
@@ -335,7 +319,7 @@ def _parse(path: Path, content: dict[str, Any]) -> Checkpoint:
     _check_scores(facts)
     facts |= {
         name: checked(facts[name], rules, sizes={})
-        for name, rules in (("head", HEAD), (MAP, SCALE), ("films", FILMS))
+        for name, rules in (("head", HEAD), (MAP, SCALE), ("films", FILMS), ("backbone", BACKBONE))
         if facts.get(name) is not None
     }
     anchors = content.get("ans_discovery_state_dict", {})

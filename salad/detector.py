@@ -113,6 +113,7 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         score: str | None = None,
         k: int | None = None,
         backbone: str | None = None,
+        backbone_weights: str | None = None,
         fuse: tuple[str, ...] | None = None,
         local_grid: int | None = None,
         local_rows: int | None = None,

@@ -1,8 +1,9 @@
-"""Read files of torch.save from an unknown source, and check their entries against a table of rules."""
+"""Read files of torch.save and safetensors from an unknown source, and check their entries against rules."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import math
 import os
@@ -20,25 +21,31 @@ from torch import Tensor
 
 from salad.errors import DamagedError, InputError, printable, refuse_disk, refuse_shortage
 from salad.input_files import open_input
+from salad.packages import install_command
 
 ASKED = re.compile(r"allocate (\d+) bytes")  # in an error of torch
 ZIP_HEAD = b"PK\x03\x04"
+SAFETENSORS_START = 8  # bytes of the length of the JSON header that a file of safetensors begins with
 MAX_SHOWN = 40  # characters of a value that a message shows
 WORDS = {float: "a number", int: "a whole number", str: "text"}
 LARGEST = 2**62  # of a whole number: sums of two still fit into 64 bits
 
 
 def load_tensors(path: Path) -> Any:
-    """Read tensors and plain values, without running any code in the file.
+    """Read tensors and plain values of torch.save, or tensors of safetensors, without running any code in the file.
 
     Raises:
-        InputError: the file is missing or is no regular file, or holds more than dense tensors and plain values.
+        InputError: the file is missing or is no regular file, holds more than dense tensors and plain values, or needs
+            the package safetensors.
         DamagedError: its content cannot be decoded.
         MachineError: there is too little memory to read it, or too few open files.
         StorageError: its disk fails.
     """
     with reading(path), open_input(path) as opened:
-        is_archive = opened.read(len(ZIP_HEAD)) == ZIP_HEAD
+        head = opened.read(SAFETENSORS_START + 1)
+        if head[SAFETENSORS_START:] == b"{":
+            return _load_safetensors(path)
+        is_archive = head.startswith(ZIP_HEAD)
         opened.seek(0)
         # a file as before torch 1.6 may ask for more bytes at once than it has: only memory gives no more than it holds
         file = opened if is_archive else io.BytesIO(opened.read())
@@ -50,6 +57,15 @@ def load_tensors(path: Path) -> Any:
         for tensor in _tensors(content):
             _check_dense(tensor)
     return content
+
+
+def _load_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a file of safetensors."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise InputError(f"is of safetensors, which is not installed: {install_command('timm')}") from None
+    return load_file(path)
 
 
 @contextlib.contextmanager
@@ -177,6 +193,27 @@ def _checked_tensor(name: str, value: Any, rule: Rule, kind: torch.dtype, sizes:
     if tensor.numel() and not all(_within(float(end), rule, sizes) for end in torch.aminmax(tensor)):
         raise InputError(f"{name} has a value that is not finite or out of range")
     return tensor
+
+
+def fault_of(saved: object, own: Tensor) -> str:
+    """Word what keeps a value of a file from filling a tensor of a network; empty if it fits."""
+    if not isinstance(saved, Tensor):
+        return "is missing"
+    if saved.shape != own.shape:
+        return f"has shape {tuple(saved.shape)}, not {tuple(own.shape)}"
+    if not same_numbers(saved.dtype, own.dtype):
+        return f"is of {saved.dtype}, not of {own.dtype}"
+    return "" if saved.float().isfinite().all() else "has values that are not finite"
+
+
+def digest_of(tensors: Mapping[str, Any]) -> str:
+    """Digest names and bytes of tensors by SHA-256, in hexadecimal digits; of what is no dense tensor, the name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items(), key=lambda item: str(item[0])):
+        digest.update(str(name).encode())
+        if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def same_numbers(dtype: torch.dtype, other: torch.dtype) -> bool:

@@ -7,8 +7,8 @@ import pytest
 from running import ONE_THREAD, REPOSITORY, SHORT
 
 HEAVY = {
-    "IPython", "gdcm", "jinja2", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript", "pandas",
-    "pydicom", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow",
+    "IPython", "gdcm", "huggingface_hub", "jinja2", "matplotlib", "mlflow", "onnx", "onnxruntime", "onnxscript",
+    "pandas", "pydicom", "safetensors", "scipy", "sklearn", "tensorboard", "tensorflow", "timm",
 }  # fmt: skip
 # The program of a script with the tiny network, then what it has imported.
 PROGRAM = """

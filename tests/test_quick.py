@@ -13,7 +13,7 @@ from salad import Detector, cli
 from salad.checkpoint import load_checkpoint
 from salad.cli import main
 from salad.datasets import phantom
-from salad.networks import backbones
+from salad.networks.efficientnet_lite0 import PACKAGE
 
 QUICK = ["--recipe", "quick", "--isize", 64, "--batch_size", 4]
 
@@ -68,7 +68,7 @@ def test_no_network_is_built_and_no_weight_fetched(data, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.trains
-@pytest.mark.skipif(find_spec(backbones.PACKAGE) is None, reason="needs the extra pretrained")
+@pytest.mark.skipif(find_spec(PACKAGE) is None, reason="needs the extra pretrained")
 def test_two_processes_make_the_memory_of_one(data, tmp_path):
     for size in (1, 2):
         ended = fork_train(tmp_path / str(size), data, *QUICK, "--n_epochs", 0, size=size)

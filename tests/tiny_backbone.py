@@ -7,8 +7,6 @@ import pytest
 import torch
 from running import tiny_unet
 
-from salad.networks import backbones
-
 WITH_BACKBONE = ["--backbone", "efficientnet_lite0"]
 SCORES = {
     "local": ["--score", "local"],
@@ -19,6 +17,8 @@ SCORES = {
 
 class TinyBackbone(torch.nn.Module):
     """One convolution, with the same weights each time."""
+
+    name, digest = "efficientnet_lite0", "tiny"
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,8 +36,7 @@ def tiny_networks() -> Iterator[None]:
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with tiny_unet(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("salad.networks.efficientnet_lite0.load_efficientnet_lite0", TinyBackbone)
-        patch.setattr(backbones, "check_backbone", lambda name: None)
-        patch.setattr("salad.training.run.check_backbone", lambda name: None)
+        patch.setattr("salad.scoring.patch_memories.load_backbone", lambda _, device, **__: TinyBackbone().to(device))
+        patch.setattr("salad.training.run.check_backbone", lambda *_: None)
         yield
     torch.set_num_threads(num_threads)

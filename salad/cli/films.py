@@ -145,7 +145,7 @@ def export(given: dict[str, Any], _: Team) -> None:
     knn (with the embeddings), local, backbone, or a fused score of these. Registration, normalisation and memory are
     part of the file. Format safetensors holds the weights and memories. All files carry the options as metadata.
 
-    The options below are for checkpoints of the authors, which hold no options.
+    The options below are for checkpoints of the authors, which hold no options; --backbone_weights is for all.
     """
     from salad.export.files import export
 

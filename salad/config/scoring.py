@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from salad.config.declare import ENROL, EXPORT, KNOWN_TO_FILES, PREDICT, SCORES_TOO, TEST, option
 from salad.errors import InputError
+from salad.networks.backbones import DOWNLOAD, check_name
 from salad.scores import FUSED, SCORES
 
 OF_ROWS = " and ".join(name for name, spec in SCORES.items() if spec.uses_rows)
@@ -33,10 +35,18 @@ class ScoringOptions:
     )
     backbone: str | None = option(
         None,
-        "Frozen network with ImageNet weights for --score backbone: efficientnet_lite0 (needs the extra pretrained) or "
-        "resnet18 (downloads torchvision's weights once)  [default: none]",
-        choices=("efficientnet_lite0", "resnet18"),
+        "Frozen network for --score backbone: efficientnet_lite0 (needs the extra pretrained), resnet18 (of "
+        "torchvision) or timm:NAME[:BLOCK], a model of timm (needs the extra timm) and the block that its features "
+        "come from  [default: none]",
         commands=SCORES_TOO,
+        of_model=True,
+    )
+    backbone_weights: str | None = option(
+        None,
+        "File of the weights of --backbone (safetensors or torch.save), or download to fetch them once  [default: "
+        "those of an installed package, or of an earlier download]",
+        commands=(*SCORES_TOO, EXPORT, ENROL),
+        may_change=True,
         of_model=True,
     )
     fuse: tuple[str, ...] | None = option(
@@ -78,6 +88,12 @@ class ScoringOptions:
         low=1,
         commands=(TEST, PREDICT, EXPORT, ENROL),
     )
+
+    def __post_init__(self) -> None:
+        if self.backbone is not None:
+            check_name(self.backbone)
+        if self.backbone_weights and self.backbone_weights != DOWNLOAD:  # found again from another folder
+            object.__setattr__(self, "backbone_weights", str(Path(self.backbone_weights).absolute()))
 
     @property
     def parts(self) -> tuple[str, ...]:

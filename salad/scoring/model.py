@@ -107,7 +107,7 @@ class ScoringModel:
         rows = checkpoint.bank.rows
         rows = rows[index] if len(rows) else rows  # no rows without trained embeddings
         k = choose_rows_k(config, num_normal_rows=len(rows))
-        backbone = needed_backbone(context)
+        backbone = needed_backbone(context, checkpoint)
         normals = Normals(
             rows=rows.to(device),
             k=k,

@@ -11,6 +11,7 @@ from salad.checkpoint import Checkpoint
 from salad.config import OPTIONS, Config
 from salad.config.declare import without_removed
 from salad.errors import InputError
+from salad.networks.backbones import DOWNLOAD
 
 SCORED_BY = [option.name for option in OPTIONS.values() if option.section == "scoring" and option.facts.of_model]
 NO_DATA = Path(os.devnull)  # DATA_PATH if none is known; it holds no data set
@@ -36,6 +37,9 @@ def reconcile(given: Mapping[str, Any], checkpoint: Checkpoint) -> dict[str, Any
         and (option.section != "data" or same_data)  # another data set needs a selection of its own
         and trained_with.get(option.name) is not None
     }
+    other = given.get("backbone", inherited.get("backbone")) != inherited.get("backbone")
+    if other or inherited.get("backbone_weights") == DOWNLOAD:  # what was asked for once is not asked for again
+        inherited.pop("backbone_weights", None)
     return {**inherited, **given, **known}
 
 

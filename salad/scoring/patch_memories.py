@@ -26,19 +26,46 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+DIGITS = 12  # of a digest in a message
 
-def needed_backbone(context: RunContext) -> Backbone | None:
+
+def needed_backbone(context: RunContext, checkpoint: Checkpoint | None = None) -> Backbone | None:
     """Load the frozen backbone if the score uses one, else return None.
 
+    Args:
+        context: context of the run or of the scoring.
+        checkpoint: checkpoint to score with; None in a training.
+
     Raises:
-        InputError: the weights are missing.
+        InputError: the weights are missing, or not those that the checkpoint was made with.
     """
     scoring = context.config.scoring
     if not any(SCORES[part].uses_backbone for part in scoring.parts):
         return None
     assert scoring.backbone is not None, "ScoringOptions.parts checks it"
+    size, weights = context.config.images.decoded_size, scoring.backbone_weights
     with context.team.first_alone("backbone"):  # the weights may have to be downloaded
-        return load_backbone(scoring.backbone, context.device)
+        backbone = load_backbone(scoring.backbone, context.device, weights=weights, size=size)
+    if checkpoint is not None and (checkpoint.config or {}).get("backbone") == scoring.backbone:
+        check_same_weights(backbone, checkpoint)
+    return backbone
+
+
+def check_same_weights(backbone: Backbone | None, checkpoint: Checkpoint) -> None:
+    """Raise `InputError` if a checkpoint was made with other weights of a backbone; older files do not record them."""
+    held = checkpoint.training.get("backbone")
+    if backbone is None or held is None or held == backbone_facts(backbone):
+        return
+    raise InputError(
+        f"{checkpoint.path} was made with {held['name']} of the digest {held['digest'][:DIGITS]}, but the weights "
+        f"found are {backbone.name} of the digest {backbone.digest[:DIGITS]}: give the file of the former as "
+        "--backbone_weights"
+    )
+
+
+def backbone_facts(backbone: Backbone | None) -> dict[str, str] | None:
+    """Collect what a checkpoint records of a backbone: its name, with the block, and the digest of its weights."""
+    return None if backbone is None else {"name": backbone.name, "digest": backbone.digest}
 
 
 @torch.no_grad()

@@ -32,6 +32,7 @@ from salad.scoring.film_log import FilmLog
 from salad.scoring.films import calibration_facts
 from salad.scoring.model import ScoringModel
 from salad.scoring.options import SCORED_BY, scoring_config
+from salad.scoring.patch_memories import backbone_facts, has_settings
 
 logger = logging.getLogger(__name__)
 
@@ -256,12 +257,19 @@ def recorded(checkpoint: Checkpoint, model: ScoringModel) -> Checkpoint:
         checkpoint: checkpoint of the model.
         model: model, calibrated or not.
     """
-    options, standards = model.config.as_json(), model.standards
-    facts = {
+    options, standards, backbone = model.config.as_json(), model.standards, model.normals.backbone
+    facts: dict[str, Any] = {
         "parts": model.parts,
         "k": model.normals.k,
         "standards": standards and standards.of,
         **calibration_facts(model.held_out),
     }
+    training, memories = checkpoint.training, checkpoint.memories
+    if backbone is not None:
+        facts["backbone"] = backbone_facts(backbone)
+        is_of_it = (training.get(MAP) or {}).get("part") == "backbone"
+        if is_of_it and not has_settings("backbone", model.config, checkpoint):  # the map is of the former backbone
+            training = {name: value for name, value in training.items() if name != MAP}
+            memories = {name: memory for name, memory in memories.items() if name != MAP}
     config = {**options, **(checkpoint.config or {}), **{name: options[name] for name in SCORED_BY}}
-    return dataclasses.replace(checkpoint, config=config, training={**checkpoint.training, **facts})
+    return dataclasses.replace(checkpoint, config=config, training={**training, **facts}, memories=memories)

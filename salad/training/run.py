@@ -23,6 +23,7 @@ from salad.runs.followers import check_packages, following
 from salad.runs.sealed import remove_leftovers
 from salad.samples import Split
 from salad.scores import SCORES
+from salad.scoring.patch_memories import check_same_weights
 from salad.training.data import check_enough, read_training_data
 from salad.training.signals import Interrupts
 from salad.training.state import fingerprints
@@ -81,7 +82,7 @@ def settle(given: dict[str, Any], folder: RunFolder) -> tuple[Config, Checkpoint
         config = resume_config(given, stopped)
     check_packages(tensorboard=config.output.tensorboard, mlflow=config.output.mlflow)
     uses_backbone = any(SCORES[part].uses_backbone for part in config.scoring.parts)
-    check_backbone(config.scoring.backbone if uses_backbone else None)
+    check_backbone(config.scoring.backbone if uses_backbone else None, config.scoring.backbone_weights)
     return config, stopped
 
 
@@ -107,6 +108,7 @@ def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
     if not team.is_first:  # weights and memory are shared, but each process draws its own random numbers
         seed_everything(run.seed + team.rank, deterministic=run.deterministic)
     if stopped is not None:
+        check_same_weights(trainer.validation.backbone, stopped)
         trainer.state.load_state_dict(stopped)
         logger.info("resumed after %d epochs", trainer.state.epochs_done)
     if team.is_first:

@@ -19,7 +19,7 @@ from salad.scoring.cautions import training_cautions
 from salad.scoring.evaluate import score_split
 from salad.scoring.films import calibration_facts, calibration_of, normal_aspects
 from salad.scoring.model import ScoringModel, choose_rows_k
-from salad.scoring.patch_memories import build_memory, needed_backbone
+from salad.scoring.patch_memories import backbone_facts, build_memory, needed_backbone
 
 if TYPE_CHECKING:
     from salad.networks import Network
@@ -102,6 +102,7 @@ class Validation:
             "val_auc": result and result.auc and result.auc.value,
             "parts": self.parts,
             "k": self.k,
+            "backbone": backbone_facts(self.backbone),
             "standards": result and result.standards and result.standards.of,
             **calibration_facts(held_out),
         }

