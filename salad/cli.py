@@ -350,28 +350,29 @@ def test(given: dict[str, Any], team: Team) -> None:
         write_result(result, summary, folder, **facts, localisation=located.as_json())
     if replaces:
         folder.clear_report()  # one of other results must not stay beside these
-    say_result(result, [*summary.rows(), *(located.rows() if located else [])])
-    if config.output.report:
-        from salad.report.compose import Scoring
-        from salad.report.write import write_report
-
-        command = team.how_to(shlex.join(sys.argv))
-        scoring = Scoring(
-            result=result,
-            summary=summary,
-            located=located,
-            model=model,
-            checkpoint=checkpoint,
-            folder=folder,
-            command=command,
-        )
-        write_report(scoring)
-
-
-def say_result(result: Result, rows: list[tuple[str, str]]) -> None:
-    """Log the table to stderr and print the AUC, as the last line, to stdout."""
-    for name, value in rows:
+    for name, value in [*summary.rows(), *(located.rows() if located else [])]:
         logger.info("%-30s %s", name, value)
+    from salad.report.compose import Scoring
+    from salad.report.write import write_report
+
+    scoring = Scoring(
+        result=result,
+        summary=summary,
+        located=located,
+        model=model,
+        checkpoint=checkpoint,
+        folder=folder,
+        command=team.how_to(shlex.join(sys.argv)),
+    )
+    try:
+        if config.output.report:
+            write_report(scoring)
+    finally:  # the last line, which a report that cannot be written does not take away
+        say_auc(result)
+
+
+def say_auc(result: Result) -> None:
+    """Print the AUC to stdout."""
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"
         give(f"AUC score = undefined (all {len(result.scores)} test images are {only})")

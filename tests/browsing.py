@@ -93,7 +93,8 @@ FLAWS = """(root) => {
   boxes.forEach((one, i) => boxes.slice(i + 1).forEach((other) => {
     const wide = Math.min(one.right, other.right) - Math.max(one.left, other.left);
     const high = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
-    const related = one.of.contains(other.of) || other.of.contains(one.of) || (marks.has(one.what) && marks.has(other.what));
+    const nested = one.of.contains(other.of) || other.of.contains(one.of);
+    const related = nested || (marks.has(one.what) && marks.has(other.what));
     if (wide > 1 && high > 3 && !related) found.push(`${named(one)} lies on ${named(other)}`);
   }));
   for (const head of root.querySelectorAll(".metrics thead th")) {

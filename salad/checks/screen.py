@@ -22,7 +22,7 @@ def fact_lines(inspection: Inspection) -> list[str]:
     ]
     lines += [f"{name:<5}  {reason}" for name, reason in inspection.absent.items()]
     num_images = sum(split.num_images for split in inspection.splits.values())
-    compared = f"{num_images - inspection.num_uncompared:,} images compared by content"
+    compared = f"compared by content: {num_images - inspection.num_uncompared:,} images"
     if inspection.num_uncompared:
         compared += f"; {inspection.num_uncompared:,} others were not, to limit the reading at every start"
     if inspection.copies:
@@ -35,7 +35,7 @@ def fact_lines(inspection: Inspection) -> list[str]:
 def warning_lines(inspection: Inspection) -> list[str]:
     """List unread images, leaks, numbers that will rest on few images, then doubts, one line each."""
     lines = [unread.line(name) for name, unread in inspection.unread.items() if unread.num_images]
-    lines += [f"leak: {leak}" for leak in inspection.leaks] + [f"few images: {line}" for line in inspection.few]
+    lines += [f"leak: {leak}" for leak in inspection.leaks] + [*inspection.few]
     lines += [f"doubt: {doubt}" for doubt in inspection.doubts]
     if len(lines) > MAX_WARNINGS:
         lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more warnings"]

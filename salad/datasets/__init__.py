@@ -116,7 +116,8 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Sel
     if split == "train":
         return rest
     if held:
-        logger.info("val: none, so %d of %d training images are held out", len(held.samples), len(train.samples))
+        num_held, num_images = f"{len(held.samples):,}", f"{len(train.samples):,}"
+        logger.info("val: none, so %s of %s training images are held out", num_held, num_images)
     return held
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from salad.errors import InputError, StorageError
+from salad.evaluation.calibration import shown_score
 from salad.explaining.explanation import Explanation, ScoreMap
 from salad.explaining.heatmaps import colours, lay_over, outline, soft_layer
 
@@ -117,7 +118,7 @@ def draw(
     frame = len(found.scored_pixels)
     factor = -(-PANEL // frame)
     side = factor * frame
-    panels = [Panel(found.scored_pixels, frame, f"score {score:.4g}{rank}"), *panels_of(found, side=side)]
+    panels = [Panel(found.scored_pixels, frame, f"score {shown_score(score)}{rank}"), *panels_of(found, side=side)]
     canvas = Image.new("RGB", (len(panels) * (side + MARGIN) + MARGIN, side + STRIP + 2 * MARGIN), BACKGROUND)
     edges = None if mask is None else Image.fromarray(outline(np.kron(mask, np.ones((factor, factor), bool))))
     for number, shown in enumerate(panels):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
+from salad.evaluation.calibration import shown_score
 from salad.report import content, curves
 from salad.report.captions import gallery_note, network_name, run_facts, training_command, untrained_note, words
 from salad.report.cases import GROUPS, draw_others
@@ -198,6 +199,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["shown_score"] = shown_score
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     parts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from salad.errors import printable
+from salad.evaluation.calibration import shown_score
 from salad.explaining.places import describe
 from salad.images.threads import map_in_chunks
 
@@ -133,7 +134,10 @@ def _detail(explanation: Explanation, *, view: str | None) -> Detail:
 
 
 def _far(neighbour: Neighbour) -> str:
-    return f"{neighbour.distance:.4g}" if neighbour.angle is None else f"{neighbour.angle:.4f} π"
+    if neighbour.angle is not None:
+        return f"{neighbour.angle:.4f} π"
+    assert neighbour.distance is not None, "a neighbour has an angle or a distance"
+    return shown_score(neighbour.distance)
 
 
 def _scale(ends: tuple[float, float], unit: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from salad.evaluation.calibration import shown_score
 from salad.evaluation.result import Result
 from salad.report import curves
 from salad.report.cases import GROUPS, members
@@ -120,7 +121,7 @@ def _gallery(result: Result, cases: dict[int, tuple[str, ...]], details: Sequenc
             sheet[:side, left : left + side] = detail.input[..., None]
             if detail.heat is not None:
                 sheet[step : step + side, left : left + side] = detail.heat
-            axes.text(left + side / 2, -side / 20, f"{result.scores[index]:.4g}", ha="center", fontsize=7)
+            axes.text(left + side / 2, -side / 20, shown_score(result.scores[index]), ha="center", fontsize=7)
         axes.imshow(sheet)
         axes.set_title(GROUPS[name], loc="left", fontsize=9, pad=12)
         axes.axis("off")

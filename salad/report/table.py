@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from salad.evaluation.calibration import shown_score
 from salad.evaluation.localisation import Localisation, Mean
 from salad.evaluation.metrics import Auc
 from salad.evaluation.rates import Rate
@@ -197,10 +198,9 @@ def _decision_rows(summary: Summary) -> list[Row]:
     decision = summary.decision
     if decision is None:
         return []
-    share = f"{100 * decision.specificity_wanted:g} % of {decision.num_val_normals} validation normals"
     rates = {"Sensitivity": decision.confusion.sensitivity, "Specificity": decision.confusion.specificity}
     singles = {"F1": decision.confusion.f1, "Balanced accuracy": decision.confusion.balanced_accuracy}
-    rows = [Row(name="Threshold", value=f"{decision.threshold:.6g}", note=f"{share} score at or below it")]
+    rows = [Row(name="Threshold", value=shown_score(decision.threshold), note=decision.rule)]
     rows += [_rate_row(f"{name} at the threshold", rate) for name, rate in rates.items()]
     rows += [
         Row(name=f"{name} at the threshold", value=f"{value:.4f}", place=(value, value, value))

@@ -108,7 +108,7 @@ def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
         seed_everything(run.seed + team.rank, deterministic=run.deterministic)
     if stopped is not None:
         trainer.state.load_state_dict(stopped)
-        logger.info("resumed after %d epochs", trainer.state.epochs_done)
+        logger.info("resumed: after %d epochs", trainer.state.epochs_done)
     if team.is_first:
         write_start(trainer, resumed=stopped is not None)
     if stopped is None:

@@ -378,8 +378,9 @@ def scored(run: Path, data: Path, xp: Path, *options: object):
 def test_figures_for_papers_have_text_and_can_be_made_again(run, data, tmp_path):
     for name in ("first", "second"):
         result = scored(run, data, tmp_path / name, "--report")
-        assert result.stdout.splitlines()[-1].startswith("AUC score = ")
         assert "report: " in result.stderr
+        assert result.output.splitlines()[-1] == result.stdout.strip()  # of both streams, as on a terminal
+        assert result.stdout.startswith("AUC score = ") and result.stdout.count("\n") == 1
     files = sorted(path.name for path in (tmp_path / "first/figures").iterdir())
     assert files == [f"{name}.{kind}" for name in ("gallery", "histogram", "roc") for kind in ("png", "svg")]
     for name in ("roc", "histogram"):

@@ -40,7 +40,7 @@ function setThreshold(value) {
   const of = 2 * tp + fp + fn;
   byId("f1").replaceChildren(element("b", { textContent: of ? (2 * tp / of).toFixed(4) : "undefined" }));
   if (Number(slider.value) !== value) slider.value = value;
-  slider.setAttribute("aria-valuetext", short(threshold));
+  slider.setAttribute("aria-valuetext", shownScore(threshold));
   if (document.activeElement !== field) field.value = Number(threshold.toPrecision(8));
   document.body.dataset.threshold = threshold; // in full
   for (const tell of onThreshold) tell();

@@ -22,6 +22,7 @@ function drawn(parent, tag, attributes = {}, text = null) {
 
 const className = (label) => (label ? "abnormal" : "normal");
 const short = (value) => String(Number(value.toPrecision(4)));
+const shownScore = (value) => value.toPrecision(6); // as the program shows scores everywhere
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`; // on one line
 
 // Compute the 95 % interval of Wilson for a share of images.
