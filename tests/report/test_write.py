@@ -387,6 +387,8 @@ def test_figures_for_papers_have_text_and_can_be_made_again(run, data, tmp_path)
         text = (tmp_path / f"first/figures/{name}.svg").read_text()
         assert "<text" in text and text == (tmp_path / f"second/figures/{name}.svg").read_text()
     assert "sensitivity" in (tmp_path / "first/figures/roc.svg").read_text()
+    gallery = (tmp_path / "first/figures/gallery.svg").read_text()
+    assert "Colours: distance to the 5 nearest normal images, 1 - cosine" in gallery and " and more<" in gallery
     page = (tmp_path / "first/report.html").read_text()
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
