@@ -302,10 +302,10 @@ def train(given: dict[str, Any], team: Team) -> None:
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json and report.html; print the AUC.
+    """Score DATA_PATH/test with a checkpoint; write scores.csv, metrics.json, model_card.md and report.html.
 
-    Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
-    --out. Results of another model or data set are not replaced without --overwrite.
+    The AUC is printed last. Preprocessing, network and score are those of the training by default. The files are
+    written to XP_PATH, or to --out. Results of another model or data set are not replaced without --overwrite.
     """
     Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
@@ -353,6 +353,7 @@ def test(given: dict[str, Any], team: Team) -> None:
     for name, value in [*summary.rows(), *(located.rows() if located else [])]:
         logger.info("%-30s %s", name, value)
     from salad.report.compose import Scoring
+    from salad.report.model_card import write_card
     from salad.report.write import write_report
 
     scoring = Scoring(
@@ -365,9 +366,10 @@ def test(given: dict[str, Any], team: Team) -> None:
         command=team.how_to(shlex.join(sys.argv)),
     )
     try:
+        write_card(scoring)
         if config.output.report:
             write_report(scoring)
-    finally:  # the last line, which a report that cannot be written does not take away
+    finally:  # the last line, which a file that cannot be written does not take away
         say_auc(result)
 
 

@@ -6,7 +6,8 @@ import re
 
 from salad.checks.baselines import Baselines
 from salad.checks.films import Unread
-from salad.checks.inspection import SPLITS, Inspection, SplitFacts
+from salad.checks.inspection import SPLITS, Inspection, SplitFacts, count_images
+from salad.samples import Split
 
 MAX_VALUES = 3  # views, sizes, modes or classes to name
 MAX_WARNINGS = 12
@@ -47,6 +48,11 @@ def baseline_lines(baselines: Baselines) -> list[str]:
     images = f"{baselines.num_images:,} images" + (" (a sample)" if baselines.is_sample else "")
     aucs = [f"  {name:<15} {value or 'undefined or the same for all'}" for name, value in baselines.aucs.items()]
     return [f"AUC on val without any model, {images}; below 0.5, smaller values are the abnormal ones:", *aucs]
+
+
+def describe_split(split: Split) -> str:
+    """Describe a split in a line by its labels, patients and views, without opening its files."""
+    return _split_line(count_images(split), None)
 
 
 def _split_line(split: SplitFacts, unread: Unread | None) -> str:

@@ -13,7 +13,15 @@ from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
 from salad.evaluation.calibration import shown_score
 from salad.report import content, curves
-from salad.report.captions import gallery_note, network_name, run_facts, training_command, untrained_note, words
+from salad.report.captions import (
+    RESEARCH_ONLY,
+    gallery_note,
+    network_name,
+    run_facts,
+    training_command,
+    untrained_note,
+    words,
+)
 from salad.report.cases import GROUPS, draw_others
 from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
@@ -150,6 +158,7 @@ def _run(scoring: Scoring) -> dict[str, Any]:
         "seed": config.run.seed,
         "facts": [(name, printable(value)) for name, value in facts],
         "command": printable(scoring.command),
+        "research_only": RESEARCH_ONLY,
         "trained_with": printable(training_command(checkpoint) or ""),
     }
 

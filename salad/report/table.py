@@ -19,6 +19,7 @@ NAMES = {
 }
 UNIT_NAMES = {"study": "AUC of whole studies", "patient": "AUC of whole patients"}
 AUC_ROW = "AUC of the model's score"
+UNDEFINED = "undefined"  # value of a metric that lacks a class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ def _compare_with_baseline(area: Auc, name: str, best: Auc) -> Note:
 
 def tiles(summary: Summary) -> list[Tile]:
     """Make the numbers at the top: the AUC, the best baseline, and the rates at the threshold."""
-    shown = [Tile(name="AUC", value="undefined", note="one class only")]
+    shown = [Tile(name="AUC", value=UNDEFINED, note="one class only")]
     if summary.auc:
         note = f"95 % CI {summary.auc.low:.3f} to {summary.auc.high:.3f} (DeLong)"
         shown = [Tile(name="AUC", value=f"{summary.auc.value:.3f}", note=note)]
@@ -212,14 +213,14 @@ def _decision_rows(summary: Summary) -> list[Row]:
 
 def _auc_row(name: str, area: Auc | None, *, note: str, kind: str) -> Row:
     if area is None:
-        return Row(name=name, value="undefined", note=note, kind=kind)
+        return Row(name=name, value=UNDEFINED, note=note, kind=kind)
     ends = area.value, area.low, area.high
     return Row(name=name, value=f"{area.value:.4f}", interval=_interval(*ends[1:]), note=note, place=ends, kind=kind)
 
 
 def _rate_row(name: str, rate: Rate | None) -> Row:
     if rate is None:
-        return Row(name=name, value="undefined")
+        return Row(name=name, value=UNDEFINED)
     low, high = rate.interval
     note = f"{rate.count} of {rate.of}, Wilson interval"
     ends = rate.value, low, high

@@ -26,6 +26,7 @@ LOG_FILE, LOCK_FILE = "log.txt", "lock"
 EVENT_FOLDER, MLFLOW_FILE = "tensorboard", "mlflow_run"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
 REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
+CARD_FILE, CARD_MARK = "model_card.md", "<!-- by test.py of salad: replaced by the next scoring into this folder -->"
 FILES = (
     CONFIG_FILE,
     METRICS_FILE,
@@ -37,6 +38,7 @@ FILES = (
     SCORES_FILE,
     RESULT_FILE,
     REPORT_FILE,
+    CARD_FILE,
 )
 
 
@@ -174,9 +176,17 @@ class RunFolder:
         self.clear_report()
 
     def clear_report(self) -> None:
-        """Remove the report and its figures."""
-        for file in [self.path / REPORT_FILE, *(self.path / FIGURES_FOLDER).glob("*.*")]:
+        """Remove the report, its figures, and the model card if test.py has written it."""
+        card = [self.path / CARD_FILE] if self.owns_card() else []
+        for file in [self.path / REPORT_FILE, *(self.path / FIGURES_FOLDER).glob("*.*"), *card]:
             file.unlink(missing_ok=True)
+
+    def owns_card(self) -> bool:
+        """Check that the model card begins with the line of test.py, without which it belongs to the user."""
+        try:
+            return read_input(self.path / CARD_FILE).startswith(CARD_MARK.encode())
+        except (OSError, ValueError):
+            return False
 
     def results(self) -> list[Path]:
         """List the existing files of test.py, without figures."""

@@ -12,6 +12,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.checks.screen import describe_split
 from salad.config import OPTIONS, Config
 from salad.config.recipes import describe_recipe
 from salad.datasets.more_normals import MORE
@@ -132,6 +133,7 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
         normal_class=train.normal_class,
         num_train=len(train.samples),
         num_val=len(val.samples) if val else 0,
+        images={"train": describe_split(train), "val": describe_split(val) if val else "none"},
         kinds=train.kinds,
         num_skipped=len(train.skipped),
     )
