@@ -17,7 +17,7 @@ from salad.errors import InputError, printable
 from salad.report.captions import RESEARCH_ONLY, network_name, run_facts, training_record
 from salad.report.table import UNDEFINED, Row, judge, located_rows, metric_rows
 from salad.runs.atomic import atomic_file
-from salad.runs.folder import CARD_FILE, CARD_MARK, METRICS_FILE, read_metrics
+from salad.runs.folder import CARD_FILE, CARD_MARK, METRICS_FILE, is_own_card, read_metrics
 
 if TYPE_CHECKING:
     from salad.report.compose import Scoring
@@ -52,7 +52,7 @@ def write_card(scoring: Scoring) -> None:
         StorageError: the file cannot be written.
     """
     path = scoring.folder.path / CARD_FILE
-    if path.exists() and not scoring.folder.owns_card():
+    if path.exists() and not is_own_card(path):
         logger.warning("%s: is not by test.py, so it is kept, and no model card is written; rename it", path)
         return
     with atomic_file(path) as temporary:

@@ -6,7 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
-from running import TINY, invoke, read_json, train
+from running import TINY, invoke, read_json, stopped, train
 
 from salad import cli
 from salad.config import Config, describe_changes
@@ -137,7 +137,8 @@ def test_a_card_of_the_user_is_kept_and_an_own_one_replaced(made, tmp_path):
     RunFolder(tmp_path).clear()
     assert (tmp_path / "model_card.md").read_text() == "# my notes"
     (tmp_path / "model_card.md").write_text(f"{CARD_MARK}\nold")
-    assert invoke(cli.test, "CXR_author", "unet", *words).exit_code == 0
+    assert "holds results (model_card.md) that do not say" in stopped(invoke(cli.test, "CXR_author", "unet", *words))
+    assert invoke(cli.test, "CXR_author", "unet", *words, "--overwrite").exit_code == 0
     assert "\nold" not in (tmp_path / "model_card.md").read_text(encoding="utf-8")
     RunFolder(tmp_path).clear()
     assert not (tmp_path / "model_card.md").exists()
