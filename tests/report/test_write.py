@@ -18,6 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from salad import cli
 from salad.build import RunContext
 from salad.config import Config
+from salad.errors import StorageError
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.metrics import auc
 from salad.evaluation.rates import Confusion
@@ -403,6 +404,17 @@ def test_without_its_packages_the_report_is_left_out_in_one_line(run, data, tmp_
     result = scored(run, data, tmp_path, "--report")
     assert "no report: it needs  pip install no_such_package" in result.stderr.splitlines()
     assert not (tmp_path / "report.html").exists() and (tmp_path / "metrics.json").exists()
+
+
+def test_the_auc_is_printed_even_if_the_report_cannot_be_written(run, data, tmp_path, monkeypatch):
+    def fail(_):
+        raise StorageError("report.html: no room")
+
+    monkeypatch.setattr(write, "write_report", fail)
+    words = [tmp_path, data, *TINY, "--cache", "off", "--load_model", run / "model.tar", "--report"]
+    result = invoke(cli.test, "CXR_author", "unet", *words)
+    assert result.exit_code == 1 and "Error: report.html: no room" in result.stderr
+    assert result.stdout.startswith("AUC score = ")
 
 
 def test_a_new_training_removes_the_report_of_the_old(run, tmp_path):
