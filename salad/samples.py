@@ -185,7 +185,7 @@ class Split:
 
     def __str__(self) -> str:
         num_abnormal = len(self.samples) - self.num_normal
-        return f"{self.num_normal} normal images ({self.normal_class}) and {num_abnormal} abnormal ones"
+        return f"{self.num_normal:,} normal images ({self.normal_class}) and {num_abnormal:,} abnormal ones"
 
     @property
     def labels(self) -> list[int]:

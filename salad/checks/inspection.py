@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -188,7 +188,10 @@ def inspect_splits(
     opened = {name: [split.samples[i] for i in draw_places(len(split.samples))] for name, split in splits.items()}
     headers = {name: read_headers(samples, num_threads=num_threads) for name, samples in opened.items()}
     return Inspection(
-        splits={name: _count(split, name in left_out, headers[name]) for name, split in splits.items()},
+        splits={
+            name: count_images(split, only_normal=name in left_out, opened=headers[name])
+            for name, split in splits.items()
+        },
         absent=absent or {},
         leaks=compared.leaks,
         copies=tuple(_copies(compared.groups)),
@@ -225,7 +228,14 @@ def _copies(groups: Iterable[list[Place]]) -> list[tuple[str, str]]:
     return copies
 
 
-def _count(split: Split, only_normal: bool, opened: list[Header | None]) -> SplitFacts:
+def count_images(split: Split, *, only_normal: bool = False, opened: Sequence[Header | None] = ()) -> SplitFacts:
+    """Count the images of a split.
+
+    Args:
+        split: to count.
+        only_normal: True if its abnormal images are left out of the training.
+        opened: headers of its files, or of a sample of them; None for one that cannot be read.
+    """
     samples = split.samples
     headers = [header for header in opened if header]
     names = frozenset(map(printable, split.classes))

@@ -6,7 +6,8 @@ import re
 
 from salad.checks.baselines import Baselines
 from salad.checks.films import Unread
-from salad.checks.inspection import SPLITS, Inspection, SplitFacts
+from salad.checks.inspection import SPLITS, Inspection, SplitFacts, count_images
+from salad.samples import Split
 
 MAX_VALUES = 3  # views, sizes, modes or classes to name
 MAX_WARNINGS = 12
@@ -22,7 +23,7 @@ def fact_lines(inspection: Inspection) -> list[str]:
     ]
     lines += [f"{name:<5}  {reason}" for name, reason in inspection.absent.items()]
     num_images = sum(split.num_images for split in inspection.splits.values())
-    compared = f"{num_images - inspection.num_uncompared:,} images compared by content"
+    compared = f"compared by content: {num_images - inspection.num_uncompared:,} images"
     if inspection.num_uncompared:
         compared += f"; {inspection.num_uncompared:,} others were not, to limit the reading at every start"
     if inspection.copies:
@@ -35,7 +36,7 @@ def fact_lines(inspection: Inspection) -> list[str]:
 def warning_lines(inspection: Inspection) -> list[str]:
     """List unread images, leaks, numbers that will rest on few images, then doubts, one line each."""
     lines = [unread.line(name) for name, unread in inspection.unread.items() if unread.num_images]
-    lines += [f"leak: {leak}" for leak in inspection.leaks] + [f"few images: {line}" for line in inspection.few]
+    lines += [f"leak: {leak}" for leak in inspection.leaks] + [*inspection.few]
     lines += [f"doubt: {doubt}" for doubt in inspection.doubts]
     if len(lines) > MAX_WARNINGS:
         lines = [*lines[: MAX_WARNINGS - 1], f"... and {len(lines) - MAX_WARNINGS + 1} more warnings"]
@@ -47,6 +48,11 @@ def baseline_lines(baselines: Baselines) -> list[str]:
     images = f"{baselines.num_images:,} images" + (" (a sample)" if baselines.is_sample else "")
     aucs = [f"  {name:<15} {value or 'undefined or the same for all'}" for name, value in baselines.aucs.items()]
     return [f"AUC on val without any model, {images}; below 0.5, smaller values are the abnormal ones:", *aucs]
+
+
+def describe_split(split: Split) -> str:
+    """Describe a split in a line by its labels, patients and views, without opening its files."""
+    return _split_line(count_images(split), None)
 
 
 def _split_line(split: SplitFacts, unread: Unread | None) -> str:

@@ -18,6 +18,7 @@ from salad.errors import InputError, RunInterruptedError, give, printable
 
 if TYPE_CHECKING:
     from salad.evaluation.result import Result
+    from salad.report.compose import Scoring
 
 logger = logging.getLogger(__name__)
 
@@ -56,11 +57,11 @@ def train(given: dict[str, Any], team: Team) -> None:
 
 @command_of(TEST)
 def test(given: dict[str, Any], team: Team) -> None:
-    """Score the test images of a data set; write scores.csv, metrics.json and report.html; print the AUC.
+    """Score the test images of a data set; write scores.csv, metrics.json, model_card.md and report.html.
 
-    XP_PATH alone takes the data set, the network and DATA_PATH of the training.
-    Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
-    --out. Results of another model or data set are not replaced without --overwrite.
+    The AUC is printed last. XP_PATH alone takes the data set, the network and DATA_PATH of the training. Preprocessing,
+    network and score are those of the training by default. The files are written to XP_PATH, or to --out. Results of
+    another model or data set are not replaced without --overwrite.
     """
     if given.keys() >= {*ARGUMENTS}:
         Config.of(given)  # cheap checks before anything heavy
@@ -107,22 +108,33 @@ def test(given: dict[str, Any], team: Team) -> None:
         write_result(result, summary, folder, **facts, localisation=located.as_json())
     if replaces:
         folder.clear_report()  # one of other results must not stay beside these
-    say_result(result, [*summary.rows(), *(located.rows() if located else [])])
-    if config.output.report:
-        from salad.report.compose import Scoring
-        from salad.report.write import write_report
+    from salad.report.compose import Scoring
 
-        command = team.how_to(shlex.join(sys.argv))
-        scoring = Scoring(
-            result=result,
-            summary=summary,
-            located=located,
-            model=model,
-            checkpoint=checkpoint,
-            folder=folder,
-            command=command,
-        )
-        write_report(scoring)
+    scoring = Scoring(
+        result=result,
+        summary=summary,
+        located=located,
+        model=model,
+        checkpoint=checkpoint,
+        folder=folder,
+        command=team.how_to(shlex.join(sys.argv)),
+    )
+    say_results(scoring)
+
+
+def say_results(scoring: Scoring) -> None:
+    """Log the table, write the model card and the report, and print the AUC to stdout, as the last line."""
+    for name, value in [*scoring.summary.rows(), *(scoring.located.rows() if scoring.located else [])]:
+        logger.info("%-30s %s", name, value)
+    from salad.report.model_card import write_card
+    from salad.report.write import write_report
+
+    try:
+        write_card(scoring)
+        if scoring.config.output.report:
+            write_report(scoring)
+    finally:  # a file that cannot be written does not take the AUC away
+        say_auc(scoring.result)
 
 
 def find_model(given: Mapping[str, Any]) -> Path:
@@ -143,10 +155,8 @@ def find_model(given: Mapping[str, Any]) -> Path:
     raise InputError(f"{printable(path)}: no such file; train first:  {how_to_train(given)}")
 
 
-def say_result(result: Result, rows: list[tuple[str, str]]) -> None:
-    """Log the table to stderr and print the AUC, as the last line, to stdout."""
-    for name, value in rows:
-        logger.info("%-30s %s", name, value)
+def say_auc(result: Result) -> None:
+    """Print the AUC to stdout."""
     if result.auc is None:
         only = "normal" if result.split.num_normal else "abnormal"
         give(f"AUC score = undefined (all {len(result.scores)} test images are {only})")

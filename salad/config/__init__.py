@@ -12,6 +12,7 @@ from salad.config.data import DataOptions
 from salad.config.declare import Option, options_of, suggestion, without_removed
 from salad.config.images import ImageOptions
 from salad.config.parts import used_parts
+from salad.config.recipes import RECIPES, recipe_values, shown_value
 from salad.config.run import OutputOptions, RunOptions
 from salad.config.scoring import ScoringOptions
 from salad.config.training import LossOptions, LossSettings, MemoryOptions, NetworkOptions, OptimisationOptions
@@ -134,6 +135,24 @@ class Config:
         values = self.values()
         del values["overwrite"], values["resume"]  # loading a config must not delete or resume a run
         return {name: _plain(value) for name, value in values.items()}
+
+
+def describe_changes(values: Mapping[str, Any]) -> str:
+    """Describe the recipe of a model and the options that shape it and differ from recipe and defaults, in one line.
+
+    Args:
+        values: options of the training by name, as a checkpoint holds them; unknown names are left out.
+    """
+    recipe = values.get("recipe") if values.get("recipe") in RECIPES else None
+    usual = {"isize": network_spec(str(values["net_name"])).default_isize, **recipe_values(recipe)}
+    words = [f"recipe {recipe}"] if recipe else []
+    for name, declared in OPTIONS.items():
+        value = declared.from_json(values.get(name))
+        shapes = declared.section not in ("output", "run") and not declared.facts.is_argument
+        shapes = shapes and declared.kind is not Path and (name == "n_epochs" or not declared.facts.may_change)
+        if shapes and name in values and value != usual.get(name, declared.default):
+            words.append(f"--{name} {shown_value(value)}")
+    return ", ".join(words) or "none"
 
 
 def _plain(value: Any) -> Any:

@@ -98,12 +98,14 @@ def describe_recipe(name: str, values: Mapping[str, Any]) -> str:
     words = []
     for option, default in RECIPES[name].items():
         now = values[option]
-        words.append(f"--{option} {_shown(now)}" + (f" (not {_shown(default)})" if now != default else ""))
+        words.append(f"--{option} {shown_value(now)}" + (f" (not {shown_value(default)})" if now != default else ""))
     return f"recipe {name}: {', '.join(words)}"
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
     """Format a value as on the command line."""
     if isinstance(value, bool):
         return "on" if value else "off"
-    return " ".join(map(_shown, value)) if isinstance(value, tuple) else f"{value:g}" if value == 0.0 else str(value)
+    return (
+        " ".join(map(shown_value, value)) if isinstance(value, tuple) else f"{value:g}" if value == 0.0 else str(value)
+    )

@@ -27,12 +27,14 @@ class DataSet(NamedTuple):
         takes: options that select images, besides those of `OF_ALL`.
         normal: name of the normal class; None if the user may choose it.
         by_order: True if the first class counts as normal unless another is asked for.
+        licence: terms under which its images are published; empty if they are not known here.
     """
 
     read: SplitReader
     takes: tuple[str, ...] = ()
     normal: str | None = None
     by_order: bool = False
+    licence: str = ""
 
 
 def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -47,10 +49,15 @@ def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | 
 DATASETS: dict[str, DataSet] = {
     "CXR_author": DataSet(folders.read_split, by_order=True),
     "Folders": DataSet(own_folders.read_split, takes=("abnormal",), normal=own_folders.NORMAL_CLASS),
-    "CXR_phantom": DataSet(_read_phantom),
-    "NIH": DataSet(nih.read_split, takes=("split_dir", "view", "min_age"), normal=nih.NORMAL_CLASS),
+    "CXR_phantom": DataSet(_read_phantom, licence="none needed, since this program has drawn them"),
+    "NIH": DataSet(
+        nih.read_split,
+        takes=("split_dir", "view", "min_age"),
+        normal=nih.NORMAL_CLASS,
+        licence="no restrictions; cite Wang et al., CVPR 2017, and name the NIH Clinical Center as their source",
+    ),
     "MURA": DataSet(mura.read_split, takes=("part",), normal=mura.NORMAL_CLASS),
-    "MedMNIST": DataSet(medmnist.read_split),
+    "MedMNIST": DataSet(medmnist.read_split, licence="CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)"),
     "MedIAnomaly": DataSet(medianomaly.read_split, normal=medianomaly.NORMAL_CLASS),
     "RSNA": DataSet(rsna.read_split, takes=("split_dir",), normal=rsna.NORMAL_CLASS),
     "VinDr": DataSet(vindr.read_split, takes=("split_dir",), normal=vindr.NORMAL_CLASS),
@@ -117,7 +124,8 @@ def read_split(dataset_name: str, data_path: Path, split: str, *, selection: Sel
     if split == "train":
         return rest
     if held:
-        logger.info("val: none, so %d of %d training images are held out", len(held.samples), len(train.samples))
+        num_held, num_images = f"{len(held.samples):,}", f"{len(train.samples):,}"
+        logger.info("val: none, so %s of %s training images are held out", num_held, num_images)
     return held
 
 

@@ -81,7 +81,7 @@ class Team:
             timeout=TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
-        logger.info("%d processes, %d on this machine", self.size, self.local_size)
+        logger.info("processes: %d, %d on this machine", self.size, self.local_size)
 
     def joined(self, parts: list[T]) -> list[T]:
         """Join the results of all processes, ordered by batch and then by rank.

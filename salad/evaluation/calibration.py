@@ -11,6 +11,13 @@ from numpy.typing import ArrayLike
 from salad.errors import InputError
 from salad.evaluation.films import Films, summarise_films
 
+DIGITS = 6  # of a score where it is shown; files of numbers hold it in full
+
+
+def shown_score(score: float) -> str:
+    """Format a score, a distance on its scale or a threshold for reading: 6 digits, such as ``1.08779``."""
+    return f"{score:#.{DIGITS}g}".removesuffix(".")
+
 
 @dataclass(frozen=True)
 class Calibration:

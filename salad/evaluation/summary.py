@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from salad.evaluation.calibration import shown_score
 from salad.evaluation.drift import Drift
 from salad.evaluation.metrics import BASELINES, NUM_RESAMPLES, Auc, auc, auc_within, average_precision, bootstrap_auc
 from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_at
@@ -37,6 +38,12 @@ class Decision:
     num_val_normals: int
     confusion: Confusion
     mean_percentile: float | None
+
+    @property
+    def rule(self) -> str:
+        """Origin of the threshold in words."""
+        share = f"{100 * self.specificity_wanted:g} % of {self.num_val_normals:,} validation normals"
+        return f"{share} score at or below it"
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -136,8 +143,7 @@ class Summary:
         if self.decision is None:
             return []
         decision, confusion = self.decision, self.decision.confusion
-        how = f"{decision.specificity_wanted:.0%} of {decision.num_val_normals} validation normals at or below it"
-        rows = [("threshold", f"{decision.threshold:.6g}, {how}")]
+        rows = [("threshold", f"{shown_score(decision.threshold)}; {decision.rule}")]
         rows += [("  sensitivity", _format(confusion.sensitivity)), ("  specificity", _format(confusion.specificity))]
         if confusion.f1 is not None and confusion.balanced_accuracy is not None:
             rows.append(("  F1, balanced accuracy", f"{confusion.f1:.4f}, {confusion.balanced_accuracy:.4f}"))

@@ -112,7 +112,7 @@ class _Survey:
     def say(self) -> None:
         """Log the folder of the pictures, and what else it holds."""
         assert self.folder is not None, "pictures were drawn"
-        logger.info("heatmaps of %d images in %s", len(self.names), self.folder)
+        logger.info("heatmaps: %s images in %s", f"{len(self.names):,}", self.folder)
         if num_others := len({path.name for path in self.folder.iterdir()}.difference(self.names)):
             logger.warning("%s: holds %d other files, which are not of this test", self.folder, num_others)
 

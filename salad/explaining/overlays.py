@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from salad.errors import InputError, StorageError
+from salad.evaluation.calibration import shown_score
 from salad.explaining.heatmaps import colours, lay_over, outline, soft_layer
 
 if TYPE_CHECKING:
@@ -58,6 +59,22 @@ def file_names(names: Iterable[str]) -> list[str]:
     return unique_names
 
 
+class Scale(NamedTuple):
+    """Scale of the colours of a map, the same for all images of a run.
+
+    Attributes:
+        title: quantity, with its unit.
+        bar: colours from one end to the other, (10, BAR, 3), uint8.
+        ends: values at the ends of the bar.
+        line: value of the line in the bar; None without one.
+    """
+
+    title: str
+    bar: np.ndarray
+    ends: tuple[float, float]
+    line: float | None = None
+
+
 class Panel(NamedTuple):
     """Picture of an image or of a map over it.
 
@@ -65,42 +82,59 @@ class Panel(NamedTuple):
         pixels: (H, H) or (H, H, 3), uint8.
         frame: side of the image that it shows, in pixels.
         title: text below it.
-        bar: scale of its colours, (10, BAR, 3), uint8; None without colours.
-        ends: values at the ends of the bar.
+        scale: scale of its colours; None without colours.
     """
 
     pixels: np.ndarray
     frame: int
     title: str
-    bar: np.ndarray | None = None
-    ends: tuple[float, float] = (0, 0)
+    scale: Scale | None = None
 
 
-def panels_of(explanation: Explanation, *, side: int) -> list[Panel]:
-    """Make the panel of each map, to be shown `side` pixels wide."""
-    panels = []
-    frame = len(explanation.pixels)
+def scales_of(explanation: Explanation) -> dict[str, Scale]:
+    """Describe the colours of the maps that an explanation has, by ``error``, ``score`` and ``memory``."""
+    scales = {}
     bar = np.broadcast_to(np.rint(colours(np.linspace(0, 1, BAR))), (10, BAR, 3)).astype(np.uint8)
-    if (errors := explanation.error_overlay) is not None:
+    if explanation.error_map is not None:
         unit = "SD above normal images" if explanation.is_standardized else "of at most 2"
-        panels.append(Panel(errors, frame, f"reconstruction error, {unit}", bar, explanation.error_range))
+        scales["error"] = Scale(f"reconstruction error, {unit}", bar, explanation.error_range)
     if explanation.score_map is not None:
-        panels.append(_score_panel(explanation.score_map, side=side))
-    if (distances := explanation.memory_overlay) is not None:
+        scales["score"] = _scale_of_score(explanation.score_map)
+    if explanation.memory_map is not None:
         title = f"distance to the {len(explanation.neighbours)} nearest normal images, 1 - cosine"
-        panels.append(Panel(distances, frame, title, bar, explanation.memory_range))
-    return panels
+        scales["memory"] = Scale(title, bar, explanation.memory_range)
+    return scales
 
 
-def _score_panel(found: ScoreMap, *, side: int) -> Panel:
-    """Draw a score map over its enlarged film, with a bar from 0 to three times its threshold."""
-    film = np.asarray(Image.fromarray(found.pixels).resize((side, side), Image.Resampling.BICUBIC))
-    pixels = lay_over(film, soft_layer(found.values, threshold=found.threshold, side=side))
+def _scale_of_score(found: ScoreMap) -> Scale:
+    """Describe the colours of a score map from 0 to three times its threshold."""
     high, grey = 3 * found.threshold, np.full((10, BAR), 110, np.uint8)
     ramp = np.broadcast_to(np.linspace(0, high, BAR, dtype=np.float32), (BAR, BAR))
     bar = lay_over(grey, soft_layer(ramp, threshold=found.threshold)[:10])
     title = f"SD above normal; line {found.threshold:.2g}: {100 * found.specificity:g} % of normals lie below"
-    return Panel(pixels, len(found.pixels), title, bar, (0, high))
+    return Scale(title, bar, (0, high), found.threshold)
+
+
+def panels_of(explanation: Explanation, *, side: int) -> list[Panel]:
+    """Make the panel of each map, to be shown `side` pixels wide."""
+    score, frame = explanation.score_map, len(explanation.pixels)
+    drawn = {
+        "error": (explanation.error_overlay, frame),
+        "score": (None, 0) if score is None else (_draw_score(score, side=side), len(score.pixels)),
+        "memory": (explanation.memory_overlay, frame),
+    }
+    scales = scales_of(explanation)
+    return [
+        Panel(pixels, of_frame, scales[kind].title, scales[kind])
+        for kind, (pixels, of_frame) in drawn.items()
+        if pixels is not None
+    ]
+
+
+def _draw_score(found: ScoreMap, *, side: int) -> np.ndarray:
+    """Draw a score map over its enlarged film, (side, side, 3), uint8."""
+    film = np.asarray(Image.fromarray(found.pixels).resize((side, side), Image.Resampling.BICUBIC))
+    return lay_over(film, soft_layer(found.values, threshold=found.threshold, side=side))
 
 
 def draw(
@@ -119,7 +153,7 @@ def draw(
     frame = len(found.scored_pixels)
     factor = -(-PANEL // frame)
     side = factor * frame
-    panels = [Panel(found.scored_pixels, frame, f"score {score:.4g}{rank}"), *panels_of(found, side=side)]
+    panels = [Panel(found.scored_pixels, frame, f"score {shown_score(score)}{rank}"), *panels_of(found, side=side)]
     canvas = Image.new("RGB", (len(panels) * (side + MARGIN) + MARGIN, side + STRIP + 2 * MARGIN), BACKGROUND)
     edges = None if mask is None else Image.fromarray(outline(np.kron(mask, np.ones((factor, factor), bool))))
     for number, shown in enumerate(panels):
@@ -138,11 +172,11 @@ def write_legend(canvas: Image.Image, corner: tuple[int, int], panel: Panel) -> 
     """Write the title of a panel below it and, below the title, the scale of its colours."""
     left, top = corner
     write(canvas, (left, top + 5), panel.title)
-    if panel.bar is None:
+    if panel.scale is None:
         return
-    low, high = (f"{value:.2g}" for value in panel.ends)
+    low, high = (f"{value:.2g}" for value in panel.scale.ends)
     write(canvas, (left, top + 25), low)
-    canvas.paste(Image.fromarray(panel.bar), (left + 36, top + 28))
+    canvas.paste(Image.fromarray(panel.scale.bar), (left + 36, top + 28))
     write(canvas, (left + 36 + BAR + 8, top + 25), f"{high} and more")
 
 

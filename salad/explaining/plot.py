@@ -8,6 +8,7 @@ import io
 from typing import TYPE_CHECKING
 
 from salad.errors import printable
+from salad.evaluation.calibration import shown_score
 from salad.explaining.overlays import PANEL, Panel, panels_of
 
 if TYPE_CHECKING:
@@ -47,8 +48,8 @@ def plot(explanation: Explanation) -> Figure:
 def _caption(explanation: Explanation) -> str:
     if explanation.score is None:
         return "image"
-    rank = explanation.percentile
-    return f"score {explanation.score:.6g}" + ("" if rank is None else f"\nabove {rank:.0f} % of normal images")
+    rank = "" if explanation.percentile is None else f"\nabove {explanation.percentile:.0f} % of normal images"
+    return f"score {shown_score(explanation.score)}{rank}"
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
@@ -60,10 +61,10 @@ def _draw(axes: Axes, panel: Panel) -> None:
 
 def _draw_bar(axes: Axes, panel: Panel) -> None:
     """Draw the scale of the colours of a panel, if it has colours."""
-    if panel.bar is None:
+    if panel.scale is None:
         axes.axis("off")
         return
-    axes.imshow(panel.bar, aspect="auto", extent=(*panel.ends, 0, 1))
+    axes.imshow(panel.scale.bar, aspect="auto", extent=(*panel.scale.ends, 0, 1))
     axes.tick_params(labelsize=7)
     axes.set(yticks=[])
 

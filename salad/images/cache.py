@@ -230,7 +230,7 @@ def _add(
 def _make_room(folder: Path, num_bytes: int, *, num_kept: int, num_missing: int) -> None:
     """Log the size of the pixels to write, and raise OSError if the disk has too little space."""
     size = f"{num_bytes / 2**20:,.1f} MiB"
-    logger.info("cache: %d images to decode, %d kept, %s in %s", num_missing, num_kept, size, folder)
+    logger.info("cache: %s images to decode, %s kept, %s in %s", f"{num_missing:,}", f"{num_kept:,}", size, folder)
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise OSError(errno.ENOSPC, f"{size} are needed, {free / 2**20:,.1f} MiB are free")

@@ -20,6 +20,7 @@ from salad.runs.folder import CONFIG_FILE
 from salad.scores import PATCH_SCORES
 from salad.scoring.fine_maps import part_of
 
+RESEARCH_ONLY = "For research only; not a medical device."
 MAP_NOTES = {
     "score": "what is less like normal images than anything in most of them, in colour and outlined",
     "memory": "patches whose features differ from those of the nearest normal images, in colour",
@@ -149,9 +150,15 @@ def _framing(config: Config) -> str:
 
 def training_command(checkpoint: Checkpoint) -> str | None:
     """Read the command line of the training from the config.json next to the checkpoint; None without one."""
+    command = training_record(checkpoint).get("command")
+    return f"python {command}" if isinstance(command, str) else None
+
+
+def training_record(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Read what the config.json next to the checkpoint tells about the training; empty without one."""
     try:
         content: Any = parse_json(read_input(checkpoint.path.parent / CONFIG_FILE))
-        command = content["run"]["command"]
+        record = content["run"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return f"python {command}" if isinstance(command, str) else None
+        return {}
+    return record if isinstance(record, dict) else {}

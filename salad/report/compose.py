@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
+from salad.evaluation.calibration import shown_score
 from salad.report import content, curves
-from salad.report.captions import gallery_note, network_name, run_facts, training_command, untrained_note, words
+from salad.report.captions import (
+    RESEARCH_ONLY,
+    gallery_note,
+    network_name,
+    run_facts,
+    training_command,
+    untrained_note,
+    words,
+)
 from salad.report.cases import GROUPS, draw_others
 from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
@@ -149,6 +158,7 @@ def _run(scoring: Scoring) -> dict[str, Any]:
         "seed": config.run.seed,
         "facts": [(name, printable(value)) for name, value in facts],
         "command": printable(scoring.command),
+        "research_only": RESEARCH_ONLY,
         "trained_with": printable(training_command(checkpoint) or ""),
     }
 
@@ -198,6 +208,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["shown_score"] = shown_score
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
     parts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]

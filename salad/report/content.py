@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salad.errors import printable
+from salad.evaluation.calibration import shown_score
 from salad.evaluation.result import Result
 from salad.evaluation.summary import Summary
 from salad.report import curves
@@ -34,13 +35,13 @@ def start_threshold(result: Result, summary: Summary) -> tuple[float, str]:
     """Find the initial threshold of the slider, and the sentence that explains it."""
     if summary.decision:
         decision = summary.decision
-        share = f"{100 * decision.specificity_wanted:g} % of {decision.num_val_normals} validation normals"
-        how = f"{share} score at or below it; no test image was used to set it"
-        return decision.threshold, f"Starts at {decision.threshold:.6g}: {how}."
+        how = f"{decision.rule}; no test image was used to set it"
+        return decision.threshold, f"Starts at {shown_score(decision.threshold)}: {how}."
     scores = result.normal_scores if len(result.normal_scores) else result.scores
     which = "normal test images" if len(result.normal_scores) else "test images"
     value = float(np.median(scores))
-    return value, f"No validation normals to set a threshold: it starts at the median of the {which}, {value:.6g}."
+    where = f"at the median of the {which}, {shown_score(value)}"
+    return value, f"No validation normals to set a threshold: it starts {where}."
 
 
 def threshold_data(result: Result, *, start: float) -> dict[str, Any]:

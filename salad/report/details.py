@@ -13,12 +13,15 @@ import torch
 from PIL import Image
 
 from salad.errors import printable
+from salad.evaluation.calibration import shown_score
+from salad.explaining.overlays import scales_of
 from salad.explaining.places import describe
 from salad.images.threads import map_in_chunks
 
 if TYPE_CHECKING:
     from salad.explaining.explain import Explainer
     from salad.explaining.explanation import Explanation, Neighbour
+    from salad.explaining.overlays import Scale
     from salad.images.preprocessing import Preprocessing
     from salad.samples import Images, Split
 
@@ -42,6 +45,7 @@ class Detail:
         scales: range of the colours of each map as text, the same for all images.
         sentence: what drove the score; empty for scores without a map.
         places: places of the largest values of the map of the score.
+        heat_scale: scale of the colours of `heat`; None without a map.
     """
 
     input: np.ndarray
@@ -51,6 +55,7 @@ class Detail:
     scales: dict[str, str]
     sentence: str = ""
     places: Sequence[ShownPlace] = ()
+    heat_scale: Scale | None = None
 
 
 class ShownPlace(NamedTuple):
@@ -100,7 +105,7 @@ def _detail(explanation: Explanation, *, view: str | None) -> Detail:
         "layer": None if score is None else score.film_layer(LAYER_SIDE),
     }
     pictures = {name: pixels for name, pixels in every.items() if pixels is not None}
-    heat = next((pictures[name] for name in HEATS if name in pictures), None)
+    kind = next((name for name in HEATS if name in pictures), None)
     unit = "standard deviations above validation normals" if explanation.is_standardized else "of at most 2"
     scales = {
         "error": _scale(explanation.error_range, unit),
@@ -111,7 +116,8 @@ def _detail(explanation: Explanation, *, view: str | None) -> Detail:
         scales["score"] = f"line at {score.threshold:.2g}, which the maps of {share} stay below"
     return Detail(
         input=smaller(pictures["input"], most=MAX_SIDE),
-        heat=None if heat is None else smaller(heat, most=MAX_SIDE),
+        heat=None if kind is None else smaller(pictures[kind], most=MAX_SIDE),
+        heat_scale=None if kind is None else scales_of(explanation)[kind],
         pictures={
             name: data_uri(pixels, most=LAYER_SIDE if name == "layer" else MAX_SIDE)
             for name, pixels in pictures.items()
@@ -133,7 +139,10 @@ def _detail(explanation: Explanation, *, view: str | None) -> Detail:
 
 
 def _far(neighbour: Neighbour) -> str:
-    return f"{neighbour.distance:.4g}" if neighbour.angle is None else f"{neighbour.angle:.4f} π"
+    if neighbour.angle is not None:
+        return f"{neighbour.angle:.4f} π"
+    assert neighbour.distance is not None, "a neighbour has an angle or a distance"
+    return shown_score(neighbour.distance)
 
 
 def _scale(ends: tuple[float, float], unit: str) -> str:

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from salad.evaluation.calibration import shown_score
 from salad.evaluation.result import Result
 from salad.report import curves
 from salad.report.cases import GROUPS, members
 from salad.report.details import Detail
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from salad.explaining.overlays import Scale
 
 NORMAL_COLOUR, ABNORMAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: distinct for colour-blind people, too
 STYLE: dict[Any, Any] = {
@@ -29,6 +33,7 @@ STYLE: dict[Any, Any] = {
 ABOVE: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}  # above the axes, where no data is
 MAX_COLUMNS = 8
 SIDE, HEADING = 0.95, 0.42  # side of an image and height of a heading, in inches
+FOOT, BAR_WIDTH = 0.6, 3.2  # height of the foot with the colour bar, and width of the bar, in inches
 
 
 def write_figures(
@@ -108,7 +113,8 @@ def _gallery(result: Result, cases: dict[int, tuple[str, ...]], details: Sequenc
     explained = dict(zip(cases, details, strict=True))
     rows = members(cases, most=MAX_COLUMNS)
     num_columns = max(map(len, rows.values()))
-    figure = _figure(SIDE * num_columns, (2 * SIDE + HEADING) * len(rows))
+    height = (2 * SIDE + HEADING) * len(rows) + FOOT
+    figure = _figure(SIDE * num_columns, height)
     grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, (name, indices) in zip(grid, rows.items(), strict=True):
         of_group = [explained[index] for index in indices]
@@ -120,9 +126,26 @@ def _gallery(result: Result, cases: dict[int, tuple[str, ...]], details: Sequenc
             sheet[:side, left : left + side] = detail.input[..., None]
             if detail.heat is not None:
                 sheet[step : step + side, left : left + side] = detail.heat
-            axes.text(left + side / 2, -side / 20, f"{result.scores[index]:.4g}", ha="center", fontsize=7)
+            axes.text(left + side / 2, -side / 20, shown_score(result.scores[index]), ha="center", fontsize=7)
         axes.imshow(sheet)
         axes.set_title(GROUPS[name], loc="left", fontsize=9, pad=12)
         axes.axis("off")
-    figure.subplots_adjust(left=0, right=1, bottom=0, top=0.95, hspace=0.15)
+    figure.subplots_adjust(left=0, right=1, bottom=FOOT / height, top=0.95, hspace=0.15)
+    if (scale := details[0].heat_scale) is not None:  # the same for all
+        width = min(1, BAR_WIDTH / (SIDE * num_columns))
+        _draw_scale(figure.add_axes((0, 0.6 * FOOT / height, width, 0.2 * FOOT / height)), scale)
     return figure
+
+
+def _draw_scale(axes: Axes, scale: Scale) -> None:
+    """Draw the colour bar of a map, with the values at its ends and at its line, and its quantity below."""
+    low, high = scale.ends
+    axes.imshow(scale.bar, extent=(low, high, 0, 1), aspect="auto")
+    values = {
+        low: f"{low:.2g}",
+        **({scale.line: f"{scale.line:.2g}"} if scale.line else {}),
+        high: f"{high:.2g} and more",
+    }
+    axes.set_xticks(list(values), list(values.values()), fontsize=7)
+    axes.set_yticks([])
+    axes.set_xlabel(f"Colours: {scale.title}", fontsize=8, loc="left")

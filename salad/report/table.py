@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from salad.evaluation.calibration import shown_score
 from salad.evaluation.localisation import Localisation, Mean
 from salad.evaluation.metrics import Auc
 from salad.evaluation.rates import Rate
@@ -18,6 +19,7 @@ NAMES = {
 }
 UNIT_NAMES = {"study": "AUC of whole studies", "patient": "AUC of whole patients"}
 AUC_ROW = "AUC of the model's score"
+UNDEFINED = "undefined"  # value of a metric that lacks a class
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def _compare_with_baseline(area: Auc, name: str, best: Auc) -> Note:
 
 def tiles(summary: Summary) -> list[Tile]:
     """Make the numbers at the top: the AUC, the best baseline, and the rates at the threshold."""
-    shown = [Tile(name="AUC", value="undefined", note="one class only")]
+    shown = [Tile(name="AUC", value=UNDEFINED, note="one class only")]
     if summary.auc:
         note = f"95 % CI {summary.auc.low:.3f} to {summary.auc.high:.3f} (DeLong)"
         shown = [Tile(name="AUC", value=f"{summary.auc.value:.3f}", note=note)]
@@ -197,10 +199,9 @@ def _decision_rows(summary: Summary) -> list[Row]:
     decision = summary.decision
     if decision is None:
         return []
-    share = f"{100 * decision.specificity_wanted:g} % of {decision.num_val_normals} validation normals"
     rates = {"Sensitivity": decision.confusion.sensitivity, "Specificity": decision.confusion.specificity}
     singles = {"F1": decision.confusion.f1, "Balanced accuracy": decision.confusion.balanced_accuracy}
-    rows = [Row(name="Threshold", value=f"{decision.threshold:.6g}", note=f"{share} score at or below it")]
+    rows = [Row(name="Threshold", value=shown_score(decision.threshold), note=decision.rule)]
     rows += [_rate_row(f"{name} at the threshold", rate) for name, rate in rates.items()]
     rows += [
         Row(name=f"{name} at the threshold", value=f"{value:.4f}", place=(value, value, value))
@@ -212,14 +213,14 @@ def _decision_rows(summary: Summary) -> list[Row]:
 
 def _auc_row(name: str, area: Auc | None, *, note: str, kind: str) -> Row:
     if area is None:
-        return Row(name=name, value="undefined", note=note, kind=kind)
+        return Row(name=name, value=UNDEFINED, note=note, kind=kind)
     ends = area.value, area.low, area.high
     return Row(name=name, value=f"{area.value:.4f}", interval=_interval(*ends[1:]), note=note, place=ends, kind=kind)
 
 
 def _rate_row(name: str, rate: Rate | None) -> Row:
     if rate is None:
-        return Row(name=name, value="undefined")
+        return Row(name=name, value=UNDEFINED)
     low, high = rate.interval
     note = f"{rate.count} of {rate.of}, Wilson interval"
     ends = rate.value, low, high

@@ -26,6 +26,7 @@ LOG_FILE, LOCK_FILE = "log.txt", "lock"
 EVENT_FOLDER, MLFLOW_FILE = "tensorboard", "mlflow_run"
 SCORES_FILE, RESULT_FILE = "scores.csv", "metrics.json"
 REPORT_FILE, FIGURES_FOLDER = "report.html", "figures"
+CARD_FILE, CARD_MARK = "model_card.md", "<!-- by test.py of salad: replaced by the next scoring into this folder -->"
 FILES = (
     CONFIG_FILE,
     METRICS_FILE,
@@ -37,6 +38,7 @@ FILES = (
     SCORES_FILE,
     RESULT_FILE,
     REPORT_FILE,
+    CARD_FILE,
 )
 
 
@@ -174,13 +176,14 @@ class RunFolder:
         self.clear_report()
 
     def clear_report(self) -> None:
-        """Remove the report and its figures."""
-        for file in [self.path / REPORT_FILE, *(self.path / FIGURES_FOLDER).glob("*.*")]:
+        """Remove the report, its figures, and the model card if test.py has written it."""
+        card = [file for file in results_in(self.path) if file.name == CARD_FILE]
+        for file in [self.path / REPORT_FILE, *(self.path / FIGURES_FOLDER).glob("*.*"), *card]:
             file.unlink(missing_ok=True)
 
     def results(self) -> list[Path]:
         """List the existing files of test.py, without figures."""
-        return [file for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE) if (file := self.path / name).exists()]
+        return results_in(self.path)
 
     def keep_newest_rounds(self, count: int | None) -> None:
         """Remove the checkpoints of all but the newest `count` rounds; None keeps all."""
@@ -223,6 +226,20 @@ class RunFolder:
             lines = []
         with atomic_file(path) as temporary:
             temporary.write_bytes(b"".join(lines[:num_epochs]))
+
+
+def results_in(folder: Path) -> list[Path]:
+    """List the existing files of test.py in a folder, without figures; a model card of the user's own is none."""
+    names = (SCORES_FILE, RESULT_FILE, REPORT_FILE, *([CARD_FILE] if is_own_card(folder / CARD_FILE) else []))
+    return [file for name in names if (file := folder / name).exists()]
+
+
+def is_own_card(path: Path) -> bool:
+    """Check that a model card begins with the line of test.py, without which it belongs to the user."""
+    try:
+        return read_input(path).startswith(CARD_MARK.encode())
+    except (OSError, ValueError):
+        return False
 
 
 def make_folder(path: Path) -> list[Path]:

@@ -6,9 +6,12 @@ import io
 import logging
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from salad.errors import cut, printable, printable_lines
+
+LISTING = ("salad.datasets", "salad.images.listing")  # loggers of what is listed
 
 
 class LineFormatter(logging.Formatter):
@@ -61,15 +64,32 @@ def log_to_file(path: Path | None) -> logging.Handler | None:
         return None
     to_file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     to_file.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s", cuts=False))
+    to_file.addFilter(_is_new())
     to_file.handleError = lambda record: None  # type: ignore[method-assign]  # else a full disk prints an error for every message
     logger.addHandler(to_file)
     return to_file
+
+
+def _is_new() -> Callable[[logging.LogRecord], bool]:
+    """Make a filter that lets a message about the listing of a data set pass once: a command lists it several times."""
+    said: set[str] = set()
+
+    def passes(record: logging.LogRecord) -> bool:
+        if not record.name.startswith(LISTING):
+            return True
+        message = record.getMessage()
+        is_new = message not in said
+        said.add(message)
+        return is_new
+
+    return passes
 
 
 def _to_screen(level: int) -> logging.Handler:
     """Make the handler that writes to stderr."""
     to_screen = logging.StreamHandler()
     to_screen.addFilter(lambda record: not getattr(record, "only_in_file", False))
+    to_screen.addFilter(_is_new())
     to_screen.setLevel(level)
     to_screen.setFormatter(LineFormatter("%(message)s", cuts=True))
     return to_screen

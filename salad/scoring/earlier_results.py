@@ -13,7 +13,7 @@ from salad.config import OPTIONS, Config
 from salad.errors import InputError, printable
 from salad.images.names import shortened
 from salad.input_files import open_input, parse_json, read_input
-from salad.runs.folder import REPORT_FILE, RESULT_FILE, SCORES_FILE
+from salad.runs.folder import RESULT_FILE, results_in
 from salad.samples import Split
 from salad.scores import SCORES
 
@@ -80,7 +80,7 @@ def replaces_others(folder: Path, now: dict[str, Any], *, heatmaps: Path | None 
     Raises:
         InputError: the results are of another model or data set, or do not say what they are of.
     """
-    names = [name for name in (SCORES_FILE, RESULT_FILE, REPORT_FILE) if (folder / name).exists()]
+    names = [file.name for file in results_in(folder)]
     saved = _read(folder / RESULT_FILE)
     before = saved.get(MADE_FROM)
     way_out = "--out FOLDER writes the new ones elsewhere, --overwrite replaces the old ones"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from salad.evaluation.calibration import Calibration
+from salad.evaluation.calibration import Calibration, shown_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +54,11 @@ class Shift:
                 f"before, half of them scored above percentile {self.percentile:.0f} of the {self.num_before} normal "
                 f"images that calibrated the model, {100 * self.share_above:.0f} % above its threshold"
             )
-        before, after = ("none" if value is None else f"{value:.4g}" for value in self.thresholds)
+        before, after = ("none" if value is None else shown_score(value) for value in self.thresholds)
+        first, last = map(shown_score, self.medians)
         return [
             *lines,
-            f"median of their scores: {self.medians[0]:.4g} before, {self.medians[1]:.4g} after without their own rows",
+            f"median of their scores: {first} before, {last} after without their own rows",
             f"threshold: {before} before, {after} after",
         ]
 

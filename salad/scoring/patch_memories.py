@@ -111,8 +111,8 @@ def _announce(part: str, config: Config, *, num_images: int, num_channels: int) 
     """Log the size of a memory before it is built."""
     grid, max_rows = config.scoring.local_grid, config.scoring.local_rows
     num_bytes = PatchMemory.bytes_for(num_images, grid=grid, num_channels=num_channels, max_rows=max_rows)
-    text = "patch memory of the score %s: %d x %d grid cells, %d rows each, %s bytes"
-    logger.info(text, part, grid, grid, min(num_images, max_rows), f"{num_bytes:,}")
+    text = "patch memory of the score %s: %d x %d grid cells, %s rows each, %s MiB"
+    logger.info(text, part, grid, grid, f"{min(num_images, max_rows):,}", f"{num_bytes / 2**20:,.1f}")
 
 
 def find_memories(

@@ -56,11 +56,10 @@ def read_training_data(context: RunContext) -> tuple[Split, Split | None]:
     _say_train(train, num_left_out=0 if data.train_on == "all" else len(listed.samples) - listed.num_normal)
     val = checked.get("val", val)
     if val is None or not val.has_both_classes:
-        logger.info(
-            "val: %s, so model.tar will be the model of the last epoch", "absent" if val is None else "only one class"
-        )
+        reason = "there is no val/" if val is None else "val/ has only one class"
+        logger.info("model.tar: the model of the last epoch, because %s", reason)
         return train, val if val and val.num_normal else None
-    logger.info("val: %s; model.tar will be the model with the best AUC", val)
+    logger.info("model.tar: the model with the best AUC on val: %s", val)
     baselines = measure_baselines(val, decoder=context.decoder, num_threads=data.n_jobs_dataloader)
     for line in baseline_lines(baselines) if baselines else ():
         logger.info("%s", line)
@@ -84,7 +83,8 @@ def _log_facts(config: Config, splits: dict[str, Split]) -> None:
 
 def _say_train(train: Split, *, num_left_out: int) -> None:
     """Log the images to train on, and what share of the memory each kind of normal ones makes."""
-    logger.info("train: %s; %d abnormal images left out", train, num_left_out)
+    left_out = f"; {num_left_out:,} abnormal images left out" if num_left_out else ""
+    logger.info("to train on: %s%s", train, left_out)
     if len(train.kinds) > 1:
         logger.info("normal images of the memory: %s", describe_kinds(train.kinds))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from salad.build import RunContext, open_context
 from salad.checkpoint import Checkpoint, load_checkpoint
+from salad.checks.screen import describe_split
 from salad.config import OPTIONS, Config
 from salad.config.recipes import describe_recipe
 from salad.datasets.more_normals import MORE
@@ -110,7 +111,7 @@ def start_run(trainer: Trainer, stopped: Checkpoint | None) -> None:
     if stopped is not None:
         check_same_weights(trainer.validation.backbone, stopped)
         trainer.state.load_state_dict(stopped)
-        logger.info("resumed after %d epochs", trainer.state.epochs_done)
+        logger.info("resumed: after %d epochs", trainer.state.epochs_done)
     if team.is_first:
         write_start(trainer, resumed=stopped is not None)
     if stopped is None:
@@ -134,6 +135,7 @@ def write_start(trainer: Trainer, *, resumed: bool) -> None:
         normal_class=train.normal_class,
         num_train=len(train.samples),
         num_val=len(val.samples) if val else 0,
+        images={"train": describe_split(train), "val": describe_split(val) if val else "none"},
         kinds=train.kinds,
         num_skipped=len(train.skipped),
     )

@@ -45,5 +45,5 @@ def _make(context: RunContext, train: Split) -> Tensor:
         num_images += len(normal)
         parts += [shrink(normal.to(context.device))] if len(normal) else []
     images = torch.cat(parts)[:MAX_IMAGES]
-    logger.info("images are registered to a template, the mean of %d normal training images", len(images))
+    logger.info("template to register images to: the mean of %s normal training images", f"{len(images):,}")
     return build_template(images).cpu()

@@ -85,7 +85,7 @@ def test_what_is_done_is_not_repeated_and_what_failed_is_said(data, tmp_path, ca
     (tmp_path / "small/knn/seed2/metrics.json").unlink()
     again = run(data, tmp_path, *METHODS)
     assert again.exit_code == 0 and [program for program, _ in calls] == ["main.py", "test.py", "test.py"]
-    assert "resumed after 2 epochs" not in again.stderr  # the programs speak into said.txt
+    assert "resumed: after 2 epochs" not in again.stderr  # the programs speak into said.txt
 
     failing = run(data, tmp_path, "--method", "bad=unet --lr -1", "--method", "knn=unet", "--seed", "1")
     assert failing.exit_code == 1 and "1 of 2 runs failed" in failing.stderr

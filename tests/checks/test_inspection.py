@@ -185,7 +185,7 @@ def test_a_bound_that_is_reached_is_said(write_folders):
     splits = splits_of(data_path)
     found = inspect_splits(splits, train_on="normal", num_threads=0, max_bytes=10)
     assert found.leaks == () and found.num_uncompared == 2
-    assert "9 images compared by content; 2 others were not" in "\n".join(fact_lines(found))
+    assert "compared by content: 9 images; 2 others were not" in "\n".join(fact_lines(found))
 
 
 def test_any_two_splits_can_be_compared(write_folders):

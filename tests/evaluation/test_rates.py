@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score
 
 from salad.errors import InputError
-from salad.evaluation.calibration import Calibration
+from salad.evaluation.calibration import Calibration, shown_score
 from salad.evaluation.rates import Confusion, Rate, sensitivity_at, specificity_at
 
 scored = st.lists(st.tuples(st.integers(0, 1), st.integers(-5, 5)), min_size=1, max_size=30)
@@ -77,6 +77,21 @@ def test_percentiles_count_ties_half():
 def test_normals_among_themselves_have_a_mean_percentile_of_50():
     scores = np.random.default_rng(0).normal(size=33)
     assert Calibration.of(scores).percentile(scores).mean() == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("score", "shown"),
+    [
+        (1.087789, "1.08779"),
+        (1.4, "1.40000"),
+        (0.42000436782836914, "0.420004"),
+        (-12, "-12.0000"),
+        (123456.7, "123457"),
+    ],
+)
+def test_a_score_is_shown_with_six_digits(score, shown):
+    assert shown_score(score) == shown
+    assert len(shown.strip("-").replace(".", "").removeprefix("0")) == 6
 
 
 @pytest.mark.parametrize("scores", [[], [1.0, math.nan], [math.inf]])

@@ -32,7 +32,7 @@ def explanation():
 def test_the_figure_has_image_map_and_neighbours_and_says_the_score(explanation):
     above = explanation.plot().axes[:5]
 
-    assert above[0].get_title() == "score 3.25\nabove 98 % of normal images"
+    assert above[0].get_title() == "score 3.25000\nabove 98 % of normal images"
     assert "95 % of normals lie below" in above[1].get_title()
     assert [axes.get_title() for axes in above[2:]] == [f"nearest normal image {i}" for i in (1, 2, 3)]
     shown = above[1].images[0].get_array()

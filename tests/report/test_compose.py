@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from browsing import PHONE, browser, keep, opened
+from browsing import PHONE, browser, flaws, keep, opened
 from running import TINY, invoke, read_csv, train
 
 from salad import cli
@@ -298,12 +298,67 @@ def test_a_phone_scrolls_in_one_direction_only(chromium, made, tmp_path):
         keep(page, "phone_detail", tmp_path, full_page=False)
 
 
+def restyle(page, css):
+    """Add rules to the page; its policy forbids them in an element."""
+    adopt = "css => { const s = new CSSStyleSheet(); s.replaceSync(css); document.adoptedStyleSheets = [s]; }"
+    page.evaluate(adopt, css)
+
+
+AS_A_TABLE = """.metrics { display: table; } .metrics tr { display: table-row; }
+.metrics thead { display: table-header-group; } .metrics tbody { display: table-row-group; }
+.metrics .how { display: none; } .metrics thead .how { display: table-cell; }"""
+
+
+@pytest.mark.parametrize("width", [360, 390])
+def test_on_a_phone_nothing_overlaps_or_is_cut(chromium, made, width):
+    with opened(chromium, made.page, viewport={**PHONE, "width": width}) as page:
+        slider = page.locator("#slider")
+        for key in ("Home", "PageUp", "PageUp", "End"):  # the line of the threshold passes every title
+            slider.press(key)
+            assert flaws(page, "main") == []
+        assert page.locator(".metrics .how:visible").count() > 8  # the numbers of images stay on a phone
+        page.locator(".card").first.click()
+        assert flaws(page, "#detail") == []
+
+
+def test_the_layout_is_really_looked_at(chromium, made):
+    with opened(chromium, made.page, viewport=PHONE) as page:
+        for css, flaw in (
+            (AS_A_TABLE, "no column"),
+            (".metrics th { white-space: nowrap; }", "lies on"),
+            ("h2 { margin-bottom: -1.5rem; }", "lies on"),
+            ("pre { white-space: pre; }", "outside"),
+            (".tile { width: 3rem; overflow: hidden; } .tile p { white-space: nowrap; }", "cut"),
+        ):
+            restyle(page, css)
+            assert any(flaw in line for line in flaws(page, "main")), css
+        restyle(page, "")
+        assert flaws(page, "main") == []
+        page.locator("line.threshold").first.evaluate(
+            "one => Object.entries({x1: 60, x2: 60, y1: 4}).forEach(([name, value]) => one.setAttribute(name, value))"
+        )
+        assert any("normal (" in line and "line" in line for line in flaws(page, "main"))
+
+
 def test_print_leaves_the_controls_out(chromium, made, tmp_path):
     with opened(chromium, made.page) as page:
         page.emulate_media(media="print")
         assert not page.locator("#slider").is_visible() and not page.locator("#filters").is_visible()
         assert page.locator(".card").first.is_visible()
         keep(page, "print", tmp_path, full_page=False)
+
+
+def test_the_results_are_printed_on_one_page_and_no_row_is_torn(chromium, made, tmp_path):
+    with opened(chromium, made.page) as page:
+        restyle(page, "main > section:not(#summary) { display: none; }")
+        printed = page.pdf(format="A4", prefer_css_page_size=True)
+        assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+        page.set_viewport_size({"width": 688, "height": 1017})  # A4 without its margins of 14 mm
+        page.emulate_media(media="print")
+        for part in (".metrics", ".metrics tbody tr", ".tile"):  # a longer table goes to a page of its own as a whole
+            assert page.locator(part).first.evaluate("one => getComputedStyle(one).breakInside") == "avoid"
+        assert flaws(page, "#summary") == []
+        keep(page, "print_results", tmp_path)
 
 
 def test_without_scripts_numbers_and_gallery_remain(chromium, made):

@@ -18,6 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from salad import cli
 from salad.build import RunContext
 from salad.config import Config
+from salad.errors import StorageError
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.metrics import auc
 from salad.evaluation.rates import Confusion
@@ -378,14 +379,17 @@ def scored(run: Path, data: Path, xp: Path, *options: object):
 def test_figures_for_papers_have_text_and_can_be_made_again(run, data, tmp_path):
     for name in ("first", "second"):
         result = scored(run, data, tmp_path / name, "--report")
-        assert result.stdout.splitlines()[-1].startswith("AUC score = ")
         assert "report: " in result.stderr
+        assert result.output.splitlines()[-1] == result.stdout.strip()  # of both streams, as on a terminal
+        assert result.stdout.startswith("AUC score = ") and result.stdout.count("\n") == 1
     files = sorted(path.name for path in (tmp_path / "first/figures").iterdir())
     assert files == [f"{name}.{kind}" for name in ("gallery", "histogram", "roc") for kind in ("png", "svg")]
     for name in ("roc", "histogram"):
         text = (tmp_path / f"first/figures/{name}.svg").read_text()
         assert "<text" in text and text == (tmp_path / f"second/figures/{name}.svg").read_text()
     assert "sensitivity" in (tmp_path / "first/figures/roc.svg").read_text()
+    gallery = (tmp_path / "first/figures/gallery.svg").read_text()
+    assert "Colours: distance to the 5 nearest normal images, 1 - cosine" in gallery and " and more<" in gallery
     page = (tmp_path / "first/report.html").read_text()
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
 
@@ -400,6 +404,17 @@ def test_without_its_packages_the_report_is_left_out_in_one_line(run, data, tmp_
     result = scored(run, data, tmp_path, "--report")
     assert "no report: it needs  pip install no_such_package" in result.stderr.splitlines()
     assert not (tmp_path / "report.html").exists() and (tmp_path / "metrics.json").exists()
+
+
+def test_the_auc_is_printed_even_if_the_report_cannot_be_written(run, data, tmp_path, monkeypatch):
+    def fail(_):
+        raise StorageError("report.html: no room")
+
+    monkeypatch.setattr(write, "write_report", fail)
+    words = [tmp_path, data, *TINY, "--cache", "off", "--load_model", run / "model.tar", "--report"]
+    result = invoke(cli.test, "CXR_author", "unet", *words)
+    assert result.exit_code == 1 and "Error: report.html: no room" in result.stderr
+    assert result.stdout.startswith("AUC score = ")
 
 
 def test_a_new_training_removes_the_report_of_the_old(run, tmp_path):

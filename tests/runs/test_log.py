@@ -3,16 +3,19 @@
 import json
 import logging
 import os
+import re
+import shutil
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 
 import pytest
-from running import ONE_THREAD, REPOSITORY, TINY, invoke, stopped
+from running import ONE_THREAD, REPOSITORY, TINY, invoke, stopped, train
 
 from salad import cli
 from salad.cli import main
+from salad.datasets import phantom
 from salad.errors import InputError
 from salad.runs.folder import FILES, RunFolder, log_to
 from salad.runs.log import prepare_output
@@ -49,6 +52,36 @@ def test_log_and_screen_show_one_line_for_a_message_whatever_it_quotes(tmp_path,
         assert not any(sign in text for sign in "\x1b\x07\u202e\x9b")
     assert f"long: {'7' * 20}...{'7' * 20}.\n" in screen and "7" * 400 in log
     assert "Traceback" in log and "Traceback" not in screen
+
+
+def test_what_is_said_of_a_listing_is_said_once_and_all_else_each_time(tmp_path, capsys):
+    for _command in range(2):  # each says it anew
+        log_to(RunFolder(tmp_path))
+        for _ in range(3):
+            logging.getLogger("salad.datasets.x").info("val: none, so %d images are held out", 4)
+            logging.getLogger("salad.scoring.x").info("drift: begins")
+        for text in (capsys.readouterr().err, (tmp_path / "log.txt").read_text(encoding="utf-8")):
+            assert text.count("held out") == 1 and text.count("drift") == 3
+        (tmp_path / "log.txt").unlink()
+
+
+STYLE = re.compile(r"(?:  )?(?:[a-z0-9]|AUC|F1)")  # a subject in lower case, in a table moved to the right
+
+
+def test_lines_of_a_whole_run_have_one_style(tmp_path):
+    phantom.write_phantom(tmp_path / "data", size=32, num_train=8, num_val=6, num_test=6)
+    shutil.rmtree(tmp_path / "data/val")
+    data = ["--val_share", 0.3, "--cache", tmp_path / "cache"]
+    options = ["--align", "--w_syn", 1, "--score", "fused", "--fuse", "local", "--fuse", "knn"]
+    train(tmp_path / "xp", tmp_path / "data", *data, *options)
+    result = invoke(cli.test, "CXR_author", "unet", tmp_path / "xp", tmp_path / "data", *TINY, "--report")
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split(" ", 3)[3] for line in (tmp_path / "xp/log.txt").read_text(encoding="utf-8").splitlines()]
+    assert len(lines) > 30
+    for line in lines:
+        assert STYLE.match(line) and not line.endswith((".", "!")), line
+    said = result.stderr.splitlines()
+    assert len(said) > 20 and [line for line in set(said) if said.count(line) > 1] == []
 
 
 def test_a_warning_of_a_library_is_one_line(capsys):

@@ -125,7 +125,7 @@ def test_both_scripts_succeed_and_write_their_files(real):
     assert real.trained.returncode == 0, real.trained.stderr
     assert real.tested.returncode == 0, real.tested.stderr
     models = {"model_round0.tar", "model_round1.tar", "model.tar", "last.tar"}
-    report = {"report.html", "figures"}
+    report = {"report.html", "figures", "model_card.md"}
     assert real.files == models | report | {"config.json", "metrics.jsonl", "log.txt", "scores.csv", "metrics.json"}
 
 

@@ -67,7 +67,7 @@ function showDetail() {
   byId("detail-name").textContent = item.name;
   byId("detail-place").textContent = `${current + 1} of ${sequence.length}`;
   const predicted = item.score > threshold ? "abnormal" : "normal";
-  const facts = [`${className(item.label)}, predicted ${predicted} at threshold ${short(threshold)}`, `score ${short(item.score)}`];
+  const facts = [`${className(item.label)}, predicted ${predicted} at threshold ${shownScore(threshold)}`, `score ${shownScore(item.score)}`];
   if (item.percentile !== null) facts.push(`percentile ${item.percentile} of validation normals`);
   const body = [element("p", {}, element("span", { className: `mark ${className(item.label)}` }), [...facts, ...item.facts, ...item.findings].join(" · "))];
   const views = element("div", { className: "views" });

@@ -41,7 +41,7 @@ function choose(i) {
   marks[i].classList.add("chosen");
   marks[i].parentNode.append(marks[i]); // on top
   const percentile = item.percentile === null ? "" : `, percentile ${item.percentile} of validation normals`;
-  const said = `${className(item.label)}, score ${short(item.score)}${percentile}`;
+  const said = `${className(item.label)}, score ${shownScore(item.score)}${percentile}`;
   tip.replaceChildren(element("img", { src: item.thumb, alt: "" }), element("div", {}, element("b", { textContent: said }), element("br"), element("span", { textContent: item.name })));
   const scale = plane.clientWidth / Math.max(plane.clientWidth, 200);
   tip.style.left = `${Math.max(0, Math.min(x * scale + 12, plane.clientWidth - tip.offsetWidth))}px`;

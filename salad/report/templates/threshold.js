@@ -40,7 +40,7 @@ function setThreshold(value) {
   const of = 2 * tp + fp + fn;
   byId("f1").replaceChildren(element("b", { textContent: of ? (2 * tp / of).toFixed(4) : "undefined" }));
   if (Number(slider.value) !== value) slider.value = value;
-  slider.setAttribute("aria-valuetext", short(threshold));
+  slider.setAttribute("aria-valuetext", shownScore(threshold));
   if (document.activeElement !== field) field.value = Number(threshold.toPrecision(8));
   document.body.dataset.threshold = threshold; // in full
   for (const tell of onThreshold) tell();
@@ -48,17 +48,17 @@ function setThreshold(value) {
 
 function drawHistogram() {
   const { shares } = levels, tallest = Math.max(...Object.values(shares).flat(), 1e-9);
-  const half = 128, gap = 26;
-  const plot = axes(histogram, { height: 2 * half + gap + 50, x: [lowest, highest], y: [0, 1], yTicks: 0, xName: "score", left: 46 });
+  const half = 128, gap = 26, heading = 18; // in pixels; bars and the line of the threshold stay below the heading
+  const plot = axes(histogram, { height: 2 * half + gap + 50, x: [lowest, highest], y: [0, 1], yTicks: 0, xName: "score" });
   const clip = drawn(plot.svg, "clipPath", { id: "above" });
   const region = drawn(clip, "rect", { y: 0, height: plot.height });
   const rows = [["normal", half], ["abnormal", 2 * half + gap]];
-  const toY = (share, base) => base - share / tallest * (half - 18);
+  const toY = (share, base) => base - share / tallest * (half - heading);
   for (const [name, base] of rows) {
     if (!shares[name]) continue;
     for (const value of ticks(0, tallest, 3)) {
       drawn(plot.svg, "line", { class: "rule", x1: plot.left, x2: plot.width - plot.right, y1: toY(value, base), y2: toY(value, base) });
-      drawn(plot.svg, "text", { class: "tick", x: plot.left - 6, y: toY(value, base) + 4, "text-anchor": "end" }, `${short(100 * value)} %`);
+      drawn(plot.svg, "text", { class: "tick", x: plot.left - 8, y: toY(value, base) + 4, "text-anchor": "end" }, `${short(100 * value)} %`);
     }
     const outline = stairs(shares[name], plot.x, (share) => toY(share, base));
     drawn(plot.svg, "path", { class: `${name} ghost`, d: outline });
@@ -69,10 +69,10 @@ function drawHistogram() {
     }
     drawn(plot.svg, "text", { class: "title", x: plot.left + 4, y: base - half + 14 }, `${name} (${levels.num[name === "normal" ? 0 : 1]})`);
   }
-  const line = drawn(plot.svg, "line", { class: "threshold", y1: 4, y2: 2 * half + gap });
+  const lines = rows.map(([, base]) => drawn(plot.svg, "line", { class: "threshold", y1: base - half + heading, y2: base }));
   histogram.place = () => {
     const at = plot.x(Math.min(Math.max(threshold, lowest), highest));
-    line.setAttribute("x1", at); line.setAttribute("x2", at);
+    for (const line of lines) { line.setAttribute("x1", at); line.setAttribute("x2", at); }
     region.setAttribute("x", at); region.setAttribute("width", Math.max(0, plot.width - at));
   };
   histogram.place();

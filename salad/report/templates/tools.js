@@ -22,7 +22,8 @@ function drawn(parent, tag, attributes = {}, text = null) {
 
 const className = (label) => (label ? "abnormal" : "normal");
 const short = (value) => String(Number(value.toPrecision(4)));
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const shownScore = (value) => value.toPrecision(6); // as the program shows scores everywhere
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`; // on one line
 
 // Compute the 95 % interval of Wilson for a share of images.
 function wilson(count, of) {
@@ -42,15 +43,17 @@ function ticks(low, high, wanted) {
 }
 
 // Draw an empty plot with axes; `x` and `y` of the result map values to pixels.
-function axes(host, { height, x, y, xName = "", yName = "", title = "", left = 46, bottom = 38, yTicks = 5, xTicks = 6, xWhole = false, yText = short }) {
+function axes(host, { height, x, y, xName = "", yName = "", title = "", bottom = 38, yTicks = 5, xTicks = 6, xWhole = false }) {
   const width = Math.max(host.clientWidth, 200), top = title ? 24 : 10, right = 20;
+  const yLabels = (yTicks ? ticks(...y, yTicks) : []).map((value) => [value, short(value)]);
+  const left = Math.max(46, ...yLabels.map(([, label]) => 7 * label.length + (yName ? 28 : 8))); // room for the longest label
   host.replaceChildren();
   const svg = drawn(host, "svg", { viewBox: `0 0 ${width} ${height}`, width, height });
   const toX = (value) => left + (value - x[0]) / (x[1] - x[0] || 1) * (width - left - right);
   const toY = (value) => height - bottom - (value - y[0]) / (y[1] - y[0] || 1) * (height - bottom - top);
-  for (const value of yTicks ? ticks(...y, yTicks) : []) {
+  for (const [value, label] of yLabels) {
     drawn(svg, "line", { class: "rule", x1: left, x2: width - right, y1: toY(value), y2: toY(value) });
-    drawn(svg, "text", { class: "tick", x: left - 6, y: toY(value) + 4, "text-anchor": "end" }, yText(value));
+    drawn(svg, "text", { class: "tick", x: left - 8, y: toY(value) + 4, "text-anchor": "end" }, label);
   }
   for (const value of ticks(...x, Math.min(xTicks, width / 60)).filter((tick) => !xWhole || Number.isInteger(tick))) {
     drawn(svg, "text", { class: "tick", x: toX(value), y: height - bottom + 16, "text-anchor": "middle" }, short(value));
