@@ -51,19 +51,30 @@ def _callback(program: str, run: Run) -> Callable[..., None]:
     """Make the callback that joins recipe, --load_config file and command line, and runs the command."""
 
     def callback(load_config: Path | None, debug: bool, **values: Any) -> None:
-        typed = {name: value for name, value in values.items() if value is not None and value != ()}
         with exit_status(debug=debug, says_interruption=False):
             team = join()
         with exit_status(debug=debug, team=team):
-            read = read_values(load_config, OPTIONS) if load_config else {}
-            read = {name: value for name, value in read.items() if value is not None}
-            if program != TRAIN:
-                for name in ("load_model", "recipe"):  # they are the start of that run, not its result
-                    read.pop(name, None)
-            run({**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}, team)
+            run(gather(program, load_config, values), team)
             team.leave()
 
     return callback
+
+
+def gather(program: str, load_config: Path | None, values: dict[str, Any]) -> dict[str, Any]:
+    """Join the values of recipe, --load_config file and command line; each wins over those before it.
+
+    Args:
+        program: name of the command in `Facts.commands`.
+        load_config: file of options, or None.
+        values: values of the command line by name; None or () for an option that was not typed.
+    """
+    typed = {name: value for name, value in values.items() if value is not None and value != ()}
+    read = read_values(load_config, OPTIONS) if load_config else {}
+    read = {name: value for name, value in read.items() if value is not None}
+    if program != TRAIN:
+        for name in ("load_model", "recipe"):  # they are the start of that run, not its result
+            read.pop(name, None)
+    return {**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}
 
 
 def _common_options() -> list[click.Parameter]:
