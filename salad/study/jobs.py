@@ -59,7 +59,9 @@ class Failure(NamedTuple):
 
 
 class Programs:
-    """Commands of `salad`, each run in a process of its own; they share the cores, and end together.
+    """Commands of `salad`, each run in a process of its own; they share the threads, and end together.
+
+    There are as many threads as OMP_NUM_THREADS says, or else as there are cores.
 
     Args:
         at_once: number of commands at a time.
@@ -67,7 +69,8 @@ class Programs:
 
     def __init__(self, *, at_once: int) -> None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.num_threads = max(1, cores // at_once)
+        asked = os.environ.get("OMP_NUM_THREADS", "")
+        self.num_threads = max(1, (int(asked) if asked.isdecimal() else cores) // at_once)
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._is_ended = False

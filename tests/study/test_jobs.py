@@ -42,6 +42,12 @@ def test_what_failed_is_named_with_its_reason_and_ends_no_other(tmp_path, capsys
     assert good.startswith("good: done after") and good.endswith("; 3 of 3 runs")
 
 
+@pytest.mark.parametrize(("asked", "at_once", "expected"), [("6", 2, 3), ("1", 2, 1), ("6", 9, 1)])
+def test_threads_are_shared(monkeypatch, asked, at_once, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert Programs(at_once=at_once).num_threads == expected
+
+
 def test_several_run_at_once(tmp_path):
     together = threading.Barrier(3)  # broken, and an error, if they came one after the other
     jobs = [FakeJob(f"{i}", tmp_path, waits_for=together) for i in range(3)]
