@@ -80,22 +80,21 @@ def run_study(
         StoppedError: runs failed.
     """
     from salad.study import plan
-    from salad.study.folds import write_folds
+    from salad.study.folds import divide, write_folds
     from salad.study.jobs import Programs, do_all
     from salad.study.write import write_study
 
     folds, out, jobs = given["folds"], given["out"], given["jobs"]
-    lines = {**{name: f"{NET_NAME} --recipe {name}" for name in recipes}, **_named(methods, taken=recipes)}
-    if not lines:
-        raise InputError("no method is given: add --recipe NAME or --method NAME='NET_NAME OPTIONS'")
+    lines = _named(methods, recipes)
     data = plan.Data(dataset_name=dataset, path=data_path)
     values = {name: _values(name, line, options, data=data) for name, line in lines.items()}
     selection = _common_selection(values)
     chosen = [_method(name, of, folds=folds is not None) for name, of in values.items()]
+    facts = plan.describe(data, selection, folds=folds, methods=chosen)
+    divided = divide(data, selection, folds) if folds else []
     with plan.lock(out):
-        facts = plan.describe(data, selection, folds=folds, methods=chosen)
         plan.keep(facts, out)
-        parts = [data] if folds is None else write_folds(data, selection, folds, out)
+        parts = write_folds(divided, out) if folds else [data]
         runs = plan.plan(parts, chosen, range(1, given["seeds"] + 1), out)
         failures = do_all(runs, Programs(at_once=jobs), at_once=jobs)
         text = write_study(runs, failures=failures, facts=facts, command=shlex.join(["salad", *sys.argv[1:]]), out=out)
@@ -107,13 +106,13 @@ def run_study(
         raise StoppedError(f"{len(failures)} of {len(runs)} runs failed; the same command tries them again")
 
 
-def _named(methods: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
-    """Split NAME='NET_NAME OPTIONS' of each method.
+def _named(methods: Iterable[str], recipes: Iterable[str]) -> dict[str, str]:
+    """Collect NET_NAME and options of each recipe, and of each NAME='NET_NAME OPTIONS', by name.
 
     Raises:
-        InputError: one has another form, or a name that is taken or cannot be that of a folder.
+        InputError: there is none, one has another form, or a name occurs twice or cannot be that of a folder.
     """
-    named: dict[str, str] = {}
+    named = {name: f"{NET_NAME} --recipe {name}" for name in recipes}
     for text in methods:
         name, _, line = text.partition("=")
         if not NAME.fullmatch(name) or not line.strip():
@@ -121,9 +120,11 @@ def _named(methods: Iterable[str], *, taken: Iterable[str]) -> dict[str, str]:
                 f"--method is '{printable(text)}', but must be NAME='NET_NAME OPTIONS' with a NAME of letters, digits, "
                 "dots, hyphens and underscores"
             )
-        if name in named or name in taken:
+        if name in named:
             raise InputError(f"two methods are called '{name}': give one another name")
         named[name] = line
+    if not named:
+        raise InputError("no method is given: add --recipe NAME or --method NAME='NET_NAME OPTIONS'")
     return named
 
 

@@ -16,8 +16,12 @@ COLUMNS = ("path", "label", "split", "patient_id", "finding", "view", "sex", "ag
 FOLDER = "folds"
 
 
-def write_folds(data: Data, selection: Selection, count: int, out: Path) -> list[Data]:
-    """Divide a data set into folds, and write each as a table below `out`.
+Splits = Mapping[str, Sequence[Sample]]
+"""Samples of train, val and test by these names."""
+
+
+def divide(data: Data, selection: Selection, count: int) -> list[Splits]:
+    """Divide a data set into folds.
 
     All normal images (of train, val and test) and the abnormal ones of test are dealt out by patient. The test images
     of a fold are its own; its training images are those of train, and the normal ones of val and test, of all other
@@ -28,14 +32,13 @@ def write_folds(data: Data, selection: Selection, count: int, out: Path) -> list
         data: data set.
         selection: images to use; `val_share` is left to the trainings.
         count: number of folds, K.
-        out: folder of the study.
 
     Returns:
-        The K data sets.
+        Training and test images of the K folds.
 
     Raises:
-        InputError: fewer than K patients have normal images, or abnormal ones; the images are not files of their own;
-            or `out` holds folds of other images.
+        InputError: fewer than K patients have normal images, or abnormal ones; or the images are not files of their
+            own.
     """
     splits = {name: _read(data, selection, name) for name in ("train", "val", "test")}
     every = [sample for samples in splits.values() for sample in samples]
@@ -47,14 +50,27 @@ def write_folds(data: Data, selection: Selection, count: int, out: Path) -> list
     abnormal = [sample for sample in splits["test"] if sample.label == ABNORMAL]
     fold_of = deal([normal, abnormal], count)
     trained = _unique([*splits["train"], *normal])
-    made = []
+    divided: list[Splits] = []
     for fold in range(1, count + 1):
         test = [sample for sample in [*normal, *abnormal] if fold_of[patient_of(sample)] == fold]
         patients = {patient_of(sample) for sample in test}
-        train = [sample for sample in trained if patient_of(sample) not in patients]
-        path = write_table(out / FOLDER / f"fold{fold}.csv", {"train": train, "test": test})
-        made.append(Data(dataset_name="Table", path=path, fold=fold))
-    return made
+        divided.append({"train": [sample for sample in trained if patient_of(sample) not in patients], "test": test})
+    return divided
+
+
+def write_folds(divided: Iterable[Splits], out: Path) -> list[Data]:
+    """Write each fold as a table below the folder of a study.
+
+    Returns:
+        The data sets.
+
+    Raises:
+        InputError: the folder holds folds of other images.
+    """
+    return [
+        Data(dataset_name="Table", path=write_table(out / FOLDER / f"fold{fold}.csv", splits), fold=fold)
+        for fold, splits in enumerate(divided, start=1)
+    ]
 
 
 def deal(classes: Sequence[Sequence[Sample]], count: int) -> dict[str, int]:
@@ -90,12 +106,12 @@ def _unique(samples: Iterable[Sample]) -> list[Sample]:
     return [*{sample.path: sample for sample in samples}.values()]
 
 
-def write_table(path: Path, splits: Mapping[str, Sequence[Sample]]) -> Path:
+def write_table(path: Path, splits: Splits) -> Path:
     """Write samples as a `Table`, unless it is written already.
 
     Args:
         path: of the table.
-        splits: samples of train, val and test.
+        splits: samples to write.
 
     Returns:
         The path.

@@ -114,6 +114,7 @@ class Progress:
         self.jobs, self.at_once = jobs, at_once
         self.is_over = False  # True once the study is interrupted, of which each job would only say that it failed
         self._left = [job for job in jobs if not job.is_done]
+        self._num_failed = 0
         self._running: dict[str, float] = {}  # start of a job by its name, in seconds
         self._lock = threading.Lock()
 
@@ -128,6 +129,7 @@ class Progress:
         with self._lock:
             seconds = time.monotonic() - self._running.pop(job.name)
             self._left.remove(job)
+            self._num_failed += not is_well
             over = f"{job.name}: {'done' if is_well else f'failed, see {job.log}'} after {shown_time(seconds)}"
             self._clear()
             if not self.is_over:
@@ -152,8 +154,9 @@ class Progress:
 
     def _count(self) -> str:
         left = self.seconds_left() if self._left else None
-        done = f"{len(self.jobs) - len(self._left)} of {len(self.jobs)} runs"
-        return done if left is None else f"{done}, about {shown_time(left)} left"
+        count = f"{len(self.jobs) - len(self._left) - self._num_failed} of {len(self.jobs)} runs done"
+        count += f", {self._num_failed} failed" if self._num_failed else ""
+        return count if left is None else f"{count}, about {shown_time(left)} left"
 
     def _clear(self) -> None:
         if sys.stderr.isatty():
@@ -162,7 +165,7 @@ class Progress:
     def _show(self) -> None:
         """Show on a terminal, in a line that the next one replaces, how far the jobs are and which are running."""
         if sys.stderr.isatty() and self._running:
-            width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+            width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1  # 0 if it is not known
             line = printable(f"{self._count()}; running: {', '.join(self._running)}")[:width]
             sys.stderr.write(f"{CLEAR_LINE}{line}")
             sys.stderr.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from salad.runs.atomic import atomic_file
 from salad.study.jobs import Failure
 from salad.study.page import Content, auc_note, make_page, pair_note
 from salad.study.plan import Run
-from salad.study.results import compare_methods, measure, read_outcomes, scores_by_method, tidy_rows
+from salad.study.results import Outcome, Row, compare_methods, measure, read_outcomes, scores_by_method, tidy_rows
 from salad.study.roc import write_roc
 from salad.study.tables import method_table, paper_table
 
@@ -22,7 +22,7 @@ PAGE, CSV, LATEX = "study.html", "study.csv", "study.tex"
 def write_study(
     runs: Sequence[Run], *, failures: Sequence[Failure], facts: dict[str, Any], command: str, out: Path
 ) -> str:
-    """Write what the finished runs have measured.
+    """Write what the finished runs have measured: the page, and what else there are numbers for.
 
     Args:
         runs: all runs, done or not.
@@ -39,10 +39,7 @@ def write_study(
         StorageError: a file cannot be written.
     """
     outcomes = read_outcomes(runs)
-    rows = []
-    for method in facts["methods"]:
-        if own := [outcome for outcome in outcomes if outcome.method == method]:
-            rows.append({"method": method, "runs": len(own), **measure(own)})
+    rows = _rows_of(outcomes, facts["methods"])
     pairs, scores = compare_methods(outcomes), scores_by_method(outcomes)
     figure = write_roc(scores, out, order=[*facts["methods"]]) if scores else None
     content = Content(
@@ -60,8 +57,13 @@ def write_study(
         return ""
     _write(out / CSV, tidy_csv(tidy_rows(outcomes, pairs)))
     _write(out / LATEX, _latex(paper_table(rows), pair_table(pairs), folds=facts["folds"]))
-    tables = [method_table(rows), pair_table(pairs)]
-    return "\n\n".join(text_table(table) for table in tables if table.rows)
+    return "\n\n".join(text_table(table) for table in (method_table(rows), pair_table(pairs)) if table.rows)
+
+
+def _rows_of(outcomes: Sequence[Outcome], methods: Iterable[str]) -> list[Row]:
+    """Collect the numbers of each method that has any."""
+    own = {method: [outcome for outcome in outcomes if outcome.method == method] for method in methods}
+    return [{"method": method, "runs": len(of), **measure(of)} for method, of in own.items() if of]
 
 
 def _latex(methods: Table, pairs: Table, *, folds: int | None) -> str:

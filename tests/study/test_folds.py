@@ -6,7 +6,7 @@ from salad.datasets import read_split
 from salad.datasets.hold_out import patient_of
 from salad.errors import InputError
 from salad.samples import Sample, Selection
-from salad.study.folds import deal, write_folds
+from salad.study.folds import deal, divide, write_folds
 from salad.study.plan import Data
 
 TRAIN = [f"train/0.normal/t{i}.png" for i in range(8)] + ["train/1.abnormal/ta.png", "train/1.abnormal/tb.png"]
@@ -34,7 +34,7 @@ def samples(fold, split):
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_every_film_is_tested_once_and_by_no_model_that_has_seen_its_patient(data, tmp_path, count):
-    folds = write_folds(data, Selection(), count, tmp_path)
+    folds = write_folds(divide(data, Selection(), count), tmp_path)
     assert [fold.fold for fold in folds] == [*range(1, count + 1)]
     tested = [sample.path.name for fold in folds for sample in samples(fold, "test")]
     expected = [name for name in [*TRAIN, *VAL, *TEST] if "normal/" in name and "abnormal" not in name]
@@ -62,12 +62,12 @@ def map_patient(sample):
 
 
 def test_folds_stay_the_same_and_those_of_other_images_are_kept(data, tmp_path):
-    first = write_folds(data, Selection(), 2, tmp_path)
+    first = write_folds(divide(data, Selection(), 2), tmp_path)
     before = [fold.path.read_bytes() for fold in first]
-    assert write_folds(data, Selection(), 2, tmp_path) == first
+    assert write_folds(divide(data, Selection(), 2), tmp_path) == first
     (data.path / TRAIN[0]).unlink()
     with pytest.raises(InputError, match="is a table of other images"):
-        write_folds(data, Selection(), 2, tmp_path)
+        write_folds(divide(data, Selection(), 2), tmp_path)
     assert [fold.path.read_bytes() for fold in first] == before
 
 
@@ -84,9 +84,8 @@ def test_patients_are_dealt_out_evenly_whatever_the_order_of_the_films():
     assert deal([normal[::-1], abnormal[::-1]], 5) == fold_of
 
 
-def test_too_many_folds_are_refused(data, tmp_path):
+def test_too_many_folds_are_refused(data):
     with pytest.raises(InputError, match=r"--folds is 7, but 6 patients have abnormal test images.*choose fewer"):
-        write_folds(data, Selection(), 7, tmp_path)
+        divide(data, Selection(), 7)
     with pytest.raises(InputError, match=r"--folds is 3, but 2 patients have normal images"):
         deal([[film(0, "a"), film(1, "a"), film(2, "b")], [film(3)]], 3)
-    assert not (tmp_path / "folds").exists()

@@ -38,8 +38,8 @@ def test_what_failed_is_named_with_its_reason_and_ends_no_other(tmp_path, capsys
     assert [(failure.job.name, failure.reason) for failure in failures] == [("bad", r"Error: no such \x1b file")]
     assert [job.calls for job in jobs] == [[], [programs], [programs]]
     bad, good = capsys.readouterr().err.splitlines()
-    assert bad.startswith(f"bad: failed, see {jobs[1].log} after") and bad.endswith("; 2 of 3 runs")
-    assert good.startswith("good: done after") and good.endswith("; 3 of 3 runs")
+    assert bad.startswith(f"bad: failed, see {jobs[1].log} after") and bad.endswith("; 1 of 3 runs done, 1 failed")
+    assert good.startswith("good: done after") and good.endswith("; 2 of 3 runs done, 1 failed")
 
 
 @pytest.mark.parametrize(("asked", "at_once", "expected"), [("6", 2, 3), ("1", 2, 1), ("6", 9, 1)])

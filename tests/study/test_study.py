@@ -73,7 +73,7 @@ def test_the_table_is_of_what_the_runs_gave(done):
         assert f"{method} & 2 & {mean.value:.3f} $\\pm$ {np.std(aucs, ddof=1):.3f} " in (out / "study.tex").read_text()
     names = [line.partition(":")[0] for line in result.stderr.splitlines()]
     assert names == ["knn/seed1", "rec/seed1", "knn/seed2", "rec/seed2"]
-    assert result.stderr.splitlines()[-1].endswith("4 of 4 runs")
+    assert result.stderr.splitlines()[-1].endswith("4 of 4 runs done")
 
 
 def test_csv_has_every_number_of_every_run(done):
@@ -126,7 +126,7 @@ def test_what_is_done_is_not_repeated_and_a_study_may_grow(data, done, calls):
     assert (again.exit_code, again.stdout, calls) == (0, result.stdout, [])
     more = study(data, out, "--method", "knn=unet", "--seeds", 3)
     assert more.exit_code == 0 and [words[0] for words in calls] == ["train", "test"]
-    assert "3 of 3 runs" in more.stderr and re.search(r"^knn +3 ", more.stdout, re.MULTILINE)
+    assert "3 of 3 runs done" in more.stderr and re.search(r"^knn +3 ", more.stdout, re.MULTILINE)
     assert study(data, out, *METHODS, "--seeds", 2).stdout == result.stdout
 
 
@@ -147,6 +147,7 @@ def test_an_interrupted_run_goes_on_where_it_was(data, done, calls, tmp_path):
         (("--method", "knn=unet --lr 0.5"), "the method knn was 'unet', not 'unet --lr 0.5'"),
         (("--method", "knn=unet", "--folds", 2), "--folds was none, not 2"),
         (("--method", "knn=unet", "--", "--normal_class", "0.normal"), "was none, not normal_class 0.normal"),
+        (("--method", "knn=unet", "--folds", 4), "--folds is 4, but 3 patients have abnormal test images"),
         ((), "no method is given"),
         (("--method", "knn"), "--method is 'knn'"),
         (("--method", "a/b=unet"), "must be NAME="),
