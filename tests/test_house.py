@@ -70,7 +70,7 @@ TESTED_IN = {
     "scoring/options": "test_cli",
     "scoring/stream": "scoring/test_predict",
     "scoring/training_images": "explaining/test_explain",
-    **{f"study/{name}": "study/test_study" for name in ("page", "results", "tables", "write")},
+    **{f"study/{name}": "study/test_study" for name in ("page", "results", "write")},
     **{f"training/{name}": "training/test_trainer" for name in ("data", "optimiser", "run", "validation")},
     "training/fit": "test_detector",
     "training/meters": "training/test_guards",

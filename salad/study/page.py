@@ -69,7 +69,7 @@ def make_page(content: Content) -> str:
         title=printable(f"{facts['dataset_name']}: {len(facts['methods'])} methods"),
         subtitle=printable(facts["data_path"]),
         tiles=_tiles(content),
-        notes=[f"{failure.job.name} failed: {failure.reason}" for failure in content.failures],
+        note=_failure_note(content),
         aucs=_aucs(content),
         auc_note=auc_note(facts["folds"]),
         figure=content.figure,
@@ -124,6 +124,14 @@ def _tiles(content: Content) -> list[tuple[str, str, str]]:
     if best:
         tiles.insert(0, ("Largest mean AUC", AUC_CELLS["AUC"](best), f"{best['method']}; {AUC_CELLS['95 % CI'](best)}"))
     return tiles
+
+
+def _failure_note(content: Content) -> str:
+    """Say how many runs failed, and why the first did; empty if none did."""
+    if not content.failures:
+        return ""
+    first, count = content.failures[0], f"{len(content.failures)} of {len(content.runs)} runs failed"
+    return f"{count}; {first.job.name}: {first.reason}"
 
 
 def _aucs(content: Content) -> list[dict[str, Any]]:

@@ -173,7 +173,7 @@ def test_a_run_that_fails_ends_no_other_and_is_named_with_its_reason(data, tmp_p
     assert reason.startswith("bad/seed1 failed: Error: ") and "none.tar" in reason
     assert last == "Error: 1 of 2 runs failed; the same command tries them again"
     page = (tmp_path / "out/study.html").read_text(encoding="utf-8")
-    assert "bad/seed1 failed: Error: " in page and page.count(">done</td>") == 1
+    assert "1 of 2 runs failed; bad/seed1: Error: " in page and page.count(">done</td>") == 1
     assert {row["method"] for row in tidy(tmp_path / "out")} == {"knn"}
 
 
