@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,17 +14,14 @@ from benchmarks.jitter import FOLDERS, write_jittered
 from salad.datasets import read_split
 from salad.datasets.tables import read_rows
 from salad.errors import InputError
-from salad.runs.csv_file import csv_lines
 from salad.runs.folder import MODEL_FILE, RESULT_FILE
 from salad.samples import ABNORMAL, NORMAL, Sample, Selection, Split
+from salad.study.folds import write_table
+from salad.study.jobs import Call
 
 JITTERED, TABLE = "jittered", "table.csv"
-COLUMNS = ("path", "label", "split", "patient_id", "finding", "view", "sex", "age")  # of a `Table`
-QUIET = ("--no_report", "--overwrite")  # options of test.py
+QUIET = ("--no_report", "--overwrite")  # options of test
 SEED = 0  # of the choice of images to enrol, and of bootstraps: the same for all runs
-
-Call = Callable[[str, list[str], Path], bool]
-"""Function of a program (main.py, test.py or salad), its arguments and a log file; returns True on success."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,28 +128,8 @@ class Group:
             for split in ("train", "val")
         }
         abnormal = [sample for sample in samples["test"] if sample.label == ABNORMAL]
-        return write_table(self.name, folder / TABLE, {**kept, "test": [*group, *abnormal]})
-
-
-def write_table(name: str, path: Path, splits: dict[str, list[Sample]]) -> Data:
-    """Write a data set as a table, unless it is written already.
-
-    Raises:
-        InputError: there is a table of other images.
-    """
-    rows = [_row(sample, split) for split, samples in splits.items() for sample in samples]
-    text = csv_lines([COLUMNS, *rows])
-    if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise InputError(f"{path}: is a table of other images, and runs of it may lie there: choose another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    return Data(name=name, dataset_name="Table", path=path)
-
-
-def _row(sample: Sample, split: str) -> list[object]:
-    finding = sample.findings[0] if sample.findings else None
-    values = (sample.path.resolve(), sample.label, split, sample.patient, finding, sample.view, sample.sex, sample.age)
-    return ["" if value is None else value for value in values]
+        table = write_table(folder / TABLE, {**kept, "test": [*group, *abnormal]})
+        return Data(name=self.name, dataset_name="Table", path=table)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,13 +158,11 @@ class Scoring:
         folder.mkdir(parents=True, exist_ok=True)
         if self.enrolled:
             words = ["enrol", str(model), *map(str, self.enrolled), "--out", str(folder / MODEL_FILE), "--overwrite"]
-            if not call("salad", words, log):
+            if not call(words, log):
                 return False
             model = folder / MODEL_FILE
-        words = [self.data.dataset_name, net_name, str(folder), str(self.data.path), "--load_model", str(model)]
-        return call(
-            "test.py", [*words, "--normal_class", self.data.test.normal_class, "--seed", str(SEED), *QUIET], log
-        )
+        place = [self.data.dataset_name, net_name, str(folder), str(self.data.path), "--load_model", str(model)]
+        return call(["test", *place, "--normal_class", self.data.test.normal_class, "--seed", str(SEED), *QUIET], log)
 
 
 def jitter_scoring(data: Data, folder: Path) -> Scoring:
@@ -229,7 +204,8 @@ def enrol_scorings(data: Data, counts: Sequence[int], folder: Path) -> list[Scor
         raise InputError(
             f"--enrol is {most}, but {data.name} has {len(normal)} test normals: some must be left to test"
         )
-    rest = write_table(data.name, folder / f"enrolled_{most}" / TABLE, {"test": [*left, *abnormal]})
+    table = write_table(folder / f"enrolled_{most}" / TABLE, {"test": [*left, *abnormal]})
+    rest = Data(name=data.name, dataset_name="Table", path=table)
     return [
         Scoring(
             folder=f"enrolled_{most}/{count}",

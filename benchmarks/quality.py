@@ -1,6 +1,6 @@
 """Command `python -m benchmarks.quality`: table of detection quality, over methods, data sets and seeds.
 
-Each run calls main.py once, and test.py for its test images, for jittered copies of them, and for what
+Runs are those of `salad study`, on several data sets; each also scores jittered copies of the test images, and what
 `benchmarks.protocol` adds. No setting is chosen by test results. Finished runs are not repeated, and interrupted runs
 are resumed.
 """
@@ -8,26 +8,24 @@ are resumed.
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import subprocess
-import sys
-import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmarks.protocol import QUIET, Call, Data, Group, Scoring, across_scorings, enrol_scorings, jitter_scoring
-from benchmarks.quality_table import TIMES, measure, table
+from benchmarks.protocol import Data, Group, Scoring, across_scorings, enrol_scorings, jitter_scoring
+from benchmarks.quality_table import measure, table
 from salad.errors import InputError
 from salad.runs.folder import RESULT_FILE
+from salad.study.jobs import Call, Programs, do_all
+from salad.study.plan import Data as PlannedData
+from salad.study.plan import Method, Run, plan
+from salad.study.results import Row
 
-ROOT = Path(__file__).resolve().parent.parent
-# Arguments of main.py besides data set and folders. The recipes paper and released take days at full length, so they
+# Arguments of train besides data set and folders. The recipes paper and released take days at full length, so they
 # are shortened to minutes on a CPU.
 METHODS = {
     "released-short": "unet --recipe released --isize 64 --n_epochs 1",
@@ -38,52 +36,46 @@ METHODS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """Run of a method on a data set with a seed, its folder, and what is scored besides the test images."""
+class ScoredRun:
+    """Run of a method on a data set with a seed, and what its model scores besides the test images; a job."""
 
     data: Data
-    method: str
-    words: str
-    seed: int
-    folder: Path
+    run: Run
     scorings: Sequence[Scoring]
 
     @property
-    def is_tested(self) -> bool:
-        """True if the model is trained, and scored on the test images."""
-        return (self.folder / RESULT_FILE).exists()
+    def name(self) -> str:
+        """Folder in that of the benchmark."""
+        return f"{self.data.name}/{self.run.name}"
+
+    @property
+    def kind(self) -> str:
+        """Data set and method, whose runs take about as long."""
+        return f"{self.data.name}/{self.run.kind}"
+
+    @property
+    def log(self) -> Path:
+        """Output of the commands of the run."""
+        return self.run.log
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of training and first scoring; None if it is not known."""
+        return self.run.seconds
 
     @property
     def is_done(self) -> bool:
         """True if the run is finished."""
-        return self.is_tested and all(scoring.is_done(self.folder) for scoring in self.scorings)
+        return self.run.is_done and all(scoring.is_done(self.run.folder) for scoring in self.scorings)
 
     def do(self, call: Call) -> bool:
         """Train and score, or finish an interrupted run; return True on success."""
-        net_name, *options = shlex.split(self.words)
-        log, was_tested = self.folder / "said.txt", self.is_tested
-        if not was_tested and not self._train(call, net_name, options, log=log):
+        was_tested, run = self.run.is_done, self.run
+        if not was_tested and not run.do(call):
             return False
-        missing = [scoring for scoring in self.scorings if not (was_tested and scoring.is_done(self.folder))]
-        done = [scoring.do(call, self.folder, net_name=net_name, log=log) for scoring in missing]
+        missing = [scoring for scoring in self.scorings if not (was_tested and scoring.is_done(run.folder))]
+        done = [scoring.do(call, run.folder, net_name=run.method.net_name, log=run.log) for scoring in missing]
         return all(done)
-
-    def _train(self, call: Call, net_name: str, options: list[str], *, log: Path) -> bool:
-        """Train, and score the test images; return True on success."""
-        arguments = [self.data.dataset_name, net_name, str(self.folder), str(self.data.path)]
-        was_begun = self.folder.exists()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        seed, keep = ["--seed", str(self.seed)], ["--keep", "1"]  # else the checkpoints of all rounds fill gigabytes
-        start = time.perf_counter()
-        if not call("main.py", [*arguments, *keep, *options, *seed, "--resume", "auto"], log):
-            return False
-        trained = time.perf_counter()
-        if not call("test.py", [*arguments, *seed, *QUIET], log):
-            return False
-        seconds = {"train": trained - start, "test": time.perf_counter() - trained}
-        if not was_begun:  # else the time before the interruption is missing
-            (self.folder / TIMES).write_text(json.dumps(seconds), encoding="utf-8")
-        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +93,7 @@ class Options:
     out: Path
 
     def chosen_methods(self) -> dict[str, str]:
-        """Arguments of main.py by method."""
+        """Arguments of train by method."""
         if unknown := set(self.only) - METHODS.keys():
             raise click.BadParameter(f"--only is '{unknown.pop()}', but must be one of {', '.join(METHODS)}")
         chosen = {
@@ -140,68 +132,42 @@ def is_trainable(data: Data) -> bool:
         return False
 
 
-def plan(
+def plan_all(
     prepared: Sequence[tuple[Data, list[Scoring]]], methods: dict[str, str], seeds: Iterable[int], out: Path
-) -> list[Run]:
+) -> list[ScoredRun]:
     """List all runs, seed by seed, so that a table of few seeds is available early."""
+    made = []
+    for name, words in methods.items():
+        net_name, *options = shlex.split(words)
+        made.append(Method(name=name, words=words, net_name=net_name, train=options))
     return [
-        Run(
-            data=data,
-            method=method,
-            words=words,
-            seed=seed,
-            folder=out / data.name / method / f"seed{seed}",
-            scorings=scorings,
-        )
+        ScoredRun(data=data, run=run, scorings=scorings)
         for seed in seeds
         for data, scorings in prepared
-        for method, words in methods.items()
+        for run in plan([PlannedData(dataset_name=data.dataset_name, path=data.path)], made, [seed], out / data.name)
     ]
 
 
-def call_program(program: str, words: list[str], log: Path, *, num_threads: int) -> bool:
-    """Run a program in a separate process, with its output in a log file; return True on success."""
-    places = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    env = {**os.environ, "OMP_NUM_THREADS": str(num_threads), "PYTHONPATH": places}
-    start = [str(ROOT / program)] if program.endswith(".py") else ["-m", program]
-    with log.open("a", encoding="utf-8") as file:
-        command = [sys.executable, *start, *words]
-        return subprocess.run(command, stdout=file, stderr=file, env=env, check=False).returncode == 0
-
-
-def do_all(runs: list[Run], call: Call, *, jobs: int) -> list[Run]:
-    """Do the unfinished runs, several at a time; return those that failed."""
-    missing = [run for run in runs if not run.is_done]
-
-    def do(run: Run) -> bool:
-        is_well = run.do(call)
-        click.echo(f"{run.folder}: {'done' if is_well else 'failed, see said.txt there'}", err=True)
-        return is_well
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return [run for run, is_well in zip(missing, pool.map(do, missing), strict=True) if not is_well]
-
-
 def measure_all(
-    runs: Sequence[Run], prepared: Sequence[tuple[Data, list[Scoring]]], methods: dict[str, str]
-) -> list[dict[str, Any]]:
+    runs: Sequence[ScoredRun], prepared: Sequence[tuple[Data, list[Scoring]]], methods: dict[str, str]
+) -> list[Row]:
     """Collect the rows of the table: for each data set its own test images, then what else has a title."""
     rows = []
     for data, scorings in prepared:
         titles = {"": data.name} | {scoring.folder: scoring.title for scoring in scorings if scoring.title}
         for folder, title in titles.items():
             for method, words in methods.items():
-                own = [run for run in runs if run.data == data and run.method == method]
-                if scored := [run for run in own if (run.folder / folder / RESULT_FILE).exists()]:
-                    facts = {"data": title, "method": method, "words": words, "seeds": [run.seed for run in scored]}
-                    rows.append({**facts, **measure([run.folder for run in scored], folder)})
+                own = [scored.run for scored in runs if scored.data == data and scored.run.method.name == method]
+                if done := [run for run in own if (run.folder / folder / RESULT_FILE).exists()]:
+                    facts = {"data": title, "method": method, "words": words, "seeds": [run.seed for run in done]}
+                    rows.append({**facts, **measure([run.folder for run in done], folder)})
     return rows
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--data", "data", multiple=True, required=True, help="Data set, as NAME=DATASET_NAME:PATH; repeatable.")
 @click.option(
-    "--method", "methods", multiple=True, help="Further method, as NAME='NET_NAME OPTIONS' for main.py; repeatable."
+    "--method", "methods", multiple=True, help="Further method, as NAME='NET_NAME OPTIONS' of train; repeatable."
 )
 @click.option("--only", multiple=True, help="Built-in method to run; repeatable  [default: all, or none with --method]")
 @click.option(
@@ -231,15 +197,16 @@ def main(**given: Any) -> None:
         prepared = options.scorings()
     except InputError as error:
         raise click.BadParameter(str(error)) from None
-    runs = plan(prepared, methods, options.seeds, options.out)
-    num_threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    failed = do_all(runs, lambda *words: call_program(*words, num_threads=num_threads), jobs=options.jobs)
+    runs = plan_all(prepared, methods, options.seeds, options.out)
+    failures = do_all(runs, Programs(at_once=options.jobs), at_once=options.jobs)
     rows = measure_all(runs, prepared, methods)
     (options.out / "quality.json").write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     if rows:
         click.echo(table(rows))
-    if failed:
-        raise click.ClickException(f"{len(failed)} of {len(runs)} runs failed; the table holds what is done")
+    for failure in failures:
+        click.echo(f"{failure.job.name} failed: {failure.reason} (see {failure.job.log})", err=True)
+    if failures:
+        raise click.ClickException(f"{len(failures)} of {len(runs)} runs failed; the table holds what is done")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from salad import cli
 from salad.evaluation.metrics import Auc
 from salad.networks import unet
 from salad.networks.layers import BatchNorm2d
+from salad.runs.csv_file import write_csv
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -28,6 +29,7 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 TINY = ["--isize", 64, "--rep_dim", 8, "--batch_size", 6, "--n_jobs_dataloader", 0, "--device", "cpu"]
 SHORT = [*TINY, "--n_epochs", 1, "--ans_select_rate", 1, "--ans_size", 3]
 TIMINGS = {"seconds", "images_per_second"}
+LABELS = [0] * 20 + [1] * 20  # of `write_results`
 
 
 class QuickBatchNorm2d(BatchNorm2d):
@@ -116,6 +118,35 @@ def read_lines(path: Path) -> list[dict]:
 def read_csv(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def run_in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let the commands of a study run in this process, with the tiny network; the list of them is returned."""
+    from salad.study.jobs import Programs
+
+    options, made = {"train": SHORT, "test": TINY, "enrol": ["--device", "cpu"]}, []
+
+    def call(self: Programs, words: list[str], log: Path) -> bool:
+        made.append(words)
+        result = invoke(cli.main, *words, *options[words[0]])
+        with log.open("a", encoding="utf-8") as file:
+            file.write(result.stderr)
+        return result.exit_code == 0
+
+    monkeypatch.setattr(Programs, "__call__", call)
+    return made
+
+
+def write_results(folder: Path, *, seed: int, labels: list[int] = LABELS, images: str = "{i:02}.png") -> np.ndarray:
+    """A folder as test.py leaves it, with scores of this seed, which are returned."""
+    generator = np.random.default_rng(seed)
+    scores = generator.normal(size=len(labels)) + labels
+    folder.mkdir(parents=True)
+    rows = [[images.format(i=i), labels[i], scores[i], ""] for i in generator.permutation(len(labels))]
+    write_csv(folder / "scores.csv", [["path", "label", "score", "percentile"], *rows])
+    baselines = {"image_mean": {"value": 0.25}, "image_std": None}
+    (folder / "metrics.json").write_text(json.dumps({"baseline_auc": baselines}))
+    return scores
 
 
 def assert_same_scores(xp: Path, other: Path) -> None:

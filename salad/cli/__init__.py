@@ -8,6 +8,7 @@ from salad.cli.options import show_version
 from salad.cli.program import HELP, Group
 from salad.cli.results import compare
 from salad.cli.runs import test, train
+from salad.cli.study import study
 
 __all__ = ["main", "test", "train"]
 VERSION = "Show the version and exit."
@@ -19,5 +20,5 @@ def main() -> None:
     """Detect anomalies on X-rays: train on normal films, and score how unlike them new ones are."""
 
 
-for command in (train, test, predict, inspect, enrol, compare, export, fetch, prepare):
+for command in (train, test, predict, inspect, enrol, compare, study, export, fetch, prepare):
     main.add_command(command)

@@ -25,7 +25,8 @@ def compare(runs: tuple[str, ...], form: str, debug: bool) -> None:
     RUN is an XP_PATH or METHOD=XP_PATH. With METHOD, the runs (seeds) of a method are averaged, and methods compared.
     """
     with exit_status(debug=debug):
-        from salad.evaluation.comparison import FORMATS, compare_runs
+        from salad.evaluation.comparison import compare_runs
+        from salad.evaluation.tables import FORMATS
 
         comparison = compare_runs(runs)
         for run in comparison.runs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -28,19 +29,26 @@ def hold_out(train: Split, share: float) -> HeldOut:
     Returns:
         Both splits; val is None if there is only one patient.
     """
-    patients = sorted({_patient(sample) for sample in train.samples}, key=_order)
+    patients = in_digest_order({patient_of(sample) for sample in train.samples}, salt=b"val ")
     if len(patients) < 2:
         return HeldOut(train, None)
     held = set(patients[: max(1, round(share * len(patients)))])
     return HeldOut(
-        replace(train, samples=[sample for sample in train.samples if _patient(sample) not in held]),
-        replace(train, samples=[sample for sample in train.samples if _patient(sample) in held], doubts=()),
+        replace(train, samples=[sample for sample in train.samples if patient_of(sample) not in held]),
+        replace(train, samples=[sample for sample in train.samples if patient_of(sample) in held], doubts=()),
     )
 
 
-def _patient(sample: Sample) -> str:
+def patient_of(sample: Sample) -> str:
+    """Return the patient of an image; one whose patient is unknown is a patient of its own."""
     return sample.patient or sample.name
 
 
-def _order(patient: str) -> bytes:
-    return hashlib.sha256(b"val " + patient.encode(errors="surrogateescape")).digest()
+def in_digest_order(patients: Iterable[str], *, salt: bytes) -> list[str]:
+    """Sort patients by a digest: an order that is arbitrary, but always the same.
+
+    Args:
+        patients: their names.
+        salt: begins what the digest is made of, so that each purpose has an order of its own.
+    """
+    return sorted(patients, key=lambda name: hashlib.sha256(salt + name.encode(errors="surrogateescape")).digest())

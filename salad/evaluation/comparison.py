@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from salad.errors import InputError, printable
-from salad.evaluation.metrics import BASELINES, Auc, auc, compare_aucs, mean_auc
+from salad.evaluation.metrics import BASELINES, Auc, auc, compare_aucs_of_folds, mean_auc_of_folds
 from salad.input_files import parse_json, read_input
-from salad.runs.csv_file import csv_lines, read_csv
+from salad.runs.csv_file import read_csv
 from salad.runs.folder import RESULT_FILE, SCORES_FILE
 
 LABELS = {"0": 0, "1": 1}
@@ -33,6 +33,8 @@ class Run:
         baselines: AUC by name of the baseline, at most one for each of `BASELINES`; a baseline without an AUC is left
             out.
         warnings: reasons to doubt the scores, as test.py wrote them.
+        seed: of the training; empty where it is not known.
+        fold: name of its fold, whose images no run of another fold has scored; empty without folds.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Run:
     scores: dict[str, float]
     baselines: dict[str, float]
     warnings: tuple[str, ...] = ()
+    seed: str = ""
+    fold: str = ""
 
     @property
     def auc(self) -> Auc:
@@ -101,19 +105,33 @@ def compare_runs(places: Sequence[str]) -> Comparison:
         InputError: a folder holds no scores, or the runs differ in their images or labels.
     """
     runs = [read_run(place) for place in places]
-    first = runs[0]
-    for run in runs[1:]:
-        if run.labels != first.labels:
-            odd = next(iter(sorted(dict(run.labels.items() ^ first.labels.items()))))
-            raise InputError(
-                f"{run.name} and {first.name} are not of the same images with the same labels ({odd}, for one): "
-                "score the same test set with both"
-            )
+    check_same_images(runs)
     methods = Comparison(runs=runs, pairs=[]).methods
     groups = methods if len(methods) > 1 else {run.name: [run] for run in runs}
     if len(groups) == 1 < len(runs):
-        raise InputError(f"{first.name} is named more than once: name each run once")
-    return Comparison(runs=runs, pairs=_compare_pairs(groups))
+        raise InputError(f"{runs[0].name} is named more than once: name each run once")
+    return Comparison(runs=runs, pairs=compare_pairs(groups))
+
+
+def check_same_images(runs: Sequence[Run]) -> None:
+    """Raise `InputError` if two runs of the same fold differ in their images or labels."""
+    for of_fold in by_fold(runs).values():
+        first = of_fold[0]
+        for run in of_fold[1:]:
+            if run.labels != first.labels:
+                odd = next(iter(sorted(dict(run.labels.items() ^ first.labels.items()))))
+                raise InputError(
+                    f"{run.name} and {first.name} are not of the same images with the same labels ({odd}, for one): "
+                    "score the same test set with both"
+                )
+
+
+def by_fold(runs: Iterable[Run]) -> dict[str, list[Run]]:
+    """Group runs by their fold."""
+    folds: dict[str, list[Run]] = {}
+    for run in runs:
+        folds.setdefault(run.fold, []).append(run)
+    return folds
 
 
 def read_run(place: str) -> Run:
@@ -195,29 +213,48 @@ def _is_list_of_texts(value: object) -> bool:
 
 
 def group_auc(runs: Sequence[Run]) -> Auc:
-    """Mean AUC of runs on the same images, with its 95 % interval."""
-    mean = mean_auc(list(runs[0].labels.values()), [list(run.scores.values()) for run in runs])
+    """Mean AUC of the runs of a method with its 95 % interval; of several folds, see `mean_auc_of_folds`."""
+    mean = mean_auc_of_folds([(_labels(of_fold), _scores(of_fold)) for of_fold in by_fold(runs).values()])
     assert mean is not None, "read_run has seen both classes"
     return mean
 
 
-def _compare_pairs(groups: dict[str, list[Run]]) -> list[Pair]:
-    labels = list(next(iter(groups.values()))[0].labels.values())
-    means = {name: float(np.mean([run.auc.value for run in runs])) for name, runs in groups.items()}
-    scores = {name: [list(run.scores.values()) for run in runs] for name, runs in groups.items()}
-    names = list(itertools.combinations(groups, 2))
-    values = [compare_aucs(labels, scores[first], scores[second]) for first, second in names]
+def group_sd(runs: Sequence[Run]) -> float | None:
+    """Standard deviation of the AUC over seeds, each the mean of its folds; over folds if there is a single seed.
+
+    Runs without a seed count as seeds of their own. None for a single run.
+    """
+    units: dict[str, list[float]] = {}
+    one_seed = len({run.seed for run in runs}) == 1
+    for number, run in enumerate(runs):
+        unit = run.fold if one_seed else run.seed
+        units.setdefault(unit or str(number), []).append(run.auc.value)
+    return float(np.std([np.mean(values) for values in units.values()], ddof=1)) if len(units) > 1 else None
+
+
+def compare_pairs(groups: dict[str, list[Run]]) -> list[Pair]:
+    """Compare every pair of groups of runs by their mean AUC, over the folds that both have."""
+    compared, values = [], []
+    for first, second in itertools.combinations(groups, 2):
+        folds = [by_fold(groups[name]) for name in (first, second)]
+        common = [(folds[0][fold], folds[1][fold]) for fold in folds[0] if fold in folds[1]]
+        if common:
+            areas = [group_auc([run for pair in common for run in pair[side]]).value for side in (0, 1)]
+            compared.append((first, second, areas[0] - areas[1]))
+            values.append(compare_aucs_of_folds([(_labels(a), _scores(a), _scores(b)) for a, b in common]))
     adjusted = holm([value for value in values if value is not None])
     return [
-        Pair(
-            first=first,
-            second=second,
-            difference=means[first] - means[second],
-            p=value,
-            p_holm=None if value is None else adjusted.pop(0),
-        )
-        for (first, second), value in zip(names, values, strict=True)
+        Pair(first=first, second=second, difference=gap, p=p, p_holm=None if p is None else adjusted.pop(0))
+        for (first, second, gap), p in zip(compared, values, strict=True)
     ]
+
+
+def _labels(runs: Sequence[Run]) -> list[int]:
+    return [*runs[0].labels.values()]
+
+
+def _scores(runs: Sequence[Run]) -> list[list[float]]:
+    return [[*run.scores.values()] for run in runs]
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -227,68 +264,3 @@ def holm(values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, values[index] * (len(values) - rank)))
         adjusted[index] = largest
     return adjusted
-
-
-RUN_HEADER = ["run", "method", "AUC", "low", "high", *(f"AUC of {name.replace('_', ' ')}" for name in BASELINES)]
-METHOD_HEADER = ["method", "runs", "mean AUC", "SD", "low", "high"]
-PAIR_HEADER = ["first", "second", "difference", "p", "p (Holm)"]
-
-
-def tables(comparison: Comparison) -> list[tuple[list[str], list[list[str]]]]:
-    """Make the tables of runs, of methods and of pairs, each as a header and rows; empty tables are left out."""
-    runs = [
-        [run.name, run.method, *(f"{value:.4f}" for value in (run.auc.value, run.auc.low, run.auc.high))]
-        + [f"{run.baselines[name]:.4f}" if name in run.baselines else "" for name in BASELINES]
-        for run in comparison.runs
-    ]
-    methods = []
-    for method, group in comparison.methods.items():
-        values, mean = [run.auc.value for run in group], group_auc(group)
-        spread = f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else ""
-        ends = [f"{mean.value:.4f}", spread, f"{mean.low:.4f}", f"{mean.high:.4f}"]
-        methods.append([method or "all", str(len(group)), *ends])
-    pairs = [
-        [pair.first, pair.second, f"{pair.difference:+.4f}", _format_p(pair.p), _format_p(pair.p_holm)]
-        for pair in comparison.pairs
-    ]
-    every = [(RUN_HEADER, runs), (METHOD_HEADER, methods), (PAIR_HEADER, pairs)]
-    return [(header, rows) for header, rows in every if rows]
-
-
-def _format_p(p: float | None) -> str:
-    return "" if p is None else f"{p:.4f}" if p >= 0.0001 else f"{p:.1e}"
-
-
-def as_text(comparison: Comparison) -> str:
-    """Format the tables as text in aligned columns."""
-    blocks = []
-    for header, rows in tables(comparison):
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = [
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (header, *rows)
-        ]
-        blocks.append("\n".join(line.rstrip() for line in lines))
-    return "\n\n".join(blocks)
-
-
-def as_csv(comparison: Comparison) -> str:
-    """Format the tables as CSV, with an empty line between two tables."""
-    return "\n".join(csv_lines([header, *rows]) for header, rows in tables(comparison)).rstrip("\n")
-
-
-def as_latex(comparison: Comparison) -> str:
-    """Format the tables as LaTeX; they need the package booktabs."""
-    blocks = []
-    for header, rows in tables(comparison):
-        lines = [" & ".join(map(_escaped, row)) + r" \\" for row in (header, *rows)]
-        body = [r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
-        blocks.append("\n".join([rf"\begin{{tabular}}{{{'l' * len(header)}}}", *body, r"\end{tabular}"]))
-    return "\n\n".join(blocks)
-
-
-def _escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(char, f"\\{char}" if char in "&%$#_{}" else char) for char in text)
-
-
-FORMATS = {"text": as_text, "csv": as_csv, "latex": as_latex}

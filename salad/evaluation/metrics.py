@@ -127,10 +127,28 @@ def mean_auc(labels: Sequence[int], scores: ArrayLike) -> Auc | None:
     Returns:
         The mean AUC; None where a class is missing.
     """
-    components = _mean_components(labels, scores)
-    if not components:
+    return mean_auc_of_folds([(labels, scores)])
+
+
+def mean_auc_of_folds(folds: Sequence[tuple[Sequence[int], ArrayLike]]) -> Auc | None:
+    """Compute the mean over folds of the mean AUC of each fold's models, with an interval from DeLong's variances.
+
+    Scores of different models are on different scales, so images are compared within their fold only. K folds are
+    independent samples of images, so their mean A = (A_1 + ... + A_K) / K has the variance (V_1 + ... + V_K) / K**2,
+    with DeLong's variance V_f of the mean AUC A_f of the models of fold f. The interval is A +- 1.96 standard
+    deviations, clipped to [0, 1]. It is that of these models on other images: it leaves out that another training would
+    give other models, and that the models of different folds have training images in common.
+
+    Args:
+        folds: for each fold its labels, 0 normal, 1 abnormal, (N_f,), and scores of its models, (M_f, N_f).
+
+    Returns:
+        The mean AUC; None where a fold lacks a class.
+    """
+    components = [_mean_components(labels, scores) for labels, scores in folds]
+    if not components or not all(components):
         return None
-    return _with_interval(float(components[0].mean()), sum(map(_variance, components)))
+    return _with_interval(*_mean_of_folds(components))
 
 
 def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> float | None:
@@ -144,16 +162,28 @@ def compare_aucs(labels: Sequence[int], first: ArrayLike, second: ArrayLike) -> 
     Returns:
         The two-sided p-value, 1 for equal AUCs; None where a class has fewer than two images.
     """
-    if min(np.bincount(np.asarray(labels), minlength=2)) < 2:
+    return compare_aucs_of_folds([(labels, first, second)])
+
+
+def compare_aucs_of_folds(folds: Sequence[tuple[Sequence[int], ArrayLike, ArrayLike]]) -> float | None:
+    """Test whether two methods have the same mean AUC over folds, by DeLong's test within each fold.
+
+    The difference of K independent folds is D = (D_1 + ... + D_K) / K; its variance is (W_1 + ... + W_K) / K**2, with
+    DeLong's variance W_f of the paired difference D_f on the images of fold f; and z = D / sqrt(variance).
+
+    Args:
+        folds: for each fold its labels, (N_f,), and the scores of each method, see `compare_aucs`.
+
+    Returns:
+        The two-sided p-value, 1 for equal AUCs; None where a class of a fold has fewer than two images.
+    """
+    if any(min(np.bincount(np.asarray(labels), minlength=2)) < 2 for labels, *_ in folds):
         return None
-    differences = [
-        a - b for a, b in zip(_mean_components(labels, first), _mean_components(labels, second), strict=True)
-    ]
-    variance = sum(map(_variance, differences))
-    distance = abs(float(differences[0].mean()))
-    if distance < 1e-12:
+    pairs = [(_mean_components(labels, first), _mean_components(labels, second)) for labels, first, second in folds]
+    difference, variance = _mean_of_folds([[a - b for a, b in zip(*pair, strict=True)] for pair in pairs])
+    if abs(difference) < 1e-12:
         return 1.0
-    return 2 * NormalDist().cdf(-distance / variance**0.5) if variance > 0 else 0.0
+    return 2 * NormalDist().cdf(-abs(difference) / variance**0.5) if variance > 0 else 0.0
 
 
 def average_precision(labels: Sequence[int], scores: ArrayLike) -> float | None:
@@ -192,6 +222,13 @@ def _components(normal: np.ndarray, abnormal: np.ndarray) -> tuple[np.ndarray, n
 def _mean_components(labels: Sequence[int], scores: ArrayLike) -> list[np.ndarray]:
     of_models = [_components(*classes) for row in np.atleast_2d(scores) if (classes := _split(labels, row))]
     return [np.mean(of_class, axis=0) for of_class in zip(*of_models, strict=True)]
+
+
+def _mean_of_folds(components: Sequence[list[np.ndarray]]) -> tuple[float, float]:
+    """Compute the mean over folds, and its variance, of what each fold has components of."""
+    means = [float(of_abnormal.mean()) for of_abnormal, _ in components]
+    variances = [sum(map(_variance, of_fold)) for of_fold in components]
+    return float(np.mean(means)), sum(variances) / len(components) ** 2
 
 
 def _variance(component: np.ndarray) -> float:

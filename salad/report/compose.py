@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from salad.datasets.more_normals import describe_kinds
 from salad.errors import printable
-from salad.evaluation.calibration import shown_score
 from salad.report import content, curves
 from salad.report.captions import (
     RESEARCH_ONLY,
@@ -25,6 +21,7 @@ from salad.report.captions import (
 from salad.report.cases import GROUPS, draw_others
 from salad.report.details import HEATS, Detail, thumbnails
 from salad.report.history import read_history
+from salad.report.page import render_page
 from salad.report.plane import Plane, embedding_plane, patch_plane
 from salad.report.table import Note, judge, located_rows, metric_rows, tiles
 
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 1200  # test images on the map, each with a thumbnail
 THUMB_SIDE = 48  # of a thumbnail, in pixels
+SCRIPTS = ("tools.js", "threshold.js", "curves.js", "map.js", "detail.js", "gallery.js")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,10 @@ def make_page(scoring: Scoring, gallery: Gallery) -> str:
         "map": plane and content.map_data(plane),
         "words": words(config, checkpoint, details=gallery.details, k=result.k),
     }
-    return render(
+    return render_page(
+        "report.html",
+        styles=("report.css",),
+        scripts=SCRIPTS,
         **_results(scoring),
         **_gallery(scoring, gallery, cards),
         **_run(scoring),
@@ -183,45 +184,3 @@ def _plane(scoring: Scoring, indices: list[int]) -> Plane | None:
     if scoring.checkpoint.embeds:
         return embedding_plane(result, scoring.checkpoint, indices, seed=seed)
     return patch_plane(result, model, indices, seed=seed) if model.memories else None
-
-
-TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("tools.js", "threshold.js", "curves.js", "map.js", "detail.js", "gallery.js")
-
-
-def render(**content: Any) -> str:
-    """Render the template report.html.
-
-    Every value is escaped. The content security policy of the page allows only the script and the style of the
-    templates, and no requests.
-
-    Args:
-        content: values of the template by name; a missing one is an error.
-    """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["shown_score"] = shown_score
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
-    style = (TEMPLATES / "report.css").read_text(encoding="utf-8")
-    parts = [(TEMPLATES / name).read_text(encoding="utf-8") for name in SCRIPTS]
-    script = '"use strict";\n{\n' + "\n".join(parts) + "\n}\n"
-    return environment.get_template("report.html").render(
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=_hash(style),
-        script_hash=_hash(script),
-        **content,
-    )
-
-
-def _hash(text: str) -> str:
-    """Hash an inline script or style for the content security policy."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from salad.evaluation.calibration import shown_score
-from salad.evaluation.result import Result
 from salad.report import curves
 from salad.report.cases import GROUPS, members
-from salad.report.details import Detail
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from salad.evaluation.result import Result
     from salad.explaining.overlays import Scale
+    from salad.report.details import Detail
 
 NORMAL_COLOUR, ABNORMAL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito: distinct for colour-blind people, too
 STYLE: dict[Any, Any] = {

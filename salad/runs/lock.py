@@ -44,11 +44,11 @@ def only_one(path: Path) -> Iterator[None]:
             )  # before the release, so that the next process opens a new file
             path.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         except Timeout:
-            message = f"{path.parent}: {_holder(path)} is training here; wait for it, or choose another XP_PATH"
+            message = f"{path.parent}: {_holder(path)} is at work here; wait for it, or choose another folder"
             raise InputError(message) from None
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                message = f"{path}: could not be written ({error.strerror}); free disk space, or choose another XP_PATH"
+                message = f"{path}: could not be written ({error.strerror}); free disk space, or choose another folder"
                 raise StorageError(message) from None
             logger.warning(
                 "%s: this file system has no locks: do not start a second training in this folder", path.parent

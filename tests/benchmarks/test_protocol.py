@@ -3,11 +3,12 @@ import json
 import click
 import pytest
 
-from benchmarks.protocol import COLUMNS, Data, Group, across_scorings, enrol_scorings
+from benchmarks.protocol import Data, Group, across_scorings, enrol_scorings
 from benchmarks.quality_table import measure, table
 from salad.errors import InputError
 from salad.evaluation.metrics import BASELINES
 from salad.runs.csv_file import read_csv
+from salad.study.folds import COLUMNS
 
 NAMES = [
     *(f"train/0.normal/t{i}.png" for i in range(5)),

@@ -7,13 +7,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from running import SHORT, TINY, invoke, read_csv, score
+from running import read_csv, run_in_process, score
 
 from benchmarks import quality
 from benchmarks.jitter import jitter, write_jittered
 from salad import cli
 from salad.checkpoint import load_checkpoint
-from salad.cli import main as commands
 from salad.datasets import phantom, read_split
 from salad.evaluation.metrics import auc, mean_auc
 from salad.samples import Selection
@@ -31,21 +30,8 @@ def data(tmp_path_factory):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """The programs run in this process, with a small network; their calls are kept."""
-    made = []
-
-    def call(program, words, log, *, num_threads):
-        made.append((program, words))
-        command, options = PROGRAMS[program]
-        result = invoke(command, *words, *options)
-        log.write_text(result.stderr)
-        return result.exit_code == 0
-
-    monkeypatch.setattr(quality, "call_program", call)
-    return made
-
-
-PROGRAMS = {"main.py": (cli.train, SHORT), "test.py": (cli.test, TINY), "salad": (commands, ("--device", "cpu"))}
+    """The commands run in this process, with a small network; their calls are kept."""
+    return run_in_process(monkeypatch)
 
 
 def run(data, out, *words):
@@ -84,8 +70,8 @@ def test_what_is_done_is_not_repeated_and_what_failed_is_said(data, tmp_path, ca
 
     (tmp_path / "small/knn/seed2/metrics.json").unlink()
     again = run(data, tmp_path, *METHODS)
-    assert again.exit_code == 0 and [program for program, _ in calls] == ["main.py", "test.py", "test.py"]
-    assert "resumed: after 2 epochs" not in again.stderr  # the programs speak into said.txt
+    assert again.exit_code == 0 and [program for program, *_ in calls] == ["train", "test", "test"]
+    assert "resumed: after 2 epochs" not in again.stderr  # the commands speak into output.txt
 
     failing = run(data, tmp_path, "--method", "bad=unet --lr -1", "--method", "knn=unet", "--seed", "1")
     assert failing.exit_code == 1 and "1 of 2 runs failed" in failing.stderr
@@ -117,7 +103,7 @@ def test_groups_left_out_and_other_sets_are_rows_of_the_table(data, tmp_path, ca
     calls.clear()
     (folder / "on_boxes/metrics.json").unlink()
     assert run(data, tmp_path / "out", *words).stdout == result.stdout
-    assert [(program, words[2]) for program, words in calls] == [("test.py", str(folder / "on_boxes"))]
+    assert [(program, words[2]) for program, *words in calls] == [("test", str(folder / "on_boxes"))]
 
 
 def test_images_left_out_are_enrolled(data, tmp_path, calls):
@@ -132,7 +118,7 @@ def test_images_left_out_are_enrolled(data, tmp_path, calls):
     folder = tmp_path / "tall/knn/seed1"
     tested = [[line["path"] for line in read_csv(folder / f"enrolled_4/{count}/scores.csv")] for count in (0, 4)]
     assert tested[0] == tested[1] and len(tested[0]) == 2 + 3  # of six normal images left out, and all abnormal ones
-    [enrol] = [words for program, words in calls if program == "salad"]
+    [enrol] = [words for program, *words in calls if program == "enrol"]
     assert not {*enrol}.intersection(tested[0])
     assert len(enrolled_in(load_checkpoint(folder / "enrolled_4/4/model.tar"))) == 4
 

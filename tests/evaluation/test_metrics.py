@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from salad.evaluation.metrics import auc, auc_within, average_precision, bootstrap_auc, compare_aucs, mean_auc
+from salad.evaluation.metrics import (
+    auc,
+    auc_within,
+    average_precision,
+    bootstrap_auc,
+    compare_aucs,
+    compare_aucs_of_folds,
+    mean_auc,
+    mean_auc_of_folds,
+)
 
 FEW_LEVELS = st.integers(-3, 3)  # so that ties are common
 groups = st.tuples(st.lists(FEW_LEVELS, min_size=1, max_size=15), st.lists(FEW_LEVELS, min_size=1, max_size=15))
@@ -238,3 +247,48 @@ def test_the_mean_auc_of_one_model_is_its_auc_and_of_several_has_its_own_interva
     assert found.value == pytest.approx(np.mean([one.value for one in single]))
     assert found.high - found.low < max(one.high - one.low for one in single)  # their errors are not the same
     assert mean_auc([1, 1], [[0, 1]]) is None
+
+
+# Two folds with two models each, on scales of their own: AUCs of 3/4 and 1, and of 1/2 and 1.
+FOLDS = [
+    ([0, 0, 1, 1], [[1, 3, 2, 4], [10, 20, 30, 40]]),
+    ([0, 0, 1, 1], [[0.1, 0.4, 0.2, 0.3], [-4, -3, -2, -1]]),
+]
+
+
+def test_mean_over_folds_and_its_interval_are_as_computed_by_hand():
+    found = mean_auc_of_folds(FOLDS)
+    assert found.value == pytest.approx((0.875 + 0.75) / 2)
+    # mean components of fold 1: abnormal 3/4, 1; normal 1, 3/4. Of fold 2: abnormal 3/4, 3/4; normal 1, 1/2.
+    first, second = 2 * (1 / 32) / 2, 0 + (1 / 8) / 2
+    reach = 1.959963984540054 * math.sqrt((first + second) / 4)
+    assert found.low == pytest.approx(found.value - reach) and found.high == pytest.approx(min(1, found.value + reach))
+
+
+def test_methods_are_compared_within_each_fold():
+    labels = [0, 0, 1, 1]
+    folds = [(labels, [1, 3, 2, 4], [1, 4, 2, 3]), (labels, [10, 20, 30, 40], [10, 30, 20, 40])]
+    # fold 1: components 1/2, 1 and 1, 1/2 against 1/2, 1/2 and 1, 0; fold 2: 1, 1 and 1, 1 against 1/2, 1 and 1, 1/2
+    first = second = 2 * (1 / 8) / 2
+    z = ((0.75 - 0.5) + (1 - 0.75)) / 2 / math.sqrt((first + second) / 4)
+    assert compare_aucs_of_folds(folds) == pytest.approx(math.erfc(z / math.sqrt(2)))
+
+
+def test_the_scale_of_a_fold_does_not_count_and_one_fold_is_no_folds():
+    (labels, scores), other = FOLDS
+    shifted = mean_auc_of_folds([(labels, np.exp(np.asarray(scores) / 10) - 7), other])
+    assert shifted == mean_auc_of_folds(FOLDS)
+    assert mean_auc_of_folds([FOLDS[0]]) == mean_auc(*FOLDS[0])
+    assert mean_auc_of_folds([FOLDS[0], ([0, 0], [[1, 2]])]) is None
+    assert compare_aucs_of_folds([(labels, scores, scores), ([0, 1, 1], [1, 2, 3], [1, 2, 3])]) is None
+
+
+@pytest.mark.slow
+def test_the_interval_over_folds_covers_as_often_as_it_says():
+    generator, truth, covered = np.random.default_rng(0), 0.7602499389065233, 0  # of N(1, 1) above N(0, 1)
+    labels = [0] * 30 + [1] * 20
+    for _ in range(400):
+        folds = [(labels, generator.normal(size=50) + labels) for _ in range(5)]
+        found = mean_auc_of_folds(folds)
+        covered += found.low <= truth <= found.high
+    assert 0.91 < covered / 400 < 0.98

@@ -36,7 +36,7 @@ def holder(lock):
 def test_a_second_training_is_refused_and_told_who_holds_the_folder(holder, tmp_path):
     for _ in range(2):  # who was refused leaves the name of the holder
         line = stopped(invoke(cli.train, "CXR_phantom", "unet", tmp_path, tmp_path / "data", *SHORT))
-        assert f"{tmp_path}: process {holder.pid} on {socket.gethostname()} is training here" in line
+        assert f"{tmp_path}: process {holder.pid} on {socket.gethostname()} is at work here" in line
     assert not (tmp_path / "config.json").exists()
 
 
@@ -54,7 +54,7 @@ def test_a_damaged_lock_file_is_no_obstacle_and_no_name(lock, content):
     lock.write_bytes(content)
     with only_one(lock):
         lock.write_bytes(content)
-        with pytest.raises(InputError, match=f"^{lock.parent}: another process is training here"), only_one(lock):
+        with pytest.raises(InputError, match=f"^{lock.parent}: another process is at work here"), only_one(lock):
             pass
 
 
