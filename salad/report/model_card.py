@@ -75,7 +75,7 @@ def make_card(scoring: Scoring) -> str:
             _bullets(note.text for note in judge(summary)),
         ],
         "Warnings": [_bullets(scoring.result.warnings) or "None."],
-        "Not measured": [_bullets(_not_measured(scoring)) or "Nothing of what test.py measures."],
+        "Not measured": [_bullets(_not_measured(scoring)) or "All that test.py measures was measured."],
         "Limits": [_bullets(LIMITS)],
         "How to score with it": [_command(scoring.checkpoint.path)],
     }
