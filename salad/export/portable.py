@@ -91,6 +91,7 @@ class Portable(nn.Module):
                 for part in model.parts
             }
         )
+        self.features = {part: SCORES[part].load_features() for part in model.parts if SCORES[part].features}
         self.standards = model.standards
 
     def forward(self, grey: Tensor) -> tuple[Tensor, ...]:
@@ -101,7 +102,7 @@ class Portable(nn.Module):
         """
         inputs = Inputs(self.network, grey, self.preprocessing)
         part_scores = {
-            part: module(SCORES[part].load_features()(inputs, self.backbone) if SCORES[part].features else inputs.z)
+            part: module(self.features[part](inputs, self.backbone) if part in self.features else inputs.z)
             for part, module in self.parts.items()
         }
         if self.standards is not None:
