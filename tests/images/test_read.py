@@ -361,7 +361,7 @@ def test_jpeg_whose_end_was_never_written(tmp_path, kind):
     path = write_kind(tmp_path, kind)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 3 // 4].ljust(len(whole) + 4096, b"\0"))
-    assert "cut off" in assert_refused(path)
+    assert "damaged" in assert_refused(path)  # Pillow before 13 says so of its beginning
 
 
 def test_jpeg_with_something_after_its_end(tmp_path):
