@@ -95,6 +95,8 @@ def test_the_report_names_the_backbone_and_shows_no_training(run, data, tmp_path
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "scored by efficientnet_lite0" in page and "scored by unet" not in page
     assert "Trained to" not in page and '"history": null' in page
+    for text in (page, (tmp_path / "model_card.md").read_text(encoding="utf-8")):
+        assert "no better than chance" in text  # its maps
 
 
 def test_a_detector_is_fitted_explains_and_is_saved(data, tmp_path):

@@ -85,13 +85,21 @@ def gallery_note(num_cases: int, *, num_images: int, details: Sequence[Detail]) 
     return how if kind is None else f"{how} Right of each image: {MAP_NOTES[kind]}. Click a card for details."
 
 
+FROZEN_MAP = (
+    "The maps are those of a frozen network, which no loss has trained: measured on films with marks of experts, they "
+    "point at findings no better than chance. Trust the score alone."
+)  # docs/quality.md
+
+
 def untrained_note(checkpoint: Checkpoint, *, has_map: bool) -> str | None:
-    """Name what the page leaves out because no loss has trained it; None where nothing is left out.
+    """Name what the page leaves out or shows without a meaning because no loss has trained it; None without either.
 
     Args:
         checkpoint: checkpoint of the page.
         has_map: whether the page maps patch features instead of embeddings.
     """
+    if not checkpoint.trained:
+        return FROZEN_MAP
     absent = [] if checkpoint.reconstructs else ["reconstructions and error maps"]
     absent += [] if checkpoint.embeds or has_map else ["the map of embeddings"]
     if not absent:

@@ -14,7 +14,7 @@ from salad.config import describe_changes
 from salad.datasets import DATASETS
 from salad.datasets.more_normals import describe_kinds
 from salad.errors import InputError, printable
-from salad.report.captions import RESEARCH_ONLY, network_name, run_facts, training_record
+from salad.report.captions import FROZEN_MAP, RESEARCH_ONLY, network_name, run_facts, training_record
 from salad.report.table import UNDEFINED, Row, judge, located_rows, metric_rows
 from salad.runs.atomic import atomic_file
 from salad.runs.folder import CARD_FILE, CARD_MARK, METRICS_FILE, is_own_card, read_metrics
@@ -76,7 +76,7 @@ def make_card(scoring: Scoring) -> str:
         ],
         "Warnings": [_bullets(scoring.result.warnings) or "None."],
         "Not measured": [_bullets(_not_measured(scoring)) or "All that test.py measures was measured."],
-        "Limits": [_bullets(LIMITS)],
+        "Limits": [_bullets([*LIMITS, *(() if scoring.checkpoint.trained else (FROZEN_MAP,))])],
         "How to score with it": [_command(scoring.checkpoint.path)],
     }
     head = [
