@@ -238,7 +238,7 @@ def test_a_process_of_a_team_is_ended_silently_while_it_joins(monkeypatch, capsy
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(10)
 
-    monkeypatch.setattr(cli, "join", end)
+    monkeypatch.setattr("salad.cli.options.join", end)
     result = invoke(cli.train, "CXR_author", "unet", "xp", "data")
     assert result.exit_code == 143 and result.stderr == ""
 

@@ -327,7 +327,7 @@ def test_the_layout_is_really_looked_at(chromium, made):
             (AS_A_TABLE, "no column"),
             (".metrics th { white-space: nowrap; }", "lies on"),
             ("h2 { margin-bottom: -1.5rem; }", "lies on"),
-            ("pre { white-space: pre; }", "outside"),
+            ("pre { white-space: pre; font-size: 4rem; }", "outside"),
             (".tile { width: 3rem; overflow: hidden; } .tile p { white-space: nowrap; }", "cut"),
         ):
             restyle(page, css)
