@@ -37,7 +37,7 @@ def plot(explanation: Explanation) -> Figure:
     panels = [Panel(explanation.scored_pixels, frame, _caption(explanation)), *panels_of(explanation, side=PANEL)]
     pictures = [near.pixels for near in explanation.neighbours if near.pixels is not None][:NUM_NEIGHBOURS]
     panels += [Panel(pixels, frame, f"nearest normal image {i}") for i, pixels in enumerate(pictures, start=1)]
-    figure = Figure(figsize=(WIDTH * len(panels), HEIGHT), layout="constrained")
+    figure = Figure(figsize=(WIDTH * len(panels), HEIGHT), layout="compressed")
     grid = figure.subplots(2, len(panels), squeeze=False, height_ratios=(1, 0.04))
     for axes, below, panel in zip(*grid, panels, strict=True):
         _draw(axes, panel)
