@@ -361,7 +361,8 @@ def test_jpeg_whose_end_was_never_written(tmp_path, kind):
     path = write_kind(tmp_path, kind)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) * 3 // 4].ljust(len(whole) + 4096, b"\0"))
-    assert "damaged" in assert_refused(path)  # Pillow before 13 says so of its beginning
+    said = assert_refused(path)
+    assert "cut off" in said or "its beginning is damaged" in said  # the latter with Pillow before 13
 
 
 def test_jpeg_with_something_after_its_end(tmp_path):
