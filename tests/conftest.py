@@ -3,12 +3,15 @@ import multiprocessing
 import shutil
 import subprocess
 from collections import Counter
+from pathlib import Path
+from urllib.error import URLError
 
 import hypothesis
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import ResNet18_Weights
 
 from salad.datasets import phantom
 
@@ -102,3 +105,17 @@ def data(tmp_path_factory):
     phantom.write_phantom(root, size=32, num_train=8, num_val=0, num_test=3)
     shutil.rmtree(root / "val")
     return root
+
+
+@pytest.fixture
+def torch_home(tmp_path, monkeypatch):
+    """An empty folder as torchvision's cache, and no network; gives the file that the weights are cached in."""
+
+    def refuse(*_, **__):
+        raise URLError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    file = tmp_path / "hub/checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
+    file.parent.mkdir(parents=True)
+    return file

@@ -17,6 +17,7 @@ from salad.distributed.team import Team
 from salad.errors import InputError, RunInterruptedError, give, printable
 
 if TYPE_CHECKING:
+    from salad.checkpoint import Checkpoint
     from salad.evaluation.result import Result
     from salad.report.compose import Scoring
 
@@ -67,17 +68,30 @@ def test(given: dict[str, Any], team: Team) -> None:
         Config.of(given)  # cheap checks before anything heavy
     from salad.checkpoint import load_checkpoint
     from salad.device import draw_seed
-    from salad.evaluation.summary import summarise, write_result
-    from salad.runs.folder import RunFolder, log_to
-    from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, replaces_others, shown_folder
-    from salad.scoring.evaluate import open_test, run_test
     from salad.scoring.options import reconcile
 
     path = find_model(given)
     checkpoint = load_checkpoint(path)
     given = add_trained(given, checkpoint)
     config = Config.of(reconcile(given, checkpoint))
-    config = config.changed(seed=draw_seed(config.run.seed), load_model=path)
+    run_scoring(config.changed(seed=draw_seed(config.run.seed), load_model=path), checkpoint, team=team)
+
+
+def run_scoring(config: Config, checkpoint: Checkpoint, *, team: Team) -> None:
+    """Score the test images, and write and say the results; only the first process of the team writes.
+
+    Raises:
+        InputError: the test images cannot be read, or the folder holds other results.
+        StorageError: a file cannot be written.
+    """
+    from salad.evaluation.summary import summarise, write_result
+    from salad.explaining.locate import locate
+    from salad.explaining.overlays import make_folder
+    from salad.report.compose import Scoring
+    from salad.runs.folder import RunFolder, log_to
+    from salad.scoring.earlier_results import HEATMAPS, MADE_FROM, made_from, replaces_others, shown_folder
+    from salad.scoring.evaluate import open_test, run_test
+
     folder = RunFolder(config.output.out or config.output.xp_path, writes=team.is_first)
     heatmaps = config.output.heatmaps
     with folder.starting():
@@ -86,21 +100,17 @@ def test(given: dict[str, Any], team: Team) -> None:
         facts: dict[str, Any] = {MADE_FROM: made_from(config, checkpoint, split), HEATMAPS: shown_folder(heatmaps)}
         replaces = config.run.overwrite or replaces_others(folder.path, facts[MADE_FROM], heatmaps=heatmaps)
         if heatmaps is not None:
-            from salad.explaining.overlays import make_folder
-
             make_folder(heatmaps)  # before the scoring, so that an error comes early
         result, model = run_test(context, checkpoint, split)
     if team.is_first:
         facts |= {
             "memory": dict(model.kinds),
             "score": config.scoring.score,
-            "checkpoint": str(path),
+            "checkpoint": str(config.network.load_model),
             "seed": config.run.seed,
         }
         summary = summarise(result, specificity=config.scoring.specificity, seed=config.run.seed)
         write_result(result, summary, folder, **facts)  # now, since the disk may have no room for the heatmaps
-    from salad.explaining.locate import locate
-
     located = locate(model, checkpoint, result=result, folder=heatmaps)
     if not team.is_first:
         return
@@ -108,8 +118,6 @@ def test(given: dict[str, Any], team: Team) -> None:
         write_result(result, summary, folder, **facts, localisation=located.as_json())
     if replaces:
         folder.clear_report()  # one of other results must not stay beside these
-    from salad.report.compose import Scoring
-
     scoring = Scoring(
         result=result,
         summary=summary,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from salad.datasets.annotate import annotate, find_tables
 from salad.datasets.folders import Masks
+from salad.datasets.hold_out import patient_of
 from salad.datasets.layout import check_there, holds_splits
 from salad.datasets.lists import DRAWN_SHARES, drawn_split, inner_name, make_split
 from salad.datasets.one_class import inner_folders, refuse_findings, refuse_names
@@ -152,12 +153,8 @@ def _share_out(samples: list[Sample]) -> Parts:
     abnormal = {sample.patient for sample in samples if sample.label == ABNORMAL} - {None}
     for sample in samples:
         is_of_test = sample.label == ABNORMAL or sample.patient in abnormal
-        parts["test" if is_of_test else drawn_split(_patient(sample))].append(sample)
+        parts["test" if is_of_test else drawn_split(patient_of(sample))].append(sample)
     return parts
-
-
-def _patient(sample: Sample) -> str:
-    return sample.patient or sample.name
 
 
 def _check_enough(parts: Parts, data_path: Path) -> None:
@@ -210,7 +207,7 @@ def _normals_of(parts: Parts) -> Parts:
 
 
 def _num_patients(samples: list[Sample]) -> int:
-    return len({_patient(sample) for sample in samples})
+    return len({patient_of(sample) for sample in samples})
 
 
 def _find_doubts(data_path: Path, files: list[Path]) -> list[str]:

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import select
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from salad.errors import InputError, printable
@@ -52,11 +52,11 @@ def _listed(words: list[str], stdin: int, separator: bytes) -> Iterator[Path | N
     for word in words:
         if word == STDIN_WORD:
             for path in _read_paths(stdin, separator):
-                yield from [None] if path is None else _expand(path)
+                yield from [None] if path is None else expand(path)
         elif glob.has_magic(word) and not Path(word).exists():
             yield from _matches(word)
         else:
-            yield from _expand(find_file(word, Path()))
+            yield from expand(find_file(word, Path()))
 
 
 def _matches(pattern: str) -> Iterator[Path]:
@@ -73,7 +73,7 @@ def _matches(pattern: str) -> Iterator[Path]:
                 left_out.add(reason, f"{part}/")
                 break
         else:
-            yield from _expand(match)
+            yield from expand(match)
     left_out.say(Path(pattern), logger=logger)
 
 
@@ -109,8 +109,16 @@ def images_below(folder: Path, *, left_out: LeftOut | None = None) -> Iterator[P
         counted.say(folder, logger=logger)
 
 
-def _expand(path: Path) -> Iterator[Path]:
-    """Expand a folder to its images, with a warning if it has none; any other path stands for itself."""
+def expand(path: Path, *, say_empty: Callable[[str], None] = logger.warning) -> Iterator[Path]:
+    """Expand a folder to its images; any other path stands for itself.
+
+    Args:
+        path: of a file or a folder.
+        say_empty: called with a message if the folder holds no image; it may raise  [default: logs a warning]
+
+    Yields:
+        The images.
+    """
     if not os.path.isdir(path):  # noqa: PTH112  # False for an impossible name, for which Path.is_dir raises
         yield path
         return
@@ -119,7 +127,7 @@ def _expand(path: Path) -> Iterator[Path]:
         is_empty = False
         yield image
     if is_empty:
-        logger.warning("%s: holds no image (%s)", printable(path), ", ".join(sorted(IMAGE_SUFFIXES)))
+        say_empty(f"{printable(path)}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
 
 
 def _read_paths(stdin: int, separator: bytes) -> Iterator[Path | None]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,8 @@ from PIL import Image
 from salad.errors import InputError, printable, refuse_shortage
 from salad.images.decoder import Decoder
 from salad.images.deep import deep_to_grey, is_opaque
-from salad.images.find import images_below
-from salad.images.read import IMAGE_SUFFIXES, MAX_PIXELS, GreyImage, read_image, to_grey, to_square
+from salad.images.find import expand
+from salad.images.read import MAX_PIXELS, GreyImage, read_image, to_grey, to_square
 from salad.images.stretch import stretch
 
 CHANNELS = 1, 2, 3, 4  # grey, grey and alpha, RGB, RGBA; no film has a side of so few pixels
@@ -45,13 +44,17 @@ def images_of(images: object) -> Iterator[Source]:
         InputError: the input is none of these, or a folder holds no image.
     """
     if isinstance(images, (str, Path)):
-        yield from _files_of(Path(images))
+        yield from expand(Path(images), say_empty=_refuse)
         return
     if not _is_tensor(images) and (not isinstance(images, np.ndarray) or images.dtype.kind in "OSU"):
         if not isinstance(images, Iterable):
             raise InputError(f"an image is a path, a numpy array or a torch tensor, not {type(images).__name__}")
         for image in images:
-            yield from _files_of(Path(image)) if isinstance(image, (str, Path)) else [_single(_as_array(image))]
+            yield from (
+                expand(Path(image), say_empty=_refuse)
+                if isinstance(image, (str, Path))
+                else [_single(_as_array(image))]
+            )
         return
     array = _as_array(images)
     if array.ndim == 2 or (array.ndim == 3 and (array.shape[2] in CHANNELS or _has_like_planes(array))):
@@ -68,17 +71,8 @@ def images_of(images: object) -> Iterator[Source]:
         raise InputError(f"an array of shape {array.shape}: images are {FORMS}")
 
 
-def _files_of(path: Path) -> Iterator[Path]:
-    """List the images below a folder; any other path stands for itself."""
-    if not os.path.isdir(path):  # noqa: PTH112  # False for an impossible name, for which Path.is_dir raises
-        yield path
-        return
-    is_empty = True
-    for file in images_below(path):
-        is_empty = False
-        yield file
-    if is_empty:
-        raise InputError(f"{printable(path)}: holds no image ({', '.join(sorted(IMAGE_SUFFIXES))})")
+def _refuse(reason: str) -> NoReturn:
+    raise InputError(reason)
 
 
 def read_source(source: Source, decoder: Decoder) -> GreyImage:

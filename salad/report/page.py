@@ -44,6 +44,7 @@ def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str] 
         script=Markup(script),
         style_hash=_hash(style),
         script_hash=_hash(script),
+        has_script=bool(scripts),
         **content,
     )
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import salad
 from salad.errors import printable
-from salad.evaluation.comparison import Pair, group_sd
+from salad.evaluation.comparison import Pair
 from salad.evaluation.tables import pair_table
 from salad.report.page import render_page
 from salad.study.jobs import Failure, shown_time
 from salad.study.plan import Run
-from salad.study.results import Outcome, Row, scores_by_method
+from salad.study.results import Outcome, Row
 from salad.study.roc import style_of
 from salad.study.tables import (
     AUC_CELLS,
@@ -136,10 +136,10 @@ def _failure_note(content: Content) -> str:
 
 def _aucs(content: Content) -> list[dict[str, Any]]:
     """Make the rows of the table of AUCs, with the colour of each method."""
-    order, methods = [*content.facts["methods"]], scores_by_method(content.outcomes)
+    order = [*content.facts["methods"]]
     rows = []
     for row in content.rows:
-        area, sd = row["auc"], group_sd(methods[row["method"]]) if row["method"] in methods else None
+        area, sd = row["auc"], row["sd"]
         rows.append(
             {
                 "name": row["method"],

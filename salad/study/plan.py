@@ -155,8 +155,9 @@ def describe(data: Data, selection: Selection, *, folds: int | None, methods: It
     Raises:
         InputError: the images cannot be listed.
     """
-    splits = {name: read_split(data.dataset_name, data.path, name, selection=selection) for name in ("train", "test")}
-    splits["val"] = read_split(data.dataset_name, data.path, "val", selection=selection)
+    splits = {
+        name: read_split(data.dataset_name, data.path, name, selection=selection) for name in ("train", "test", "val")
+    }
     chosen = {name: getattr(selection, name) for name in SELECTING}
     return {
         "dataset_name": data.dataset_name,

@@ -1,7 +1,6 @@
 """The frozen networks, against the same written naively, and where their weights come from."""
 
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -105,20 +104,6 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(monkeypatch, tm
     network = load_backbone("efficientnet_lite0", CPU, weights=str(tmp_path / "lite0.pth"), size=64)
     images = torch.rand(1, 3, 64, 64) * 2 - 1
     assert_close(network.patch_features(images), lite0.patch_features(images), rtol=1e-3, atol=1e-4)
-
-
-@pytest.fixture
-def torch_home(tmp_path, monkeypatch):
-    """An empty folder as torchvision's cache, and no network; gives the file that the weights are cached in."""
-
-    def refuse(*_, **__):
-        raise URLError("no route to host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
-    file = tmp_path / "hub/checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
-    file.parent.mkdir(parents=True)
-    return file
 
 
 def test_resnet18_takes_the_weights_of_torchvision(torch_home):

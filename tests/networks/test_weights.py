@@ -1,7 +1,6 @@
 import logging
 import socket
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
@@ -28,20 +27,6 @@ def state():
     torch.manual_seed(1)
     state = resnet18().state_dict()
     return {name: torch.rand_like(one) if one.is_floating_point() else one + 3 for name, one in state.items()}
-
-
-@pytest.fixture
-def torch_home(tmp_path, monkeypatch):
-    """An empty folder as torch's cache, and no network; gives the file that ImageNet weights are cached in."""
-
-    def refuse(*args, **kwargs):
-        raise URLError("no route to host")
-
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("torch.hub.urlopen", refuse)
-    folder = tmp_path / "hub" / "checkpoints"
-    folder.mkdir(parents=True)
-    return folder / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
 
 
 def assert_trunk_is(network, state):
