@@ -359,6 +359,10 @@ def _check_scores(facts: dict[str, Any]) -> None:
         "enrolled": all(
             isinstance(name, str) and isinstance(digest, str) for name, digest in facts.get("enrolled", ())
         ),
+        "told": all(
+            isinstance(name, str) and all(isinstance(value, str) and type(count) is int for value, count in of.items())
+            for name, of in (facts.get("told") or {}).items()
+        ),
         "kinds": all(
             isinstance(kind, str) and type(number) is int and 0 < number <= LARGEST
             for kind, number in facts.get("kinds", {}).items()

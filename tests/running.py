@@ -30,6 +30,16 @@ TINY = ["--isize", 64, "--rep_dim", 8, "--batch_size", 6, "--n_jobs_dataloader",
 SHORT = [*TINY, "--n_epochs", 1, "--ans_select_rate", 1, "--ans_size", 3]
 TIMINGS = {"seconds", "images_per_second"}
 LABELS = [0] * 20 + [1] * 20  # of `write_results`
+# In a process of its own with the tiny network.
+PROGRAM = """
+import signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background commands ignore
+torch.set_num_threads(1)
+from salad.networks import unet
+unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
+from salad.cli import main
+main(sys.argv[1:], prog_name="python -m salad")
+"""
 
 
 class QuickBatchNorm2d(BatchNorm2d):

@@ -328,6 +328,7 @@ def circles() -> list:
             **content, "val_normal_scores": torch.tensor([0.1, torch.nan])
         },
         "a validation AUC above 1": lambda content: {**content, "val_auc": 7},
+        "kinds of film that are none": lambda content: {**content, "told": {"view": ["PA"]}},
         "standards that are none": lambda content: {**content, "standards": {"local": "x"}},
         "a centre of another length": lambda content: {
             **content, "svdd": {"centre": torch.zeros(3), "radius": torch.zeros(())}

@@ -45,6 +45,7 @@ TESTED_IN = {
     "evaluation/result": "evaluation/test_summary",
     "explaining/explanation": "explaining/test_explain",
     "export/portable": "export/test_files",
+    "export/statement": "export/test_files",
     "images/cache_file": "images/test_cache",
     "images/decoder": "images/test_scan",
     "images/gdcm_process": "images/test_dicom",

@@ -11,7 +11,7 @@ from salad.cli.options import command_of
 from salad.cli.program import PathType
 from salad.config.declare import ENROL, EXPORT, PREDICT
 from salad.distributed.team import Team
-from salad.errors import give
+from salad.errors import InputError, give
 
 MAX_INTERVAL = 86_400  # seconds
 
@@ -70,6 +70,17 @@ PREDICT_OPTIONS = (
         is_flag=True,
         help="Write to the end of --out; with --watch, go on where an earlier watch ended.",
     ),
+    click.Option(
+        ["--dicom_tags"],
+        metavar="TAGS",
+        help="Further columns: elements of DICOM files by keyword or number (00185101), such as "
+        "SOPInstanceUID,StudyInstanceUID,ViewPosition; empty for other files.  [default: none]",
+    ),
+    click.Option(
+        ["--allow_identifying"],
+        is_flag=True,
+        help="Let --dicom_tags name elements that may identify a patient.  [default: off]",
+    ),
     click.Option(["--null"], is_flag=True, help="Read paths on stdin that end with NUL, as written by find -print0."),
     DATA_PATH,
 )
@@ -85,10 +96,15 @@ def predict(given: dict[str, Any], _: Team) -> None:
 
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
     score is above the threshold of --specificity, else 0), seconds, error, note (doubts about the image, such as a
-    black one, and about all scores of the model; "scored again" where --watch has found the file changed).
+    black one or a view that the model was not trained on, and about all scores of the model; "scored again" where
+    --watch has found the file changed), and those of --dicom_tags.
     """
+    from salad.images.dicom_tags import parse_tags
     from salad.scoring.predict import Job, run_predict
 
+    tags, allow_identifying = given.pop("dicom_tags", None), given.pop("allow_identifying", False)
+    if tags is None and allow_identifying:
+        raise InputError("--allow_identifying is for the columns of --dicom_tags: give that, too")
     job = Job(
         paths=given.pop("paths", ()),
         watched=given.pop("watch", None),
@@ -99,6 +115,7 @@ def predict(given: dict[str, Any], _: Team) -> None:
         out=given.pop("out", None),
         append=given.pop("append"),
         separator=b"\0" if given.pop("null") else b"\n",
+        tags=() if tags is None else parse_tags(tags, allow_identifying=allow_identifying),
     )
     run_predict(given, job)
 

@@ -123,23 +123,32 @@ def read_dicom(content: bytes, *, max_pixels: int) -> Image.Image:
         raise InputError(f"a DICOM file that is damaged or cut off ({type(error).__name__})") from None
 
 
-def read_header(file: BinaryIO) -> tuple[int, int, str]:
-    """Read the width, height and kind of pixels of a DICOM file, without its pixels.
+def read_header(ds: Dataset) -> tuple[int, int, str]:
+    """Read the width, height and kind of pixels from the elements `HEADER_ELEMENTS` of a DICOM file.
 
     Raises:
-        Exception: of any kind, if the file is damaged or pydicom is not installed.
+        Exception: of any kind, if the file is damaged.
     """
-    if DEFLATED.encode() in file.read(1024):
-        raise InputError("a deflated DICOM file has to be unpacked for its header")
-    file.seek(0)
-    import_pydicom()
-    import pydicom
-
-    ds = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=HEADER_ELEMENTS)
     kind = ds.PhotometricInterpretation
     if kind not in GREY | COLOURS | {PALETTE}:  # unknown text from a file is never passed on
         raise InputError("a DICOM file of an unknown kind of pixels")
     return int(ds.Columns), int(ds.Rows), f"{kind} {int(ds.BitsStored)} bit"
+
+
+def read_elements(file: BinaryIO, elements: list[Any]) -> Dataset:
+    """Read elements that stand before the pixels of a DICOM file, by keyword or number.
+
+    Raises:
+        Exception: of any kind, if the file is damaged or pydicom is not installed.
+    """
+    import_pydicom()
+    import pydicom
+
+    if DEFLATED.encode() in file.read(1024):
+        file.seek(0)
+        _check_deflated(file.read(MAX_UNPACKED_BYTES + 1))
+    file.seek(0)
+    return pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=elements)
 
 
 def import_pydicom() -> None:
@@ -167,10 +176,7 @@ def _parse(content: bytes) -> tuple[Dataset, str]:
     import pydicom
 
     if DEFLATED.encode() in content[:1024]:
-        (length,) = struct.unpack_from("<I", content, 140)  # length of the meta information, which is not deflated
-        unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[144 + length :], MAX_UNPACKED_BYTES + 1)
-        if len(unpacked) > MAX_UNPACKED_BYTES:
-            raise InputError(f"a deflated DICOM file that unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
+        _check_deflated(content)
     ds = pydicom.dcmread(io.BytesIO(content), force=True, specific_tags=ELEMENTS)
     syntax = ds.file_meta.get("TransferSyntaxUID")
     if syntax is None:  # no meta information: pydicom has guessed the encoding from the first element
@@ -178,6 +184,14 @@ def _parse(content: bytes) -> tuple[Dataset, str]:
         syntax = pydicom.uid.ImplicitVRLittleEndian if is_implicit else pydicom.uid.ExplicitVRLittleEndian
         ds.file_meta.TransferSyntaxUID = syntax if is_little else pydicom.uid.ExplicitVRBigEndian
     return ds, str(ds.file_meta.TransferSyntaxUID)
+
+
+def _check_deflated(content: bytes) -> None:
+    """Raise `InputError` if a deflated file unpacks to very much."""
+    (length,) = struct.unpack_from("<I", content, 140)  # length of the meta information, which is not deflated
+    unpacked = zlib.decompressobj(-zlib.MAX_WBITS).decompress(content[144 + length :], MAX_UNPACKED_BYTES + 1)
+    if len(unpacked) > MAX_UNPACKED_BYTES:
+        raise InputError(f"a deflated DICOM file that unpacks to more than {MAX_UNPACKED_BYTES:,} bytes")
 
 
 def _set_whole(ds: Dataset, name: str, *, default: int | None = None) -> int:

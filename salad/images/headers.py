@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import random
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from salad.images.dicom import HEAD_BYTES, is_dicom
+from salad.images.dicom import HEAD_BYTES, HEADER_ELEMENTS, is_dicom, read_elements
 from salad.images.dicom import read_header as read_dicom_header
+from salad.images.dicom_tags import Tag, values_of
+from salad.images.film_facts import FACT_ELEMENTS, Facts, facts_of, view_of_words
 from salad.images.npz import row_shape
 from salad.images.open import open_picture
 from salad.images.threads import map_in_chunks
@@ -29,11 +31,13 @@ class Header:
         width: in pixels, before any EXIF rotation.
         height: in pixels, before any EXIF rotation.
         mode: format and mode, for example ``PNG L``.
+        facts: kind of film, as far as a DICOM file tells it.
     """
 
     width: int
     height: int
     mode: str
+    facts: Facts = field(default_factory=dict, compare=False)
 
     @property
     def aspect(self) -> float:
@@ -67,19 +71,41 @@ def read_aspects(samples: list[Sample], *, num_threads: int) -> NDArray[np.float
 
 def read_file_header(path: Path) -> Header | None:
     """Read the header of an image file; None if it cannot be read."""
+    return read_header_and_tags(path, ())[0]
+
+
+def read_header_and_tags(path: Path, tags: tuple[Tag, ...]) -> tuple[Header | None, dict[str, str | None]]:
+    """Read the header of an image file and, of a DICOM file, elements to show beside its score.
+
+    Returns:
+        Header, None if it cannot be read, and the values by keyword, see `values_of`; none for other files.
+    """
+    values: dict[str, str | None] = {}
     try:
         if not path.is_file():  # a pipe would block
-            return None
+            return None, values
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)
             if is_dicom(head, path.suffix):
-                width, height, kind = read_dicom_header(file)
-                return Header(width, height, f"DICOM {kind}")
+                ds = read_elements(file, [*HEADER_ELEMENTS, *FACT_ELEMENTS, *(tag.number for tag in tags)])
+                values = values_of(ds, tags)
+                width, height, kind = read_dicom_header(ds)
+                return Header(width, height, f"DICOM {kind}", facts_of(ds)), values
             with open_picture(file) as image:
-                return Header(*image.size, f"{image.format} {image.mode}")
+                return Header(*image.size, f"{image.format} {image.mode}"), values
     except Exception:  # damaged files raise any exception; the scan of all images reports the reason
-        return None
+        return None, values
+
+
+def read_told(samples: list[Sample], *, num_threads: int) -> list[Facts]:
+    """Read what at most `MAX_ASPECTS` samples tell of their kind; a view that the data set names counts first."""
+    drawn = [samples[i] for i in draw_places(len(samples), most=MAX_ASPECTS)]
+    told = []
+    for sample, header in zip(drawn, read_headers(drawn, num_threads=num_threads), strict=True):
+        view = view_of_words(sample.view)
+        told.append({**(header.facts if header else {}), **({"view": view} if view else {})})
+    return told
 
 
 def _read_header(sample: Sample) -> Header | None:

@@ -14,9 +14,11 @@ from torch import Tensor
 
 from salad.checkpoint import MAP, Checkpoint
 from salad.errors import InputError, printable
+from salad.evaluation.belonging import with_further
 from salad.evaluation.calibration import Calibration, Standards
 from salad.evaluation.films import Films, join_films, measure_framing
 from salad.images.doubts import find_doubt
+from salad.images.film_facts import Facts
 from salad.images.find import list_images
 from salad.images.in_memory import Source, shown_name
 from salad.images.read import GreyImage
@@ -46,12 +48,14 @@ class Film(NamedTuple):
         pixels: (S0, S0).
         digest: digest of the pixels, in hexadecimal digits.
         measured: its grey levels and aspect ratio, (1,) each.
+        facts: kind of film, as far as its header tells it.
     """
 
     name: str
     pixels: GreyImage
     digest: str
     measured: Films
+    facts: Facts = {}
 
 
 class Seen(NamedTuple):
@@ -197,7 +201,7 @@ def _read(scorer: Scorer, sources: Iterable[Source]) -> tuple[list[Film], int, i
         number = len(names) + 1
         name = name or f"enrolled film {number}"
         names[digest] = f"{name} ({number})" if name in names.values() else name
-        films.append(Film(names[digest], content, digest, read.films))
+        films.append(Film(names[digest], content, digest, read.films, read.facts))
     return films, num_unread, num_twice
 
 
@@ -282,6 +286,7 @@ def _extended(scorer: Scorer, films: Sequence[Film], seen: Seen) -> tuple[Checkp
     if labels is not None:
         labels = torch.cat([labels, labels.new_full((len(films) * num_views,), NORMAL)])
     facts = {} if seen.peaks is None else {MAP: {**checkpoint.training[MAP], "peaks": torch.from_numpy(seen.peaks)}}
+    told = with_further(checkpoint.training.get("told") or {}, [film.facts for film in films])
     enrolled = (*enrolled_in(checkpoint), *((film.name, film.digest) for film in films))
     extended = replace(
         checkpoint,
@@ -289,7 +294,7 @@ def _extended(scorer: Scorer, films: Sequence[Film], seen: Seen) -> tuple[Checkp
         row_labels=labels,
         anchors=None,  # of the smaller bank; only a training uses them
         memories={**checkpoint.memories, **memories},
-        training={**checkpoint.training, "enrolled": enrolled, **facts},
+        training={**checkpoint.training, "enrolled": enrolled, "told": told, **facts},
     )
     k = choose_rows_k(model.config, num_normal_rows=len(rows))
     return extended, replace(model.normals, rows=rows, k=k, memories=memories)

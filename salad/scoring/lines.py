@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from salad.errors import InputError, printable, say
-from salad.input_files import open_input, parse_json
-from salad.runs.csv_file import csv_lines
+from salad.input_files import open_input
 from salad.runs.outputs import is_special, partial_file, storage_error
+from salad.scoring.row import Form, Row
 
 logger = logging.getLogger(__name__)
 
@@ -24,60 +22,37 @@ MAX_LINE = 2**20  # bytes of the first line of a file that lines are appended to
 BLOCK = 2**16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """Line of the output; unknown values are None.
-
-    Attributes:
-        path: path as given or listed, made `printable`.
-        score: anomaly score; larger is more anomalous.
-        percentile: share of normal validation images with a lower score, in percent.
-        abnormal: True if the score is above the threshold of --specificity.
-        seconds: processing time of the image.
-        error: reason why the image cannot be read.
-        note: doubts about the image or its score, which is scored all the same, separated by "; ".
-    """
-
-    path: str
-    score: float | None
-    percentile: float | None
-    abnormal: bool | None
-    seconds: float
-    error: str | None
-    note: str | None
-
-
 class Lines:
     """Open output.
 
     Args:
         write: function that writes bytes at once.
-        form: one of `FORMATS`.
+        form: format of the lines.
 
     Attributes:
         num_rows: number of lines written.
         num_bad: number of those of images that cannot be read.
     """
 
-    def __init__(self, write: Callable[[bytes], object], form: str) -> None:
+    def __init__(self, write: Callable[[bytes], object], form: Form) -> None:
         self.write, self.form = write, form
         self.num_rows = self.num_bad = 0
 
     def write_header(self) -> Lines:
         """Write the header, which only CSV has, and return the output."""
-        if self.form == "csv":
-            self.write(HEADER.encode())
+        if self.form.header:
+            self.write(self.form.header.encode())
         return self
 
     def send(self, row: Row) -> None:
         """Write a line."""
-        self.write(FORMATS[self.form](row).encode())
+        self.write(self.form.line(row).encode())
         self.num_rows += 1
         self.num_bad += row.score is None
 
 
 @contextlib.contextmanager
-def open_lines(out: Path | None, *, form: str, append: bool = False) -> Iterator[Lines]:
+def open_lines(out: Path | None, *, form: Form, append: bool = False) -> Iterator[Lines]:
     """Open an output, and write its header.
 
     A new file takes the place of an old one at the end, if an image could be read. Before that, the lines are in a file
@@ -85,7 +60,7 @@ def open_lines(out: Path | None, *, form: str, append: bool = False) -> Iterator
 
     Args:
         out: output file; None for stdout.
-        form: one of `FORMATS`.
+        form: format of the lines.
         append: True to write to the end of the file, which may exist.
 
     Raises:
@@ -110,7 +85,7 @@ def open_lines(out: Path | None, *, form: str, append: bool = False) -> Iterator
 
 
 @contextlib.contextmanager
-def _replacing(out: Path, form: str) -> Iterator[Lines]:
+def _replacing(out: Path, form: Form) -> Iterator[Lines]:
     """Write a new file, and replace the old one by it at the end if an image could be read."""
     with partial_file(out) as partial, _opened(partial, "wb") as file:
         lines = Lines(lambda line: _write(file, line, out), form)
@@ -139,7 +114,7 @@ def _forget_or_say(file: BinaryIO, lines: Lines, message: str) -> None:
 
 
 @contextlib.contextmanager
-def _appending(out: Path, form: str) -> Iterator[Lines]:
+def _appending(out: Path, form: Form) -> Iterator[Lines]:
     """Write to the end of a file, after its last complete line."""
     with contextlib.ExitStack() as stack:
         file, is_empty = stack.enter_context(_end_of(out, form))
@@ -159,7 +134,7 @@ def _appending(out: Path, form: str) -> Iterator[Lines]:
 
 
 @contextlib.contextmanager
-def _end_of(out: Path, form: str) -> Iterator[tuple[BinaryIO, bool]]:
+def _end_of(out: Path, form: Form) -> Iterator[tuple[BinaryIO, bool]]:
     """Open a file after its last complete line, and tell if it has none."""
     length = whole_length(out, form)
     with _opened(out, "ab") as file:
@@ -178,7 +153,7 @@ def _is_same(file: BinaryIO, out: Path) -> bool:
         return False
 
 
-def whole_length(out: Path, form: str) -> int:
+def whole_length(out: Path, form: Form) -> int:
     """Measure the complete lines of a file of predict, in bytes; 0 if there are none.
 
     Raises:
@@ -189,7 +164,7 @@ def whole_length(out: Path, form: str) -> int:
     try:
         with open_input(out) as file:
             first = file.readline(MAX_LINE)
-            is_ours = _is_ours(first, form)
+            is_ours = form.is_begun(first)
             end = file.seek(0, os.SEEK_END)
             while is_ours and end > 0:
                 start = max(0, end - BLOCK)
@@ -202,24 +177,10 @@ def whole_length(out: Path, form: str) -> int:
         raise InputError(f"--out {printable(out)}: cannot be read ({error.strerror})") from None
     if not is_ours:
         raise InputError(
-            f"--out {printable(out)}: cannot be appended to: it does not begin like {form} of this version, with the "
-            f"columns {HEADER.strip()}; choose another file"
+            f"--out {printable(out)}: cannot be appended to: it does not begin like {form.name} of this version, with "
+            f"the columns {','.join(form.columns)}; choose another file"
         )
     return 0
-
-
-def _is_ours(first: bytes, form: str) -> bool:
-    """Check the first line of a file, or as much of it as was written before a kill."""
-    if form == "csv":
-        text = first.removeprefix(b"\xef\xbb\xbf").rstrip(b"\r\n")
-        return text == HEADER.strip().encode() or (not first.endswith(b"\n") and HEADER.encode().startswith(text))
-    if not first.endswith(b"\n"):
-        return b'{"path": '.startswith(first[:9])
-    try:
-        values = parse_json(first)
-    except ValueError:
-        return False
-    return isinstance(values, dict) and [*values] == [*Row.__slots__]
 
 
 def is_stdout(out: Path) -> bool:
@@ -283,18 +244,3 @@ def _write_stdout(line: bytes) -> None:
 def _end_silently(file: BinaryIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # else Python prints an error at exit
     sys.exit(128 + signal.SIGPIPE)
-
-
-def _as_csv(row: Row) -> str:
-    """Format a row as CSV; `abnormal` is 0 or 1."""
-    values = {**asdict(row), "abnormal": None if row.abnormal is None else int(row.abnormal)}
-    return csv_lines([values.values()])
-
-
-def _as_json(row: Row) -> str:
-    """Format a row as a JSON object."""
-    return json.dumps(asdict(row), ensure_ascii=False) + "\n"
-
-
-HEADER = csv_lines([Row.__slots__])
-FORMATS: dict[str, Callable[[Row], str]] = {"csv": _as_csv, "jsonl": _as_json}

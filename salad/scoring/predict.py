@@ -13,13 +13,15 @@ from typing import Any
 
 from salad.device import keep_freed_memory
 from salad.errors import InputError, printable, say
+from salad.images.dicom_tags import Tag
 from salad.images.find import images_below, list_images
 from salad.input_files import open_input
 from salad.runs.outputs import check_output, is_special
 from salad.scoring.cautions import in_brief
 from salad.scoring.earlier_results import scored_with, shown_folder
 from salad.scoring.film_log import DriftWatch
-from salad.scoring.lines import Row, is_stdout, no_images, open_lines, whole_length
+from salad.scoring.lines import is_stdout, no_images, open_lines, whole_length
+from salad.scoring.row import Form, Row
 from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
 from salad.scoring.watch import Watch, check_folder
 from salad.scoring.watch_state import WatchState
@@ -44,6 +46,7 @@ class Job:
         out: output file; None for stdout.
         append: True to write to the end of `out`.
         separator: separator of the paths on stdin.
+        tags: elements of DICOM files for further columns.
     """
 
     paths: tuple[str, ...]
@@ -55,6 +58,12 @@ class Job:
     out: Path | None
     append: bool
     separator: bytes
+    tags: tuple[Tag, ...] = ()
+
+    @property
+    def line_form(self) -> Form:
+        """Format of the lines, with their further columns."""
+        return Form(self.form, tuple(tag.name for tag in self.tags))
 
     @property
     def state_file(self) -> Path | None:
@@ -89,7 +98,7 @@ class Job:
         if is_special(out):
             return
         if self.append:
-            whole_length(out, self.form)
+            whole_length(out, self.line_form)
         elif self.watched is not None and out.exists() and out.stat().st_size:
             raise InputError(f"--out {printable(out)}: exists; --append goes on with it, or choose another file")
         elif self.watched is not None and state is not None and state.exists():
@@ -116,6 +125,7 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
         raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
     job.check_out(given["load_model"])
     scorer = load_scorer(given["load_model"], given)
+    scorer.tags = job.tags
     if scorer.model.context.device.type == "cpu":
         keep_freed_memory()
     if job.normals is not None:
@@ -132,7 +142,7 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
     lookout = DriftWatch(scorer.films, scorer.model.held_out, logger.warning) if watch is not None else None
     start = time.perf_counter()
     grows = job.append or watch is not None
-    with _summary(watch, scorer), open_lines(job.out, form=job.form, append=grows) as lines:
+    with _summary(watch, scorer), open_lines(job.out, form=job.line_form, append=grows) as lines:
         for row in rows(scorer, sources, specificity=scorer.config.scoring.specificity, watch=watch):
             lines.send(row)
             if lookout is not None:
@@ -176,6 +186,7 @@ def rows(
             seconds=round(scored.seconds, 4),
             error=scored.error,
             note="; ".join(filter(None, notes)) or None,
+            tags=scored.tags,
         )
         if watch is not None:
             watch.remember(path, is_bad=scored.score is None)
@@ -222,6 +233,9 @@ def _say_drift(scorer: Scorer) -> None:
     drift = scorer.drift
     for line in drift.lines if drift else ():
         say(f"drift: {line}")
+    if scorer.strange:
+        counts = ", ".join(f"{what} ({number})" for what, number in scorer.strange.most_common())
+        say(f"drift: films of a kind that the model was not trained on: {counts}; the column note tells which")
 
 
 def _is_text(path: Path) -> bool:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,12 +20,15 @@ from salad.checkpoint import MAP, Checkpoint, load_checkpoint, save_for_scoring
 from salad.config import Config
 from salad.device import choose_device
 from salad.errors import InputError, MachineError, printable
+from salad.evaluation.belonging import find_strange, in_short
 from salad.evaluation.calibration import Calibration
 from salad.evaluation.drift import Drift
 from salad.evaluation.films import Films, join_films, measure_framing, measure_levels
+from salad.images.dicom_tags import Tag
 from salad.images.doubts import find_doubt
+from salad.images.film_facts import Facts
 from salad.images.grey_levels import measure_grey_levels
-from salad.images.headers import read_file_header
+from salad.images.headers import Header, read_header_and_tags
 from salad.images.in_memory import Source, read_source, shown_name
 from salad.images.read import GreyImage
 from salad.scoring.film_log import FilmLog
@@ -49,7 +52,8 @@ class Scored:
         score: anomaly score, larger is more anomalous; None if the image cannot be read.
         error: reason why the image cannot be read, in one line; else None.
         seconds: processing time: decoding, plus its share of the time of the batch.
-        note: doubt about the image or its score, in one line; else None.
+        note: doubts about the image or its score, in one line; else None.
+        tags: elements of a DICOM file that were asked for, by keyword; empty for other files.
     """
 
     source: Source
@@ -57,6 +61,7 @@ class Scored:
     error: str | None
     seconds: float
     note: str | None = None
+    tags: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Read(NamedTuple):
@@ -66,6 +71,8 @@ class Read(NamedTuple):
     content: GreyImage | str
     seconds: float
     films: Films = {}  # grey levels and aspect ratio, (1,) each
+    facts: Facts = {}
+    tags: Mapping[str, str | None] = {}
 
 
 def load_scorer(path: Path, given: dict[str, Any]) -> Scorer:
@@ -94,6 +101,9 @@ class Scorer:
         model: scoring model.
         films: scores and measurements of the films of the last `stream`, see `FilmLog.begin`.
         checkpoint: checkpoint without the entries that only resuming needs.
+        tags: elements of DICOM files to read.
+        strange: number of films of the last `stream` by what makes them unlike those of the training, see
+            `find_strange`.
 
     Raises:
         InputError: the checkpoint or an option does not fit.
@@ -121,6 +131,8 @@ class Scorer:
         if held_out is not None:
             self.model = dataclasses.replace(self.model, held_out=held_out)
         self.films = FilmLog()
+        self.tags: tuple[Tag, ...] = ()
+        self.strange: Counter[str] = Counter()
 
     def __reduce__(self) -> tuple[type[Scorer], tuple[Config, Checkpoint, Calibration | None]]:
         return type(self), (self.config, self.checkpoint, self.model.held_out)
@@ -149,6 +161,7 @@ class Scorer:
             InputError: a score is not finite. An image that cannot be read raises no error.
         """
         self.films.begin()
+        self.strange.clear()
         size = self.config.data.batch_size
         pool = ThreadPoolExecutor(max(1, self.config.data.n_jobs_dataloader), thread_name_prefix="decode")
         under_way: deque[Future[Read]] = deque()
@@ -206,15 +219,16 @@ class Scorer:
     def read(self, source: Source) -> Read:
         """Decode an image, or take the error message."""
         start = time.perf_counter()
+        header, tags = read_header_and_tags(source, self.tags) if isinstance(source, Path) else (None, {})
         try:
             content = read_source(source, self.model.context.decoder)
         except (InputError, MachineError) as error:
             reason = str(error).removeprefix(f"{printable(source)}: " if isinstance(source, Path) else "")
-            return Read(source, reason, time.perf_counter() - start)
+            return Read(source, reason, time.perf_counter() - start, tags=tags)
         films = measure_levels(measure_grey_levels(content[None]))  # here, where threads share the work
         if not self.config.images.align:  # as in `normal_aspects`
-            films["aspect"] = np.array([_aspect(source)])
-        return Read(source, content, time.perf_counter() - start, films)
+            films["aspect"] = np.array([_aspect(source, header)])
+        return Read(source, content, time.perf_counter() - start, films, header.facts if header else {}, tags)
 
     def _score_batch(self, batch: list[Read]) -> list[Scored]:
         """Score the readable images of a batch."""
@@ -224,13 +238,22 @@ class Scorer:
         scores = iter(self._score_pixels(np.stack(pixels), films) if pixels else [])
         share = (time.perf_counter() - start) / max(1, len(pixels))
         results = []
-        for source, content, seconds, _ in batch:
+        for source, content, seconds, _, facts, tags in batch:
             if isinstance(content, str):
-                results.append(Scored(source=source, score=None, error=content, seconds=seconds))
-            else:
-                seconds += share
-                note = find_doubt(content)
-                results.append(Scored(source=source, score=next(scores), error=None, seconds=seconds, note=note))
+                results.append(Scored(source=source, score=None, error=content, seconds=seconds, tags=tags))
+                continue
+            strange = find_strange(facts, self.checkpoint.training.get("told") or {})
+            self.strange.update(map(in_short, strange))
+            results.append(
+                Scored(
+                    source=source,
+                    score=next(scores),
+                    error=None,
+                    seconds=seconds + share,
+                    note="; ".join(filter(None, [find_doubt(content), *strange])) or None,
+                    tags=tags,
+                )
+            )
         return results
 
     def _score_pixels(self, pixels: np.ndarray, films: list[Films]) -> list[float]:
@@ -241,12 +264,11 @@ class Scorer:
         return scores.tolist()  # type: ignore[no-any-return]
 
 
-def _aspect(source: Source) -> float:
-    """Measure the width of an image by its height; NaN if it is not known."""
+def _aspect(source: Source, header: Header | None) -> float:
+    """Measure the width of an image by its height; NaN for a file whose header cannot be read."""
     if not isinstance(source, Path):
         height, width = source.shape[:2]
         return float(width / height)
-    header = read_file_header(source)
     return header.aspect if header else float("nan")
 
 

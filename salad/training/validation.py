@@ -9,8 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from salad.build import RunContext
+from salad.evaluation.belonging import count_told
 from salad.evaluation.calibration import no_standards
 from salad.evaluation.result import Result
+from salad.images.headers import read_told
 from salad.patch_memory import PatchMemory
 from salad.samples import Split
 from salad.scores import PATCH_SCORES, SCORES
@@ -59,6 +61,9 @@ class Validation:
             logger.warning("%s", line)
         self.backbone = needed_backbone(context)
         self.aspects = normal_aspects(val, context.config) if val else np.empty(0)
+        self.told = count_told(
+            read_told(train.only_normal().samples, num_threads=context.config.data.n_jobs_dataloader)
+        )
         self.frozen: dict[str, PatchMemory] = {}  # patch memories of the frozen backbone, made once
         self.announced = False
         self.result: Result | None = None
@@ -103,6 +108,7 @@ class Validation:
             "parts": self.parts,
             "k": self.k,
             "backbone": backbone_facts(self.backbone),
+            "told": self.told,
             "standards": result and result.standards and result.standards.of,
             **calibration_facts(held_out),
         }

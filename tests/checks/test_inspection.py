@@ -114,13 +114,27 @@ def test_headers_of_arrays_and_of_dicom(tmp_path):
     ]
 
 
+def test_the_view_of_the_data_set_counts_before_that_of_the_header(tmp_path, write_image):
+    path, picture = tmp_path / "a.dcm", write_image(tmp_path / "a.png")
+    path.write_bytes(written(dataset(np.zeros((6, 9), np.uint8), ViewPosition="PA", BodyPartExamined="CHEST")))
+    samples = [Sample(path, "a", NORMAL, view=view) for view in (None, "LATERAL", "odd")]
+
+    told = headers.read_told(
+        [*samples, Sample(picture, "b", NORMAL, view="AP"), Sample(picture, "c", NORMAL)], num_threads=0
+    )
+
+    assert [facts.get("view") for facts in told] == ["PA", "lateral", "PA", "AP", None]
+    assert [facts.get("part") for facts in told] == ["CHEST", "CHEST", "CHEST", None, None]
+
+
 def test_headers_quote_nothing_of_a_dicom_file(tmp_path):
     path = tmp_path / "a.dcm"
     pixels = np.zeros((6, 9), np.uint8)
     path.write_bytes(written(dataset(pixels, PhotometricInterpretation=SECRET)))
     assert headers.read_headers([Sample(path, "a", NORMAL)], num_threads=0) == [None]
-    path.write_bytes(written(dataset(pixels), DEFLATED))
-    assert headers.read_headers([Sample(path, "a", NORMAL)], num_threads=0) == [None]
+    path.write_bytes(written(dataset(pixels, Modality=SECRET, ViewPosition=SECRET, BodyPartExamined=SECRET), DEFLATED))
+    (header,) = headers.read_headers([Sample(path, "a", NORMAL)], num_threads=0)
+    assert header == headers.Header(9, 6, "DICOM MONOCHROME2 8 bit") and header.facts == {"pixels": "MONOCHROME2"}
 
 
 def test_nothing_is_decoded_for_sizes(write_folders):

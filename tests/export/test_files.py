@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image, ImageOps
-from running import ONE_THREAD, invoke, read_tar, stopped, tiny_unet, train
+from running import ONE_THREAD, REPOSITORY, invoke, read_tar, stopped, tiny_unet, train
 from safetensors import safe_open
 from tiny_backbone import tiny_networks
 
@@ -25,6 +26,7 @@ from salad.datasets import phantom
 from salad.datasets.phantom import draw_radiograph
 from salad.errors import DivergedError
 from salad.export import files as exporting
+from salad.export.statement import state
 from salad.images import align
 from salad.images.in_memory import read_source
 from salad.images.read import read_image
@@ -38,6 +40,13 @@ pytestmark = pytest.mark.slow
 # What one grey level of a warped film, rounded the other way, can do to a tiny network.
 GREY_LEVEL = 0.02
 
+# A script in a process that cannot import this program nor torch.
+BARE = """
+import runpy, sys
+sys.modules["salad"] = sys.modules["torch"] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 # In a process that cannot import this program.
 ALONE = """
 import sys
@@ -66,6 +75,13 @@ def run(data, tmp_path_factory) -> Path:
     xp = tmp_path_factory.mktemp("run")
     train(xp, data, "--normalize", "standardize", "--n_epochs", 10, "--k", 5)
     return xp
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory) -> tuple[Path, str]:
+    """The ONNX file of `run`, and what was said."""
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    return path, write(run / "model.tar", "onnx", path, "--specificity", 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -131,22 +147,22 @@ def infer_torch(path: Path, grey: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.trains
-def test_an_onnx_file_gives_the_scores_of_the_checkpoint_and_says_what_its_user_has_to_know(run, tmp_path):
-    said = write(run / "model.tar", "onnx", tmp_path / "model.onnx", "--specificity", 0.5)
+def test_an_onnx_file_gives_the_scores_of_the_checkpoint_and_says_what_its_user_has_to_know(run, exported):
+    path, said = exported
 
     assert (
         "grey (B, 1, 64, 64) uint8 -> embedding (B, 8), score (B,) of the 5 nearest rows; differs from predict by"
         in said
     )
     grey, scores = expected(run / "model.tar")
-    z, found = infer(tmp_path / "model.onnx", grey)
+    z, found = infer(path, grey)
     assert found == pytest.approx(scores, abs=1e-5)
     assert np.ptp(scores) > 1e-3
     assert z.shape == (5, 8)
-    assert infer(tmp_path / "model.onnx", grey[:1])[1] == pytest.approx(scores[:1], abs=1e-5)
-    onnx.checker.check_model(tmp_path / "model.onnx")
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
-    facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert infer(path, grey[:1])[1] == pytest.approx(scores[:1], abs=1e-5)
+    onnx.checker.check_model(path)
+    assert [other.name for other in path.parent.iterdir()] == ["model.onnx"]
+    facts = {one.key: one.value for one in onnx.load(path).metadata_props}
     assert {"isize": "64", "resize": "squash", "trim": "false", "normalize": "standardize", "k": "5"}.items() <= (
         facts.items()
     )
@@ -166,7 +182,7 @@ def test_clahe_is_in_the_graph(published, tmp_path):
 @pytest.mark.trains
 def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     monkeypatch.setattr(align, "NUM_STEPS", 2)  # all twelve take a minute to write
-    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", GREY_LEVEL)
+    monkeypatch.setattr(exporting, "ALIGNED_DIFFERENCE", GREY_LEVEL)
     xp = tmp_path / "xp"
     train(xp, data, "--align", "--crop", 0.7, "--normalize", "standardize", "--n_epochs", 2, "--k", 5)
     said = write(xp / "model.tar", "onnx", tmp_path / "model.onnx")
@@ -179,6 +195,16 @@ def test_framing_is_in_the_graph(data, tmp_path, monkeypatch):
     for batch, scores in ((grey, detector.score(films)), (grey[:1], detector.score(films[:1]))):
         assert infer(tmp_path / "model.onnx", batch)[1] == pytest.approx(scores, abs=5e-3)
     assert np.ptp(detector.score(films)) > 0.02
+    monkeypatch.undo()
+    aligned = detector.scorer_
+    for extra in (exporting.ALIGNED_DIFFERENCE / 2, exporting.ALIGNED_DIFFERENCE * 2):
+        allows = (
+            nullcontext() if extra < exporting.ALIGNED_DIFFERENCE else pytest.raises(DivergedError, match="above 1e-02")
+        )
+        with allows:
+            exporting.compare(
+                aligned, lambda grey, extra=extra: [out + extra for out in exporting._expected(aligned, grey)]
+            )
     facts = {one.key: one.value for one in onnx.load(tmp_path / "model.onnx").metadata_props}
     assert {"isize": "64", "crop": "0.7", "align": "true", "decoded_size": "92"}.items() <= facts.items()
     write(xp / "model.tar", "safetensors", tmp_path / "model.safetensors")
@@ -248,7 +274,7 @@ def test_a_local_score_is_exported_where_the_model_is_kept_with_it(data, tmp_pat
 
 def test_a_fused_score_with_its_framing(data, tmp_path, monkeypatch):
     monkeypatch.setattr(align, "NUM_STEPS", 1)
-    monkeypatch.setattr(exporting, "MAX_DIFFERENCE", GREY_LEVEL)
+    monkeypatch.setattr(exporting, "ALIGNED_DIFFERENCE", GREY_LEVEL)
     xp = tmp_path / "xp"
     options = ["--score", "fused", *LONGER, "--align", "--crop", 0.7]
     with tiny_networks():
@@ -389,6 +415,75 @@ def test_the_metadata_tell_how_large_jpegs_are_read(padded, tmp_path, size, resi
     square = fit(grey, (side, side), Image.Resampling.BILINEAR)
 
     assert np.array_equal(square, read_image(tmp_path / "film.jpeg", isize=side, resize=resize))
+
+
+EXAMPLE = REPOSITORY / "examples/onnx_score.py"
+
+
+def run_example(*words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BARE, EXAMPLE, *words]
+    return subprocess.run(list(map(str, command)), capture_output=True, env=ONE_THREAD, text=True)
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+def test_the_example_reproduces_predict_on_full_size_films_without_this_program(run, exported, tmp_path, resize):
+    """Films as a detector gives them, with the metadata alone; the graph is the same for all ways of resizing."""
+    model = onnx.load(exported[0])
+    (entry,) = [entry for entry in model.metadata_props if entry.key == "resize"]
+    entry.value = resize
+    onnx.save(model, tmp_path / "model.onnx")
+    paths = [tmp_path / name for name in ("0.png", "0.jpeg", "1.jpeg", "2.jpeg")]
+    for path, size in zip(paths, [(2048, 2500), (2048, 2500), (1857, 1317), (300, 260)], strict=True):
+        rng = np.random.default_rng(size[0])
+        film = Image.fromarray(draw_radiograph(rng, size=512, abnormal=False)).resize(size)
+        noisy = Image.fromarray(
+            (np.asarray(film) + rng.normal(scale=12, size=size[::-1])).clip(0, 255).astype(np.uint8)
+        )
+        noisy.convert("RGB" if size[0] == 1857 else "L").save(path, **{"quality": 95} if path.suffix == ".jpeg" else {})
+
+    done = run_example(tmp_path / "model.onnx", *paths)
+
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    with tiny_unet():
+        model = load_scorer(run / "model.tar", {"device": "cpu"}).model
+    grey = np.stack([read_image(path, isize=64, resize=resize) for path in paths])[:, None]
+    scores = model.combine(model.score(torch.from_numpy(grey)).parts)
+    assert [row["path"] for row in found] == list(map(str, paths))
+    assert [row["score"] for row in found] == pytest.approx(scores, abs=1e-5)
+    assert np.diff(np.sort(scores)).min() > 1e-4
+
+
+def test_the_example_says_which_films_are_abnormal_and_refuses_deeper_ones(run, exported, data, tmp_path):
+    films = [next((data / name).rglob("*.png")) for name in ("train", "test/1.abnormal")]
+    Image.fromarray(np.zeros((80, 80), np.uint16)).save(tmp_path / "deep.png")
+
+    done = run_example(exported[0], *films, tmp_path / "deep.png")
+
+    with tiny_unet():
+        detector = Detector.load(run / "model.tar", device="cpu", specificity=0.5)
+    abnormal = [json.loads(line)["abnormal"] for line in done.stdout.splitlines()]
+    assert abnormal == (detector.score(films) > detector.threshold).tolist() == [False, True]
+    assert done.returncode == 1 and "deep.png: mode I;16, trim false" in done.stderr
+
+
+@pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
+def test_the_metadata_state_all_that_a_reader_has_to_know(padded, resize):
+    config = padded.config.changed(resize=resize)
+    stated = state(config, has_threshold=True)
+
+    size = config.images.decoded_size
+    assert stated["input"] | {"meaning": ""} == {
+        **{"name": "grey", "dtype": "uint8", "shape": ["batch", 1, size, size], "range": [0, 255], "meaning": ""}
+    }
+    assert {"squash": "stretch", "pad": "black", "crop": "middle"}[resize] in str(stated["preparation"])
+    assert "BILINEAR" in str(stated["preparation"]) and "trim" in str(stated["preparation"])
+    assert "trim" not in str(state(config.changed(trim=False), has_threshold=True)["preparation"])
+    assert (
+        "score > threshold" in stated["decision"] and "no threshold" in state(config, has_threshold=False)["decision"]
+    )
+    assert "MONOCHROME1" in str(stated["outside"]) and "knn (mean angle" in stated["output"]["meaning"]
+    assert exporting.facts_to_score(padded).items() >= exporting.facts(padded).items()
 
 
 def test_a_place_that_cannot_be_written_is_named(run, tmp_path):

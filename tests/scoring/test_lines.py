@@ -7,15 +7,18 @@ import pytest
 
 from salad.errors import InputError, StorageError
 from salad.scoring import lines as module
-from salad.scoring.lines import HEADER, Row, open_lines, whole_length
+from salad.scoring.lines import open_lines, whole_length
+from salad.scoring.row import Form, Row
 
+CSV, JSONL = Form("csv"), Form("jsonl")
+HEADER = CSV.header
 GOOD = Row(path="=a.png", score=0.5, percentile=1.0, abnormal=True, seconds=0.1, error=None, note=None)
 BAD = Row(path="b.png", score=None, percentile=None, abnormal=None, seconds=0.1, error="no such file", note=None)
 LINE = "'=a.png,0.5,1.0,1,0.1,,\n"
 
 
 def write(out, *rows, **options):
-    with open_lines(out, **{"form": "csv", **options}) as lines:
+    with open_lines(out, **{"form": CSV, **options}) as lines:
         for row in rows:
             lines.send(row)
 
@@ -25,7 +28,7 @@ def test_an_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     out.write_text("old")
     out.chmod(0o640)
     (tmp_path / "out.csv.partial").write_text("of another run")
-    with open_lines(out, form="csv") as lines:
+    with open_lines(out, form=CSV) as lines:
         lines.send(GOOD)
         assert out.read_text() == "old"
         assert (tmp_path / "out.csv.partial2").read_text() == HEADER + LINE
@@ -40,14 +43,14 @@ def test_after_an_error_the_lines_so_far_are_named(tmp_path, capsys, error, is_o
     out = tmp_path / "out.csv"
     if is_old:
         out.write_text("old")
-    with pytest.raises(error), open_lines(out, form="csv") as lines:
+    with pytest.raises(error), open_lines(out, form=CSV) as lines:
         lines.send(GOOD)
         raise error
     kept = "as it was" if is_old else "not written"
     assert capsys.readouterr().err == f"{out} is {kept}; the 1 lines so far are in {out}.partial\n"
     assert out.exists() == is_old and (tmp_path / "out.csv.partial").read_text() == HEADER + LINE
 
-    with pytest.raises(error), open_lines(out, form="csv"):
+    with pytest.raises(error), open_lines(out, form=CSV):
         raise error
     assert len([*tmp_path.iterdir()]) == 1 + is_old  # an empty one does not stay
 
@@ -68,14 +71,14 @@ def test_a_long_name_has_room_for_a_partial_one(tmp_path):
 def test_a_pipe_gets_each_line_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
-    with open_lines(tmp_path / "pipe", form="jsonl") as lines:
+    with open_lines(tmp_path / "pipe", form=JSONL) as lines:
         lines.send(GOOD)
         assert json.loads(os.read(reading, 1000))["path"] == "=a.png"  # JSON has the bare name
     os.close(reading)
     assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("form", [CSV, JSONL])
 @pytest.mark.parametrize("cut", [0, 1, 9])
 def test_appending_goes_on_after_the_last_whole_line(tmp_path, caplog, form, cut):
     out = tmp_path / "out"
@@ -89,7 +92,7 @@ def test_appending_goes_on_after_the_last_whole_line(tmp_path, caplog, form, cut
     assert ("its last line is not complete, and is cut off" in caplog.text) == (cut > 0)
 
 
-@pytest.mark.parametrize("form", ["csv", "jsonl"])
+@pytest.mark.parametrize("form", [CSV, JSONL])
 @pytest.mark.parametrize("leaves", ["nothing", "an empty file", "a copy"])
 def test_a_file_that_is_moved_while_it_grows_is_begun_anew(tmp_path, caplog, form, leaves):
     out, old = tmp_path / "out", tmp_path / "old"
@@ -122,14 +125,14 @@ def test_zeros_of_a_power_cut_are_cut_off(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("form", "text"),
     [
-        ("csv", "path,score\na.png,1\n"),
-        ("csv", '{"path": "a"}\n'),
-        ("csv", "notes"),
-        ("csv", "\n"),
-        ("jsonl", HEADER + LINE),
-        ("jsonl", '{"path": "a"}\n'),
-        ("jsonl", "[" * 10_000 + "\n"),
-        ("jsonl", "\0" * 100),
+        (CSV, "path,score\na.png,1\n"),
+        (CSV, '{"path": "a"}\n'),
+        (CSV, "notes"),
+        (CSV, "\n"),
+        (JSONL, HEADER + LINE),
+        (JSONL, '{"path": "a"}\n'),
+        (JSONL, "[" * 10_000 + "\n"),
+        (JSONL, "\0" * 100),
     ],
 )
 def test_a_file_of_another_form_is_not_appended_to(tmp_path, form, text):
@@ -144,7 +147,7 @@ def test_a_file_of_another_form_is_not_appended_to(tmp_path, form, text):
 
 def test_two_processes_do_not_append_to_one_file(tmp_path):
     out = tmp_path / "out.csv"
-    with open_lines(out, form="csv", append=True) as lines:
+    with open_lines(out, form=CSV, append=True) as lines:
         lines.send(GOOD)
         with pytest.raises(InputError, match="another process is appending to it"):
             write(out, GOOD, append=True)

@@ -15,22 +15,12 @@ import numpy as np
 import pytest
 from click.testing import Result
 from PIL import Image
-from running import ONE_THREAD, REPOSITORY, invoke, read_csv, read_json, score, stopped, train
+from running import ONE_THREAD, PROGRAM, REPOSITORY, invoke, read_csv, read_json, score, stopped, train
 
 from salad.cli import main
 from salad.datasets import phantom
 
 COLUMNS = ["path", "score", "percentile", "abnormal", "seconds", "error", "note"]
-# In a process of its own with the tiny network.
-PROGRAM = """
-import signal, sys, torch
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell has its background commands ignore
-torch.set_num_threads(1)
-from salad.networks import unet
-unet.WIDTHS = (4, 4, 4, 4, 4, 4, 8)
-from salad.cli import main
-main(sys.argv[1:], prog_name="python -m salad")
-"""
 
 
 @pytest.fixture(scope="module")
