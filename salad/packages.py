@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
@@ -44,6 +46,18 @@ def install_command(extra: str) -> str:
         where = "." if Path.cwd() == CHECKOUT else str(CHECKOUT)
         return f'pip install -e "{where}[{extra}]"'
     return f"pip install {_quoted(_requirements(extra))}"
+
+
+def lack_of_packages(what: str, packages: Iterable[str], *, extra: str) -> str | None:
+    """Say which packages something needs and how to get them; None if all are installed.
+
+    Args:
+        what: what needs them.
+        packages: their names as modules.
+        extra: name of the extra of pyproject.toml that has them.
+    """
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    return f"{what} needs the package {' and '.join(missing)}: {install_command(extra)}" if missing else None
 
 
 def _requirements(extra: str = "") -> list[str]:

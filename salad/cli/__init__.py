@@ -3,7 +3,7 @@
 import click
 
 from salad.cli.data import fetch, inspect, prepare
-from salad.cli.films import enrol, export, predict
+from salad.cli.films import enrol, export, predict, serve
 from salad.cli.options import show_version
 from salad.cli.program import HELP, Group
 from salad.cli.results import compare
@@ -20,5 +20,5 @@ def main() -> None:
     """Detect anomalies on X-rays: train on normal films, and score how unlike them new ones are."""
 
 
-for command in (train, test, predict, inspect, enrol, compare, study, export, fetch, prepare):
+for command in (train, test, predict, serve, inspect, enrol, compare, study, export, fetch, prepare):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands that use a model: score new films, enrol those of another place, export."""
+"""Commands that use a model: score new films, serve a page for them, enrol those of another place, export."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from salad.cli.program import PathType
 from salad.config.declare import ENROL, EXPORT, PREDICT
 from salad.distributed.team import Team
 from salad.errors import InputError, give
+from salad.packages import lack_of_packages
 
 MAX_INTERVAL = 86_400  # seconds
+MAX_MB, MAX_QUEUE = 512, 200  # as large as a file may be; fewer than connections
 
 
 def finite(_: click.Context, parameter: click.Parameter, value: float) -> float:
@@ -118,6 +120,73 @@ def predict(given: dict[str, Any], _: Team) -> None:
         tags=() if tags is None else parse_tags(tags, allow_identifying=allow_identifying),
     )
     run_predict(given, job)
+
+
+SERVE_OPTIONS = (
+    click.Option(
+        ["--host"],
+        default="127.0.0.1",
+        help="Name or address to listen on. All but this machine need a token then.  [default: 127.0.0.1]",
+    ),
+    click.Option(
+        ["--port"],
+        type=click.IntRange(0, 65535),
+        default=8765,
+        show_default=True,
+        help="Port to listen on; 0 for any that is free.",
+    ),
+    click.Option(
+        ["--token_file"],
+        type=PathType(),
+        help="File whose first line is the token that requests must bring  [default: none on this machine alone, else "
+        "a random one, shown once]",
+    ),
+    click.Option(
+        ["--allow_host"],
+        multiple=True,
+        metavar="NAME",
+        help="Further name of this server in the Host header, such as that of a reverse proxy; repeatable.",
+    ),
+    click.Option(
+        ["--max_mb"],
+        type=click.IntRange(1, MAX_MB),
+        default=64,
+        show_default=True,
+        help="Largest size of a film, in MiB; larger ones are refused.",
+    ),
+    click.Option(
+        ["--queue"],
+        type=click.IntRange(1, MAX_QUEUE),
+        default=16,
+        show_default=True,
+        help="Films that are taken in at a time: one is scored, the others wait, and further ones are refused.",
+    ),
+    DATA_PATH,
+)
+
+
+@command_of(PREDICT, more=SERVE_OPTIONS)
+def serve(given: dict[str, Any], _: Team) -> None:
+    """Serve a page on which films are dropped to be scored and explained with the checkpoint --load_model.
+
+    POST /score with a film as its body gives the line of predict in JSON; ?explain=1 adds map, places, sentence and
+    nearest normal images. GET /health tells the state. Films are neither written to a disk nor logged. SIGTERM and
+    Ctrl-C end the server once it has scored what it has taken in. It needs the packages of the extra serve.
+    """
+    if said := lack_of_packages("salad serve", ("starlette", "uvicorn"), extra="serve"):
+        raise InputError(said)
+    from salad.serve.app import Limits
+    from salad.serve.server import Service, run_serve
+
+    limits = Limits(max_bytes=given.pop("max_mb") * 2**20, queue=given.pop("queue"))
+    service = Service(
+        host=given.pop("host"),
+        port=given.pop("port"),
+        limits=limits,
+        token_file=given.pop("token_file", None),
+        names=given.pop("allow_host", ()),
+    )
+    run_serve(given, service)
 
 
 ENROL_OPTIONS = (

@@ -21,7 +21,7 @@ from salad.export.portable import PARTS, Portable
 from salad.export.statement import INPUT, state
 from salad.images.in_memory import read_source
 from salad.images.read import SHRINK_TO
-from salad.packages import install_command
+from salad.packages import install_command, lack_of_packages
 from salad.runs.atomic import atomic_file
 from salad.runs.outputs import check_output, is_special
 from salad.runs.sealed import is_sealed
@@ -256,11 +256,8 @@ def _signature(scorer: Scorer) -> str:
 
 def _need(what: str, *packages: str) -> None:
     """Raise `InputError` if a package is not installed."""
-    from importlib.util import find_spec
-
-    missing = [name for name in packages if find_spec(name) is None]
-    if missing:
-        raise InputError(f"{what} needs the package {' and '.join(missing)}: {install_command('export')}")
+    if said := lack_of_packages(what, packages, extra="export"):
+        raise InputError(said)
 
 
 @contextlib.contextmanager

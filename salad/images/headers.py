@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import warnings
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from salad.images.dicom_tags import Tag, values_of
 from salad.images.film_facts import FACT_ELEMENTS, Facts, facts_of, view_of_words
 from salad.images.npz import row_shape
 from salad.images.open import open_picture
+from salad.images.read import FileContent
 from salad.images.threads import map_in_chunks
 from salad.samples import Sample
 
@@ -69,22 +71,24 @@ def read_aspects(samples: list[Sample], *, num_threads: int) -> NDArray[np.float
     return np.array([header.aspect for header in read_headers(drawn, num_threads=num_threads) if header])
 
 
-def read_file_header(path: Path) -> Header | None:
-    """Read the header of an image file; None if it cannot be read."""
+def read_file_header(path: Path | FileContent) -> Header | None:
+    """Read the header of an image file, or of its content; None if it cannot be read."""
     return read_header_and_tags(path, ())[0]
 
 
-def read_header_and_tags(path: Path, tags: tuple[Tag, ...]) -> tuple[Header | None, dict[str, str | None]]:
-    """Read the header of an image file and, of a DICOM file, elements to show beside its score.
+def read_header_and_tags(
+    path: Path | FileContent, tags: tuple[Tag, ...]
+) -> tuple[Header | None, dict[str, str | None]]:
+    """Read the header of an image file, or of its content, and, of a DICOM file, elements to show beside its score.
 
     Returns:
         Header, None if it cannot be read, and the values by keyword, see `values_of`; none for other files.
     """
     values: dict[str, str | None] = {}
     try:
-        if not path.is_file():  # a pipe would block
+        if isinstance(path, Path) and not path.is_file():  # a pipe would block
             return None, values
-        with path.open("rb") as file:
+        with path.open("rb") if isinstance(path, Path) else io.BytesIO(path.content) as file:
             head = file.read(HEAD_BYTES)
             file.seek(0)
             if is_dicom(head, path.suffix):

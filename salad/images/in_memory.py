@@ -14,15 +14,15 @@ from salad.errors import InputError, printable, refuse_shortage
 from salad.images.decoder import Decoder
 from salad.images.deep import deep_to_grey, is_opaque
 from salad.images.find import expand
-from salad.images.read import MAX_PIXELS, GreyImage, read_image, to_grey, to_square
+from salad.images.read import MAX_PIXELS, FileContent, GreyImage, read_image, to_grey, to_square
 from salad.images.stretch import stretch
 
 CHANNELS = 1, 2, 3, 4  # grey, grey and alpha, RGB, RGBA; no film has a side of so few pixels
 FORMS = "(H, W), (N, H, W), (N, H, W, 3) or (N, 3, H, W)"
 ONE = "(H, W), (H, W, 3) or (3, H, W)"
 
-Source = Path | NDArray[Any]
-"""Single image: a file, or its pixels (H, W), (H, W, 3) or (H, W, 4)."""
+Source = Path | FileContent | NDArray[Any]
+"""Single image: a file, the content of a file, or pixels (H, W), (H, W, 3) or (H, W, 4)."""
 
 
 def images_of(images: object) -> Iterator[Source]:
@@ -79,9 +79,10 @@ def read_source(source: Source, decoder: Decoder) -> GreyImage:
     """Decode a single image to a square grey one; an array takes the same steps as a file of the same pixels.
 
     Args:
-        source: a file, or an array (H, W) or (H, W, C). uint8 values are kept. Other integers and floats are
-            stretched from their own range to 0..255, like 16-bit and float files. False is black and True white.
-            Colour images must be uint8 or uint16, unless R, G and B are alike; what is transparent lies on black.
+        source: a file, its content, or an array (H, W) or (H, W, C). Of an array, uint8 values are kept; other integers
+            and floats are stretched from their own range to 0..255, like 16-bit and float files. False is black and
+            True white. Colour images must be uint8 or uint16, unless R, G and B are alike; what is transparent lies on
+            black.
         decoder: settings of size, resizing and trimming.
 
     Returns:
@@ -91,7 +92,7 @@ def read_source(source: Source, decoder: Decoder) -> GreyImage:
         InputError: the file cannot be read; or the array has no pixels or too many, another type, or NaN or infinite
             pixels.
     """
-    if isinstance(source, Path):
+    if isinstance(source, (Path, FileContent)):
         return read_image(source, isize=decoder.isize, resize=decoder.resize, trim=decoder.trim)
     height, width = source.shape[:2]
     if not 0 < height * width <= MAX_PIXELS:
@@ -101,6 +102,8 @@ def read_source(source: Source, decoder: Decoder) -> GreyImage:
 
 def shown_name(source: Source) -> str:
     """Name of an image in messages."""
+    if isinstance(source, FileContent):
+        return "the content of a file"
     return printable(source) if isinstance(source, Path) else f"an array of shape {source.shape}"
 
 

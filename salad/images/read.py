@@ -1,10 +1,11 @@
 """Read a radiograph file of any format to one grey array; damaged or incomplete images are refused."""
 
 import errno
+import io
 import stat
 import warnings
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,19 @@ SHRINK_TO = 2  # smallest decoded size of a JPEG, as a multiple of isize: the re
 GreyImage = NDArray[np.uint8]
 
 
-def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> GreyImage:
+class FileContent(NamedTuple):
+    """Content of an image file that is on no disk.
+
+    Attributes:
+        content: all of its bytes.
+        suffix: suffix of its name; only ``.dcm`` tells more than the content.
+    """
+
+    content: bytes
+    suffix: str = ""
+
+
+def read_image(path: Path | FileContent, *, isize: int, resize: str, trim: bool = False) -> GreyImage:
     """Decode a file to a square grey image.
 
     The format is detected by content, not by suffix. Grey, RGB, RGBA, palette and CMYK files of the same picture
@@ -40,7 +53,7 @@ def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> Gr
     DICOM files are windowed. EXIF rotation is applied. Of an animation (PNG, WebP), the first frame is read.
 
     Args:
-        path: a file with one of `IMAGE_SUFFIXES`.
+        path: a file with one of `IMAGE_SUFFIXES`, or its content.
         isize: S, in pixels.
         resize: ``squash`` (stretch to the square), ``pad`` (fit the longer side, black borders) or ``crop`` (fit the
             shorter side, keep the middle).
@@ -50,7 +63,8 @@ def read_image(path: Path, *, isize: int, resize: str, trim: bool = False) -> Gr
         (S, S), uint8.
 
     Raises:
-        InputError: the file cannot be read as one complete image of at most `MAX_PIXELS`.
+        InputError: the file cannot be read as one complete image of at most `MAX_PIXELS`; the message begins with the
+            path, if there is one.
     """
     grey = _read(path, isize)
     return np.asarray(to_square(grey, isize, resize, trim=trim))
@@ -66,26 +80,35 @@ def read_marks(path: Path) -> Image.Image:
     return _read(path, MAX_PIXELS, as_marks=True)
 
 
-def _read(path: Path, isize: int, *, as_marks: bool = False) -> Image.Image:
+def _read(path: Path | FileContent, isize: int, *, as_marks: bool = False) -> Image.Image:
     """Decode a file to a grey image in mode L, whose sides may be reduced to no less than `SHRINK_TO` * isize."""
     # for all threads, permanently: Pillow's warnings are either harmless or refused below
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    where = f"{printable(path)}: " if isinstance(path, Path) else ""
     try:
-        _check_file(path)
-        # opened here, so that Pillow does not memory-map it: truncation by another program would kill the process
-        with path.open("rb") as file:
+        with _open(path) as file:
             return _decode(file, path.suffix, isize, as_marks=as_marks)
     except InputError as error:
-        raise InputError(f"{printable(path)}: {error}") from None
+        raise InputError(f"{where}{error}") from None
     except UnidentifiedImageError:
         reason = f"not an image, or its beginning is damaged ({', '.join(FORMATS)}, DICOM can be read)"
-        raise InputError(f"{printable(path)}: {reason}") from None
+        raise InputError(f"{where}{reason}") from None
     except Exception as error:  # decoders raise any exception at a damaged file
-        refuse_shortage(error, path)
+        refuse_shortage(error, path if where else "an image")
         if isinstance(error, OSError) and error.errno:
-            raise InputError(f"{printable(path)}: cannot be read ({error.strerror})") from None
+            raise InputError(f"{where}cannot be read ({error.strerror})") from None
         reason = printable(error) or type(error).__name__
-        raise InputError(f"{printable(path)}: damaged, cut off or not readable ({reason})") from None
+        raise InputError(f"{where}damaged, cut off or not readable ({reason})") from None
+
+
+def _open(path: Path | FileContent) -> BinaryIO:
+    """Open a file, or its content, whose size is valid."""
+    if isinstance(path, FileContent):
+        _check_size(len(path.content))
+        return io.BytesIO(path.content)
+    _check_file(path)
+    # opened here, so that Pillow does not memory-map it: truncation by another program would kill the process
+    return path.open("rb")
 
 
 def _decode(file: BinaryIO, suffix: str, isize: int, *, as_marks: bool) -> Image.Image:
@@ -120,10 +143,14 @@ def _check_file(path: Path) -> None:
         raise
     if not stat.S_ISREG(status.st_mode):
         raise InputError("a folder, a pipe or a device, not a file")
-    if status.st_size == 0:
+    _check_size(status.st_size)
+
+
+def _check_size(num_bytes: int) -> None:
+    if num_bytes == 0:
         raise InputError("an empty file")
-    if status.st_size > MAX_FILE_BYTES:
-        raise InputError(f"a file of {status.st_size:,} bytes; at most {MAX_FILE_BYTES:,} are read")
+    if num_bytes > MAX_FILE_BYTES:
+        raise InputError(f"a file of {num_bytes:,} bytes; at most {MAX_FILE_BYTES:,} are read")
 
 
 def _check_image(image: ImageFile.ImageFile, file: BinaryIO) -> None:

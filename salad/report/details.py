@@ -36,8 +36,8 @@ class Detail:
     """Explanation of the score of one image.
 
     Attributes:
-        input: image, (T, T) uint8, T at most `MAX_SIDE`: the whole film where a map of the score lies in it, else as it
-            was scored.
+        input: image, (T, T) uint8, T at most `most` of `detail_of`: the whole film where a map of the score lies in it,
+            else as it was scored.
         heat: overlay of the first map of `HEATS` that the image has, (T, T, 3) uint8; None without a map.
         pictures: ``input`` and, where they exist, ``recon``, ``error``, ``score`` and ``memory``, and ``layer``, the
             map of the score alone, to lay over the input, as data URIs.
@@ -91,10 +91,18 @@ def explain_cases(
         batch = list(places[start : start + batch_size])
         grey = read_pixels(split.images, batch, num_threads=num_threads)
         for index, explanation in zip(batch, explainer.explain(grey), strict=True):
-            yield _detail(explanation, view=split.samples[index].view)
+            yield detail_of(explanation, view=split.samples[index].view)
 
 
-def _detail(explanation: Explanation, *, view: str | None) -> Detail:
+def detail_of(explanation: Explanation, *, view: str | None, most: int = MAX_SIDE, is_lossless: bool = False) -> Detail:
+    """Convert an explanation to pictures.
+
+    Args:
+        explanation: explanation of an image.
+        view: view of the X-ray, which tells the side of the patient; None if it is unknown.
+        most: pixels along a side of the pictures of the image.
+        is_lossless: whether the pictures are PNG instead of WebP.
+    """
     score = explanation.score_map
     every: dict[str, np.ndarray | None] = {
         "input": explanation.pixels if score is None else score.film,
@@ -115,18 +123,20 @@ def _detail(explanation: Explanation, *, view: str | None) -> Detail:
         share = f"{100 * score.specificity:g} % of {score.normals} normals"
         scales["score"] = f"line at {score.threshold:.2g}, which the maps of {share} stay below"
     return Detail(
-        input=smaller(pictures["input"], most=MAX_SIDE),
-        heat=None if kind is None else smaller(pictures[kind], most=MAX_SIDE),
+        input=smaller(pictures["input"], most=most),
+        heat=None if kind is None else smaller(pictures[kind], most=most),
         heat_scale=None if kind is None else scales_of(explanation)[kind],
         pictures={
-            name: data_uri(pixels, most=LAYER_SIDE if name == "layer" else MAX_SIDE)
+            name: data_uri(pixels, most=LAYER_SIDE if name == "layer" else most, is_lossless=is_lossless)
             for name, pixels in pictures.items()
         },
         neighbours=[
             (
                 printable(neighbour.name),
                 _far(neighbour),
-                None if neighbour.pixels is None else data_uri(neighbour.pixels, most=NEIGHBOUR_SIDE),
+                None
+                if neighbour.pixels is None
+                else data_uri(neighbour.pixels, most=NEIGHBOUR_SIDE, is_lossless=is_lossless),
             )
             for neighbour in explanation.neighbours
         ],
@@ -152,16 +162,18 @@ def _scale(ends: tuple[float, float], unit: str) -> str:
 QUALITY = 75
 
 
-def data_uri(pixels: np.ndarray, *, most: int) -> str:
+def data_uri(pixels: np.ndarray, *, most: int, is_lossless: bool = False) -> str:
     """Encode pixels as WebP in a data URI.
 
     Args:
         pixels: (H, W), (H, W, 3) or, with an opacity, (H, W, 4), uint8.
         most: pixels along the longer side; larger pictures are scaled down.
+        is_lossless: True for PNG.
     """
+    form = "PNG" if is_lossless else "WEBP"
     buffer = io.BytesIO()
-    Image.fromarray(smaller(pixels, most=most)).save(buffer, "WEBP", quality=QUALITY, method=2)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    Image.fromarray(smaller(pixels, most=most)).save(buffer, form, quality=QUALITY, method=2)
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def smaller(pixels: np.ndarray, *, most: int) -> np.ndarray:

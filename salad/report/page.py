@@ -1,4 +1,4 @@
-"""Render a page that is complete in itself: one file that asks for nothing and runs no script but its own."""
+"""Render a page that is complete in itself: one file that loads no other and runs no script but its own."""
 
 from __future__ import annotations
 
@@ -13,23 +13,27 @@ from salad.evaluation.calibration import shown_score
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), **content: Any) -> str:
+def render_page(
+    template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), folder: Path = TEMPLATES, **content: Any
+) -> str:
     """Render a template.
 
-    Every value is escaped. The content security policy of the page allows only the script and the style of the
-    templates, and no requests.
+    Every value is escaped. The content security policy of the page allows only these scripts and styles, by the values
+    `script_hash` and `style_hash`.
 
     Args:
-        template: name of the page in the folder of templates.
-        styles: names of its style sheets there, put together in this order.
-        scripts: names of its scripts there, put together in this order.
+        template: name of the page in its folder of templates.
+        styles: names of its style sheets, put together in this order.
+        scripts: names of its scripts, put together in this order.
+        folder: folder of its templates; what it lacks comes from that of the report.
         content: values of the template by name; a missing one is an error.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    loader = FileSystemLoader([folder, TEMPLATES])
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -37,8 +41,10 @@ def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str] 
     )
     environment.filters["shown_score"] = shown_score
     environment.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
-    style = _joined(styles)
-    script = f'"use strict";\n{{\n{_joined(scripts)}\n}}\n'
+    style, script = (
+        "\n".join(loader.get_source(environment, name)[0] for name in names) for names in (styles, scripts)
+    )
+    script = f'"use strict";\n{{\n{script}\n}}\n'
     return environment.get_template(template).render(
         style=Markup(style),
         script=Markup(script),
@@ -47,10 +53,6 @@ def render_page(template: str, *, styles: Sequence[str], scripts: Sequence[str] 
         has_script=bool(scripts),
         **content,
     )
-
-
-def _joined(names: Sequence[str]) -> str:
-    return "\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
 
 
 def _hash(text: str) -> str:

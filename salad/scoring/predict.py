@@ -17,11 +17,11 @@ from salad.images.dicom_tags import Tag
 from salad.images.find import images_below, list_images
 from salad.input_files import open_input
 from salad.runs.outputs import check_output, is_special
-from salad.scoring.cautions import in_brief
 from salad.scoring.earlier_results import scored_with, shown_folder
 from salad.scoring.film_log import DriftWatch
 from salad.scoring.lines import is_stdout, no_images, open_lines, whole_length
 from salad.scoring.row import Form, Row
+from salad.scoring.row_maker import RowMaker
 from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
 from salad.scoring.watch import Watch, check_folder
 from salad.scoring.watch_state import WatchState
@@ -109,6 +109,14 @@ class Job:
             raise InputError(f"--out {printable(out)}: is no text file, which it would replace: choose another name")
 
 
+def given_model(given: dict[str, Any]) -> Path:
+    """Return the checkpoint to score with, or raise `InputError` if none is given."""
+    if given.get("load_model") is None:
+        raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
+    model: Path = given["load_model"]
+    return model
+
+
 def run_predict(given: dict[str, Any], job: Job) -> None:
     """Score the images of the given paths, then those that arrive in a watched folder.
 
@@ -121,10 +129,8 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
         StorageError: the output cannot be written.
     """
     job.check()
-    if given.get("load_model") is None:
-        raise InputError("--load_model is missing: give the checkpoint to score with, the model.tar of a run")
-    job.check_out(given["load_model"])
-    scorer = load_scorer(given["load_model"], given)
+    job.check_out(given_model(given))
+    scorer = load_scorer(given_model(given), given)
     scorer.tags = job.tags
     if scorer.model.context.device.type == "cpu":
         keep_freed_memory()
@@ -166,28 +172,13 @@ def rows(
         specificity: share of normal validation images at or below the threshold, in (0, 1].
         watch: watch that some of the images come from; it remembers an image when the next line is asked for.
     """
-    calibration, warnings = scorer.calibration, [*map(in_brief, scorer.model.warnings)]
-    threshold = calibration.threshold(specificity) if calibration else 0.0
+    maker = RowMaker(scorer, specificity=specificity)
     for scored in scorer.stream(sources):
         path = scored.source
         assert isinstance(path, Path), "sources are paths"
         if watch is not None and watch.has_changed(path):
             continue  # the score may be that of a half-written file
-        percentile = abnormal = None
-        if scored.score is not None and calibration is not None:
-            percentile = round(float(calibration.percentile(scored.score)), 3)
-            abnormal = scored.score > threshold
-        notes = [watch.note(path) if watch else None, scored.note, *(warnings if scored.score is not None else ())]
-        yield Row(
-            path=printable(path),
-            score=scored.score,
-            percentile=percentile,
-            abnormal=abnormal,
-            seconds=round(scored.seconds, 4),
-            error=scored.error,
-            note="; ".join(filter(None, notes)) or None,
-            tags=scored.tags,
-        )
+        yield maker.make(scored, path=printable(path), note=watch.note(path) if watch else None)
         if watch is not None:
             watch.remember(path, is_bad=scored.score is None)
 

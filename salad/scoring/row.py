@@ -16,7 +16,7 @@ class Row:
     """Line of the output; unknown values are None.
 
     Attributes:
-        path: path as given or listed, made `printable`.
+        path: path as given or listed, made `printable`; None of an image that has none.
         score: anomaly score; larger is more anomalous.
         percentile: share of normal validation images with a lower score, in percent.
         abnormal: True if the score is above the threshold of --specificity.
@@ -26,7 +26,7 @@ class Row:
         tags: further columns: elements of a DICOM file, by keyword.
     """
 
-    path: str
+    path: str | None
     score: float | None
     percentile: float | None
     abnormal: bool | None

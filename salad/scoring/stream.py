@@ -167,7 +167,7 @@ class Scorer:
         under_way: deque[Future[Read]] = deque()
 
         def score_next() -> list[Scored]:
-            return self._score_batch([under_way.popleft().result() for _ in range(min(size, len(under_way)))])
+            return self.score([under_way.popleft().result() for _ in range(min(size, len(under_way)))])
 
         try:
             for source in sources:
@@ -219,7 +219,7 @@ class Scorer:
     def read(self, source: Source) -> Read:
         """Decode an image, or take the error message."""
         start = time.perf_counter()
-        header, tags = read_header_and_tags(source, self.tags) if isinstance(source, Path) else (None, {})
+        header, tags = (None, {}) if isinstance(source, np.ndarray) else read_header_and_tags(source, self.tags)
         try:
             content = read_source(source, self.model.context.decoder)
         except (InputError, MachineError) as error:
@@ -230,8 +230,12 @@ class Scorer:
             films["aspect"] = np.array([_aspect(source, header)])
         return Read(source, content, time.perf_counter() - start, films, header.facts if header else {}, tags)
 
-    def _score_batch(self, batch: list[Read]) -> list[Scored]:
-        """Score the readable images of a batch."""
+    def score(self, batch: list[Read]) -> list[Scored]:
+        """Score the readable images of a batch that `read` has read.
+
+        Raises:
+            InputError: a score is not finite.
+        """
         start = time.perf_counter()
         pixels = [read.content for read in batch if not isinstance(read.content, str)]
         films = [read.films for read in batch if read.films]
@@ -266,7 +270,7 @@ class Scorer:
 
 def _aspect(source: Source, header: Header | None) -> float:
     """Measure the width of an image by its height; NaN for a file whose header cannot be read."""
-    if not isinstance(source, Path):
+    if isinstance(source, np.ndarray):
         height, width = source.shape[:2]
         return float(width / height)
     return header.aspect if header else float("nan")

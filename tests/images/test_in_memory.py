@@ -1,13 +1,19 @@
 """Arrays and tensors go through the same steps as files of the same pixels."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from dicom_files import IMPLICIT, dataset, written
 from PIL import Image
 
 from salad.errors import InputError
 from salad.images.decoder import Decoder
-from salad.images.in_memory import images_of, read_source
+from salad.images.dicom_tags import Tag
+from salad.images.headers import read_file_header, read_header_and_tags
+from salad.images.in_memory import images_of, read_source, shown_name
+from salad.images.read import FileContent
 
 DECODER = Decoder(isize=16, resize="squash")
 GREY = np.random.default_rng(0).integers(0, 256, (24, 40), dtype=np.uint8)
@@ -187,3 +193,63 @@ def test_a_folder_stands_for_the_images_below_it(write_folders, caplog):
     (folder / "empty").mkdir()
     with pytest.raises(InputError, match="empty: holds no image"):
         list(images_of([folder, folder / "empty"]))
+
+
+def encoded(pixels: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def starting_oddly() -> bytes:
+    """A DICOM file without preamble and meta information, whose first element is so long that only its suffix tells."""
+    first, sop_class = b"\x08\0\x08\0" + (70).to_bytes(4, "little") + b"A" * 70, b"\x08\0\x16\0"
+    return first + sop_class + written(dataset(DEEP), IMPLICIT).partition(sop_class)[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [
+        (encoded(GREY, "PNG"), ".png"),
+        (encoded(DEEP, "PNG"), ".png"),
+        (encoded(np.tile(GREY, (9, 9)), "JPEG"), ".jpg"),  # which is shrunk while it is decoded
+        (encoded(DEEP.astype(np.float32) / 7, "TIFF"), ".tif"),
+        (written(dataset(DEEP, bits=13)), ".dcm"),
+        (starting_oddly(), ".dcm"),
+    ],
+)
+def test_the_content_of_a_file_gives_the_pixels_of_the_file(tmp_path, content, suffix):
+    path = tmp_path / f"film{suffix}"
+    path.write_bytes(content)
+    in_memory = FileContent(content, suffix)
+    assert np.array_equal(read_source(in_memory, DECODER), read_source(path, DECODER))
+    assert read_file_header(in_memory) == read_file_header(path) is not None
+
+
+def test_the_header_of_the_content_tells_kind_and_tags(tmp_path):
+    content = written(dataset(DEEP, ViewPosition="LL", Modality="DX"))
+    header, tags = read_header_and_tags(FileContent(content), (Tag("SOPInstanceUID", 0x00080018),))
+    assert header is not None and header.facts["view"] == "lateral" and header.facts["modality"] == "X-ray"
+    assert tags == {"SOPInstanceUID": "1.2.3.4"}
+
+
+@pytest.mark.parametrize(
+    ("content", "suffix"),
+    [
+        (b"", ".png"),
+        (b"no image", ".png"),
+        (encoded(GREY, "PNG")[:200], ".png"),
+        (written(dataset(DEEP))[:-50], ".dcm"),
+        (starting_oddly(), ".png"),
+    ],
+)
+def test_the_content_of_a_file_is_refused_in_the_words_of_the_file(tmp_path, content, suffix):
+    path = tmp_path / f"film{suffix}"
+    path.write_bytes(content)
+    reasons = []
+    for source in (path, FileContent(content, suffix)):
+        with pytest.raises(InputError) as caught:
+            read_source(source, DECODER)
+        reasons.append(str(caught.value))
+    assert reasons[0] == f"{path}: {reasons[1]}"
+    assert shown_name(FileContent(content, suffix)) == "the content of a file"

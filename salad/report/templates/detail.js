@@ -10,58 +10,6 @@ function picturesOf(i) {
   return pictures;
 }
 
-function view(title, source, name, hasScale = false) {
-  const scale = hasScale ? [element("div", { className: "scale" })] : [];
-  return element("figure", {}, element("img", { src: source, alt: `${title} of ${name}` }), ...scale, element("figcaption", { textContent: title }));
-}
-
-// Enlarge a picture, or make it small again, with a click or with Enter.
-function zoomable(figure, picture) {
-  Object.entries({ tabindex: 0, role: "button", "aria-label": "Enlarge or shrink the picture" }).forEach(([name, value]) => picture.setAttribute(name, value));
-  const toggle = () => figure.classList.toggle("zoomed");
-  picture.addEventListener("click", toggle);
-  picture.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); toggle(); } });
-  return figure;
-}
-
-// Show the film with the map of the score over it, the numbers of its places, and a slider for its opacity.
-let opacity = 1;
-function layered(title, pictures, item) {
-  const layer = element("img", { className: "layer", src: pictures.layer, alt: "" });
-  const film = element("div", { className: "film" }, element("img", { src: pictures.input, alt: `${title} of ${item.name}` }), layer);
-  item.places.forEach((place, number) => {
-    const spot = element("span", { className: "spot", textContent: number + 1 });
-    spot.style.left = `${100 * place.x}%`;
-    spot.style.top = `${100 * place.y}%`;
-    film.append(spot);
-  });
-  const slider = element("input", { type: "range", min: 0, max: 1, step: 0.05, value: opacity, ariaLabel: "Opacity of the map" });
-  const show = () => {
-    opacity = Number(slider.value);
-    film.style.setProperty("--shown", opacity);
-  };
-  slider.addEventListener("input", show);
-  show();
-  return zoomable(element("figure", {}, film, element("label", { className: "opacity" }, "Map ", slider), element("figcaption", { textContent: title })), film);
-}
-
-function placeTable(item) {
-  const head = element("tr", {}, ...["", "Place", "SD above normal", "of the threshold"].map((name) => element("th", { scope: "col", textContent: name })));
-  const rows = item.places.map((place, number) => element("tr", {}, ...[number + 1, place.words, place.value.toFixed(1), `${place.ratio.toFixed(2)} x`].map((text) => element("td", { textContent: text }))));
-  return element("table", { className: "places" }, element("thead", {}, head), element("tbody", {}, ...rows));
-}
-
-function neighbourList(item) {
-  const list = element("ol", { className: "neighbours" });
-  for (const { name, far, picture } of item.neighbours) {
-    const entry = element("li", {});
-    if (picture !== null) entry.append(element("img", { src: data.pictures[picture], alt: "" }));
-    entry.append(element("p", {}, element("b", { textContent: far }), element("br"), name));
-    list.append(entry);
-  }
-  return list;
-}
-
 function showDetail() {
   const i = sequence[current], item = items[i], pictures = picturesOf(i);
   byId("detail-name").textContent = item.name;
@@ -78,9 +26,9 @@ function showDetail() {
   if (!views.children.length) views.append(view("Image, small", item.thumb, item.name));
   body.push(views);
   if (item.sentence) body.push(element("p", { className: "sentence", textContent: item.sentence }));
-  if (item.places?.length) body.push(placeTable(item));
+  if (item.places?.length) body.push(placeTable(item.places));
   if (item.neighbours?.length) {
-    body.push(element("h3", { textContent: "Nearest normal training images" }), neighbourList(item));
+    body.push(element("h3", { textContent: "Nearest normal training images" }), neighbourList(item.neighbours, (picture) => data.pictures[picture]));
     body.push(element("p", { className: "caption", textContent: data.words.far }));
   } else {
     body.push(element("p", { className: "caption", textContent: item.groups.length ? data.words.no_neighbours : "No explanation: only images of the gallery are explained." }));

@@ -1,16 +1,6 @@
 // Tools shared by all scripts of the page: data, elements, numbers, scales and axes.
 const data = JSON.parse(document.getElementById("data").textContent);
 const items = data.items;
-const byId = (id) => document.getElementById(id);
-
-function element(tag, content = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(content)) {
-    if (name in made) made[name] = value; else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
 
 function drawn(parent, tag, attributes = {}, text = null) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
@@ -22,7 +12,6 @@ function drawn(parent, tag, attributes = {}, text = null) {
 
 const className = (label) => (label ? "abnormal" : "normal");
 const short = (value) => String(Number(value.toPrecision(4)));
-const shownScore = (value) => value.toPrecision(6); // as the program shows scores everywhere
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`; // on one line
 
 // Compute the 95 % interval of Wilson for a share of images.

@@ -1,0 +1,1 @@
+"""Page and interface that score a film sent to them over HTTP."""
