@@ -8,7 +8,6 @@ import itertools
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -280,7 +279,8 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Explain one image by its reconstruction, heatmaps and nearest normal images.
 
         For the scores local, backbone and fused, the heatmap is `score_map`, and the score determines the nearest
-        images. Parts that no loss has trained, for example the reconstruction, are None.
+        images. Maps that the model does not have, for example of the reconstruction where no loss has trained it, are
+        missing in `maps`.
 
         The first call takes longer: it reads the training and validation images if they are still in place.
 
@@ -290,13 +290,8 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         sources = [*itertools.islice(images_of(image), 2)]
         if len(sources) != 1:
             raise InputError("explain takes one image at a time")
-        model = self._scorer().model
-        grey = torch.tensor(read_source(sources[0], model.context.decoder))[None, None]
-        [score] = model.combine(model.score(grey).parts).tolist()
-        rank = self.percentile(score)
-        return replace(
-            self._explainer().explain(grey)[0], score=score, percentile=None if rank is None else float(rank)
-        )
+        grey = torch.tensor(read_source(sources[0], self._scorer().model.context.decoder))[None, None]
+        return self._explainer().explain(grey)[0]
 
     def calibrate(self, images: object) -> Detector:
         """Compute percentiles and the threshold from normal images that are not training images.
@@ -405,8 +400,8 @@ class Detector(OutlierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Make the explainer of the scorer on first use."""
         scorer = self._scorer()
         held = getattr(self, "_explaining", None)
-        if held is None or held[0] is not scorer:
-            self._explaining = held = scorer, make_explainer(scorer.model, scorer.checkpoint)
+        if held is None or held[0] is not scorer.model:  # another one after `calibrate`
+            self._explaining = held = scorer.model, make_explainer(scorer.model, scorer.checkpoint)
         explainer: Explainer = held[1]
         return explainer
 

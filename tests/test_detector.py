@@ -260,7 +260,7 @@ def test_an_explanation_shows_the_neighbours_and_maps_of_an_image(detector, file
     assert found.pixels.shape == found.recon.shape == found.error_map.shape == (64, 64)
     assert found.memory_map.shape == (64, 64)
     assert all(one.name.startswith("train/") for one in found.neighbours)
-    mean_angle = np.mean([one.angle for one in detector.explain(files[0]).neighbours])
+    mean_angle = np.mean([one.distance for one in detector.explain(files[0]).neighbours])
     nearest = Detector.load(run / "model.tar", k=len(found.neighbours), device="cpu").score(files[0])
     assert mean_angle == pytest.approx(nearest[0], abs=1e-5)
     of_array = detector.explain(pixels_of(files)[0])

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import shlex
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -83,6 +86,19 @@ PREDICT_OPTIONS = (
         is_flag=True,
         help="Let --dicom_tags name elements that may identify a patient.  [default: off]",
     ),
+    click.Option(
+        ["--heatmaps"],
+        type=PathType(),
+        metavar="DIR",
+        help="Folder for a picture of each image with its map  [default: none]",
+    ),
+    click.Option(
+        ["--report"],
+        type=PathType(),
+        metavar="FILE",
+        help="Page of the images, one HTML file: the highest scores with their maps and nearest normal images, and all "
+        "lines  [default: none]",
+    ),
     click.Option(["--null"], is_flag=True, help="Read paths on stdin that end with NUL, as written by find -print0."),
     DATA_PATH,
 )
@@ -102,7 +118,8 @@ def predict(given: dict[str, Any], _: Team) -> None:
     --watch has found the file changed), and those of --dicom_tags.
     """
     from salad.images.dicom_tags import parse_tags
-    from salad.scoring.predict import Job, run_predict
+    from salad.scoring.predict import Job, Outlet, run_predict
+    from salad.scoring.stream import Scorer
 
     tags, allow_identifying = given.pop("dicom_tags", None), given.pop("allow_identifying", False)
     if tags is None and allow_identifying:
@@ -118,8 +135,18 @@ def predict(given: dict[str, Any], _: Team) -> None:
         append=given.pop("append"),
         separator=b"\0" if given.pop("null") else b"\n",
         tags=() if tags is None else parse_tags(tags, allow_identifying=allow_identifying),
+        heatmaps=given.pop("heatmaps", None),
+        report=given.pop("report", None),
     )
-    run_predict(given, job)
+
+    def outlets(job: Job, scorer: Scorer) -> Sequence[Outlet]:
+        if job.heatmaps is None and job.report is None:
+            return ()  # what follows takes a second to import
+        from salad.report.films import make_outlets
+
+        return make_outlets(job, scorer, command=shlex.join(sys.argv))
+
+    run_predict(given, job, outlets)
 
 
 SERVE_OPTIONS = (

@@ -90,9 +90,13 @@ class Standards:
             raise no_standards(num_normals)
         return cls({name: (float(part.mean()), max(float(part.std(ddof=1)), 1e-12)) for name, part in parts.items()})
 
+    def standardize(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Express each part, (N,), in standard deviations above the mean of the normal images."""
+        return {name: (parts[name] - mean) / std for name, (mean, std) in self.of.items()}
+
     def fuse(self, parts: Mapping[str, np.ndarray]) -> np.ndarray:
         """Average the standardised parts, (N,) each, to one score, (N,)."""
-        fused: np.ndarray = np.mean([(parts[name] - mean) / std for name, (mean, std) in self.of.items()], axis=0)
+        fused: np.ndarray = np.mean([*self.standardize(parts).values()], axis=0)
         return fused
 
 

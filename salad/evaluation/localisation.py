@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -139,7 +139,7 @@ class Marks:
         self.pixels: dict[str, NDArray[np.int64]] = {}  # histograms of `_histogram` over all images, by kind of map
         self.num_misfits = 0
 
-    def add(self, sample: Sample, mask: NDArray[np.bool_] | None, maps: dict[str, NDArray[np.float32] | None]) -> None:
+    def add(self, sample: Sample, mask: NDArray[np.bool_] | None, maps: Mapping[str, NDArray[np.float32]]) -> None:
         """Count an image.
 
         Args:
@@ -152,10 +152,9 @@ class Marks:
             return
         values = {}
         for name, heat in maps.items():
-            if heat is not None:
-                counts = _histogram(heat, mask)
-                self.pixels[name] = self.pixels.get(name, 0) + counts
-                values[name] = _area(counts), float(mask.flat[heat.argmax()])
+            counts = _histogram(heat, mask)
+            self.pixels[name] = self.pixels.get(name, 0) + counts
+            values[name] = _area(counts), float(mask.flat[heat.argmax()])
         self.images.append(_Marked(sample, float(mask.mean()), values))
 
     def merge(self, other: Marks) -> None:

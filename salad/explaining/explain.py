@@ -15,8 +15,9 @@ from torch import Tensor
 
 from salad.checkpoint import Checkpoint
 from salad.errors import InputError
-from salad.explaining.explanation import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, Explanation, Neighbour
+from salad.explaining.explanation import Explanation, Neighbour
 from salad.explaining.heatmaps import MIN_NORMALS, ErrorLevels, Levels, error_maps, memory_maps
+from salad.explaining.maps import DEVIATIONS_RANGE, DISTANCE_RANGE, RAW_RANGE, ErrorMap, HeatMap, MemoryMap
 from salad.explaining.patch_views import PatchViews, make_views
 from salad.nearest import nearest
 from salad.patch_memory import PatchMaps
@@ -101,31 +102,54 @@ class Explainer:
         Raises:
             InputError: a training image can no longer be read.
         """
-        seen = self.look_at(grey, finds_neighbours=finds_neighbours)
-        framed, recon = seen.inputs.framed[:, 0].cpu().numpy(), self._reconstructions(seen)
-        errors = seen.errors if self.levels is None or seen.errors is None else self.levels.deviations(seen.errors)
+        batch = self.model.score(grey)
+        seen = self.look_at(batch.inputs, finds_neighbours=finds_neighbours)
+        framed = seen.inputs.framed[:, 0].cpu().numpy()
         neighbours = self._neighbours_of(seen) if finds_neighbours else [()] * len(grey)
-        score_maps = self.views.score_maps(seen.inputs) if self.views else []
+        scores, parts, maps = self.model.combine(batch.parts), self.model.standardized(batch.parts), self._maps(seen)
+        calibration = self.model.calibration
+        percentiles = [None] * len(grey) if calibration is None else calibration.percentile(scores).tolist()
         return [
             Explanation(
                 pixels=framed[i],
-                recon=None if recon is None else recon[i],
-                error_map=None if errors is None else errors[i].float().cpu().numpy(),
-                score_map=score_maps[i] if score_maps else None,
-                memory_map=None if seen.distances is None else seen.distances[i].float().cpu().numpy(),
+                score=float(scores[i]),
+                percentile=percentiles[i],
+                parts={name: float(values[i]) for name, values in parts.items()},
+                maps={kind: of_kind[i] for kind, of_kind in maps.items()},
                 neighbours=neighbours[i],
-                error_range=RAW_RANGE if self.levels is None else DEVIATIONS_RANGE,
-                memory_range=self.memory_range,
             )
             for i in range(len(grey))
         ]
 
+    def _maps(self, seen: Seen) -> dict[str, Sequence[HeatMap]]:
+        """Make the maps of a batch, for each kind one of each image."""
+        pixels = seen.inputs.framed[:, 0].cpu().numpy()
+        maps: dict[str, Sequence[HeatMap]] = {}
+        if self.views:
+            maps["score"] = self.views.score_maps(seen.inputs)
+        if seen.distances is not None:
+            distances = seen.distances.float().cpu().numpy()
+            between = self.memory_range
+            maps["memory"] = [
+                MemoryMap(pixels=of_image, values=values, between=between)
+                for of_image, values in zip(pixels, distances, strict=True)
+            ]
+        if seen.errors is not None:
+            errors = seen.errors if self.levels is None else self.levels.deviations(seen.errors)
+            between = RAW_RANGE if self.levels is None else DEVIATIONS_RANGE
+            maps["error"] = [
+                ErrorMap(pixels=of_image, recon=recon, values=values, between=between)
+                for of_image, recon, values in zip(
+                    pixels, _reconstructions(seen), errors.float().cpu().numpy(), strict=True
+                )
+            ]
+        return maps
+
     @torch.no_grad()
-    def look_at(self, grey: Tensor, *, finds_neighbours: bool = True) -> Seen:
-        """Compute the maps of a batch of decoded pixels, (B, 1, S0, S0), uint8, as tensors on the device."""
-        inputs = Inputs(self.network, grey.to(self.device), self.preprocessing)
+    def look_at(self, inputs: Inputs, *, finds_neighbours: bool = True) -> Seen:
+        """Compute the maps of a batch as tensors on the device."""
         errors = error_maps(inputs.images, inputs.recon) if self.reconstructs else None
-        near: Near = [[] for _ in grey]
+        near: Near = [[] for _ in inputs.grey]
         normal: dict[int, np.ndarray] = {}
         distances = None
         if self.compares_embeddings:
@@ -135,13 +159,6 @@ class Explainer:
             normal, distances = self._compare(inputs.images, pictured)
         features = self.views.features(inputs) if self.views and finds_neighbours else {}
         return Seen(inputs, errors, distances, near, normal, features)
-
-    def _reconstructions(self, seen: Seen) -> np.ndarray | None:
-        """Convert the reconstructions to pixels, (B, S, S), uint8; None where no loss has trained them."""
-        if not self.reconstructs:
-            return None
-        levels = ((seen.inputs.recon.mean(dim=1) + 1) * 127.5).round().clamp(0, 255)
-        return levels.to(torch.uint8).cpu().numpy()
 
     def _neighbours_of(self, seen: Seen) -> list[tuple[Neighbour, ...]]:
         """List the neighbours of each image: by a score with patch memories, else by the embedding.
@@ -154,13 +171,12 @@ class Explainer:
             normal = {row: image[0].cpu().numpy() for row, image in pixels.items()}
         else:
             near, normal = seen.near, seen.normal
-        if self.views is not None:
-            return [
-                tuple(Neighbour(name=self.row_names[i], pixels=normal.get(i), distance=far) for i, far in of_image)
-                for of_image in near
-            ]
+        is_angle = self.views is None
         return [
-            tuple(Neighbour(name=self.row_names[i], pixels=normal.get(i), angle=far) for i, far in of_image)
+            tuple(
+                Neighbour(name=self.row_names[i], pixels=normal.get(i), distance=far, is_angle=is_angle)
+                for i, far in of_image
+            )
             for of_image in near
         ]
 
@@ -203,6 +219,12 @@ class Explainer:
         index = torch.tensor([[position[row] for row, _ in of_image] for of_image in near], device=self.device)
         maps = memory_maps(self.network.patch_features(images), features, index, isize=images.shape[-1])
         return {row: image[0].cpu().numpy() for row, image in normal.items()}, maps
+
+
+def _reconstructions(seen: Seen) -> np.ndarray:
+    """Convert the reconstructions of a batch to pixels, (B, S, S), uint8."""
+    levels = ((seen.inputs.recon.mean(dim=1) + 1) * 127.5).round().clamp(0, 255)
+    return levels.to(torch.uint8).cpu().numpy()
 
 
 def make_explainer(model: ScoringModel, checkpoint: Checkpoint) -> Explainer:
@@ -286,7 +308,8 @@ def measure_on_normals(explainer: Explainer, val: Split | None) -> None:
     errors, distances = Levels(), Levels()
     batches = context.loader(val, seed=0).epoch(0)  # shuffled, because only the first batches may be used
     for batch in islice(batches, -(-MOST_NORMALS // context.config.data.batch_size)):
-        seen = explainer.look_at(batch.grey, finds_neighbours=False)
+        inputs = Inputs(explainer.network, batch.grey.to(explainer.device), explainer.preprocessing)
+        seen = explainer.look_at(inputs, finds_neighbours=False)
         for levels, maps in ((errors, seen.errors), (distances, seen.distances)):
             if maps is not None:
                 levels.add(maps)

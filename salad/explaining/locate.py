@@ -83,7 +83,6 @@ class _Survey:
         self.explainer = explainer
         self.result = result
         self.folder = folder
-        self.percentiles = result.percentiles
         self.names = file_names([sample.name for sample in result.split.samples])
         self.decoder = explainer.model.context.decoder
         self.marks = marks
@@ -98,9 +97,7 @@ class _Survey:
             if is_marked(sample):
                 self.marks.add(sample, mask, maps_of(explanation))
             if self.folder is not None:
-                percentile = None if self.percentiles is None else float(self.percentiles[i])
-                picture = draw(explanation, score=float(self.result.scores[i]), percentile=percentile, mask=mask)
-                save(picture, self.folder / self.names[i])
+                save(draw(explanation, mask=mask), self.folder / self.names[i])
 
     def _mask(self, sample: Sample, params: Tensor | None) -> NDArray[np.bool_] | None:
         """Read the marks of an image in the frame of its maps, of registration `params`; None where they do not fit."""
@@ -122,10 +119,7 @@ def is_marked(sample: Sample) -> bool:
     return sample.label == ABNORMAL and bool(sample.boxes or sample.mask)
 
 
-def maps_of(explanation: Explanation) -> dict[str, NDArray[np.float32] | None]:
+def maps_of(explanation: Explanation) -> dict[str, NDArray[np.float32]]:
     """Collect the maps that share the frame of the scored image, by kind of map."""
-    maps = {"error": explanation.error_map, "memory": explanation.memory_map}
-    if explanation.score_map is not None:
-        maps["score"] = explanation.score_map.values
     frame = explanation.scored_pixels.shape
-    return {kind: values for kind, values in maps.items() if values is None or values.shape == frame}
+    return {kind: found.values for kind, found in explanation.maps.items() if found.values.shape == frame}

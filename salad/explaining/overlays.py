@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,9 +15,10 @@ from PIL import Image, ImageDraw, ImageFont
 from salad.errors import InputError, StorageError
 from salad.evaluation.calibration import shown_score
 from salad.explaining.heatmaps import colours, lay_over, outline, soft_layer
+from salad.explaining.maps import MemoryMap, ScoreMap
 
 if TYPE_CHECKING:
-    from salad.explaining.explanation import Explanation, ScoreMap
+    from salad.explaining.explanation import Explanation
 
 PANEL = 384  # smallest side of a panel, in pixels
 MARGIN, STRIP, FONT_SIZE, BAR = 8, 44, 13, 160  # margin, text below a panel, font and colour bar, in pixels
@@ -31,6 +33,18 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--heatmaps {folder}: cannot be made ({error.strerror}); choose another folder") from None
+
+
+def make_picture_name(path: Path) -> str:
+    """Make the file name of the picture of a film: its path in letters, digits, dots, hyphens and underscores.
+
+    Where other characters, two underscores in a row or a long path are lost, eight digits of a hash keep it unique.
+    """
+    text = path.as_posix().lstrip("/")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text.replace("/", "__")).lstrip(".")
+    if name.replace("__", "/") != text or len(name) > MAX_NAME:
+        name = f"{name[-MAX_NAME:]}-{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:8]}"
+    return f"{name}.png"
 
 
 def save(picture: Image.Image, path: Path) -> None:
@@ -95,14 +109,15 @@ def scales_of(explanation: Explanation) -> dict[str, Scale]:
     """Describe the colours of the maps that an explanation has, by ``error``, ``score`` and ``memory``."""
     scales = {}
     bar = np.broadcast_to(np.rint(colours(np.linspace(0, 1, BAR))), (10, BAR, 3)).astype(np.uint8)
-    if explanation.error_map is not None:
-        unit = "SD above normal images" if explanation.is_standardized else "of at most 2"
-        scales["error"] = Scale(f"reconstruction error, {unit}", bar, explanation.error_range)
-    if explanation.score_map is not None:
-        scales["score"] = _scale_of_score(explanation.score_map)
-    if explanation.memory_map is not None:
-        title = f"distance to the {len(explanation.neighbours)} nearest normal images, 1 - cosine"
-        scales["memory"] = Scale(title, bar, explanation.memory_range)
+    for kind, found in explanation.maps.items():
+        if isinstance(found, ScoreMap):
+            scales[kind] = _scale_of_score(found)
+        elif isinstance(found, MemoryMap):
+            title = f"distance to the {len(explanation.neighbours)} nearest normal images, 1 - cosine"
+            scales[kind] = Scale(title, bar, found.between)
+        else:
+            unit = "SD above normal images" if found.is_standardized else "of at most 2"
+            scales[kind] = Scale(f"reconstruction error, {unit}", bar, found.between)
     return scales
 
 
@@ -117,17 +132,15 @@ def _scale_of_score(found: ScoreMap) -> Scale:
 
 def panels_of(explanation: Explanation, *, side: int) -> list[Panel]:
     """Make the panel of each map, to be shown `side` pixels wide."""
-    score, frame = explanation.score_map, len(explanation.pixels)
-    drawn = {
-        "error": (explanation.error_overlay, frame),
-        "score": (None, 0) if score is None else (_draw_score(score, side=side), len(score.pixels)),
-        "memory": (explanation.memory_overlay, frame),
-    }
     scales = scales_of(explanation)
     return [
-        Panel(pixels, of_frame, scales[kind].title, scales[kind])
-        for kind, (pixels, of_frame) in drawn.items()
-        if pixels is not None
+        Panel(
+            _draw_score(found, side=side) if isinstance(found, ScoreMap) else found.overlay,
+            len(found.pixels),
+            scales[kind].title,
+            scales[kind],
+        )
+        for kind, found in explanation.maps.items()
     ]
 
 
@@ -137,23 +150,22 @@ def _draw_score(found: ScoreMap, *, side: int) -> np.ndarray:
     return lay_over(film, soft_layer(found.values, threshold=found.threshold, side=side))
 
 
-def draw(
-    found: Explanation, *, score: float, percentile: float | None, mask: NDArray[np.bool_] | None = None
-) -> Image.Image:
+def draw(found: Explanation, *, mask: NDArray[np.bool_] | None = None) -> Image.Image:
     """Draw the image and its maps side by side, with the colour scale of each map below it.
 
     Args:
         found: explanation of the image.
-        score: of the image.
-        percentile: of the score among the validation normals; None without validation normals.
         mask: True inside the marks of experts, (S, S), in the frame of the scored image, to outline in all panels of
             that frame; None without marks.
     """
-    rank = "" if percentile is None else f", above {percentile:.0f} % of validation normals"
+    rank = "" if found.percentile is None else f", above {found.percentile:.0f} % of validation normals"
     frame = len(found.scored_pixels)
     factor = -(-PANEL // frame)
     side = factor * frame
-    panels = [Panel(found.scored_pixels, frame, f"score {shown_score(score)}{rank}"), *panels_of(found, side=side)]
+    panels = [
+        Panel(found.scored_pixels, frame, f"score {shown_score(found.score)}{rank}"),
+        *panels_of(found, side=side),
+    ]
     canvas = Image.new("RGB", (len(panels) * (side + MARGIN) + MARGIN, side + STRIP + 2 * MARGIN), BACKGROUND)
     edges = None if mask is None else Image.fromarray(outline(np.kron(mask, np.ones((factor, factor), bool))))
     for number, shown in enumerate(panels):

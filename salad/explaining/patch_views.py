@@ -9,7 +9,7 @@ import torch
 
 from salad.checkpoint import Checkpoint
 from salad.evaluation.calibration import Standards
-from salad.explaining.explanation import ScoreMap
+from salad.explaining.maps import ScoreMap
 from salad.networks.backbones import Backbone
 from salad.patch_memory import PatchMaps, PatchMemory
 from salad.samples import Split

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from salad.explaining.explanation import ScoreMap
+    from salad.explaining.maps import ScoreMap
 
 MOST_PLACES = 3
 FRONTAL = ("PA", "AP")  # views that show the right side of the patient on the left
@@ -70,15 +70,21 @@ def find_places(values: np.ndarray, *, threshold: float) -> tuple[Place, ...]:
     return tuple(sorted(places, key=lambda place: -place.value)[:MOST_PLACES])
 
 
-def describe(score_map: ScoreMap | None, neighbours: Sequence[str], *, view: str | None = None) -> str:
+def describe(
+    score_map: ScoreMap | None, neighbours: Sequence[str], *, parts: Mapping[str, float], view: str | None = None
+) -> str:
     """Say in a sentence what drove the score of an image.
 
     Args:
         score_map: map of the score; None for scores without a patch memory.
         neighbours: names of the nearest normal images, nearest first.
+        parts: parts of the score by name, of a fused score in standard deviations above normal images.
         view: view of the X-ray, which tells the side of the patient; None if it is unknown.
     """
     near = f"; nearest normal images: {', '.join(neighbours[:NUM_NAMED])}" if neighbours else ""
+    if len(parts) > 1:
+        of_parts = " and ".join(f"{name} {value:.1f} SD" for name, value in parts.items())
+        near = f"; parts of the score: {of_parts} above normal{near}"
     if score_map is None:
         return f"This score has no map of places{near}."
     share = f"{100 * score_map.specificity:g} % of {score_map.normals} normals"

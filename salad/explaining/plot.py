@@ -46,8 +46,6 @@ def plot(explanation: Explanation) -> Figure:
 
 
 def _caption(explanation: Explanation) -> str:
-    if explanation.score is None:
-        return "image"
     rank = "" if explanation.percentile is None else f"\nabove {explanation.percentile:.0f} % of normal images"
     return f"score {shown_score(explanation.score)}{rank}"
 

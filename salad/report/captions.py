@@ -114,10 +114,30 @@ def network_name(config: Config, checkpoint: Checkpoint) -> str:
 
 def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tuple[str, str]]:
     """Collect names and values for the section Run, in the order shown; nothing in it names or counts patients."""
-    split, training = result.split, checkpoint.training
+    split = result.split
     num_images = len(split.samples)
-    score = f"{config.scoring.score} of {', '.join(result.parts)}" if result.parts else config.scoring.score
-    score += "" if result.k is None else f", k = {result.k}; {len(checkpoint.bank.rows):,} memory rows"
+    return [
+        ("Data set", f"{config.data.dataset_name}, {config.data.data_path}"),
+        ("Test images", f"{num_images:,}: {split}" + (f"; {len(split.skipped)} skipped" if split.skipped else "")),
+        *model_facts(config, checkpoint, k=result.k),
+        *([("Drift", result.drift.brief)] if result.drift else []),
+        ("Seed", str(config.run.seed)),
+        ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
+        *version_facts(),
+    ]
+
+
+def model_facts(config: Config, checkpoint: Checkpoint, *, k: int | None) -> list[tuple[str, str]]:
+    """Collect names and values that tell the model and its score.
+
+    Args:
+        config: of the scoring.
+        checkpoint: of the model.
+        k: number of nearest rows behind the score; None for scores that use no rows.
+    """
+    training, parts = checkpoint.training, config.scoring.parts
+    score = f"{config.scoring.score} of {', '.join(parts)}" if config.scoring.is_fused else config.scoring.score
+    score += f", k = {k}; {len(checkpoint.bank.rows):,} memory rows" if k else ""
     score += (
         ""
         if set(PATCH_SCORES).isdisjoint(config.scoring.parts)
@@ -125,8 +145,6 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
     )
     size = f"{config.images.size} x {config.images.size} px"
     facts = [
-        ("Data set", f"{config.data.dataset_name}, {config.data.data_path}"),
-        ("Test images", f"{num_images:,}: {split}" + (f"; {len(split.skipped)} skipped" if split.skipped else "")),
         ("Checkpoint", str(checkpoint.path)),
         (
             "Network",
@@ -135,16 +153,19 @@ def run_facts(result: Result, config: Config, checkpoint: Checkpoint) -> list[tu
         ),
         ("Grey levels", f"{config.images.normalize}, {config.images.resize}{_framing(config)}"),
         ("Score", score),
-        *([("Drift", result.drift.brief)] if result.drift else []),
-        ("Seed", str(config.run.seed)),
-        ("Scored in", f"{result.seconds:.1f} s ({num_images / max(result.seconds, 1e-9):.1f} images/s)"),
-        ("Versions", f"salad {salad.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
-        ("Written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
     ]
     if "epoch" in training and checkpoint.trained:
         stage = "pre-training" if training.get("round", 0) < 0 else f"round {training.get('round')}"
-        facts.insert(3, ("Trained to", f"epoch {training['epoch']}, {stage}"))
+        facts.insert(1, ("Trained to", f"epoch {training['epoch']}, {stage}"))
     return facts
+
+
+def version_facts() -> list[tuple[str, str]]:
+    """Collect the versions of the program and its libraries, and the time."""
+    return [
+        ("Versions", f"salad {salad.__version__}, torch {torch.__version__}, Python {platform.python_version()}"),
+        ("Written", datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")),
+    ]
 
 
 def _framing(config: Config) -> str:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 1200  # test images on the map, each with a thumbnail
 THUMB_SIDE = 48  # of a thumbnail, in pixels
-SCRIPTS = ("views.js", "tools.js", "threshold.js", "curves.js", "map.js", "detail.js", "gallery.js")
+SCRIPTS = ("views.js", "tools.js", "threshold.js", "curves.js", "map.js", "dialog.js", "detail.js", "gallery.js")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from salad.errors import printable
 from salad.evaluation.calibration import shown_score
+from salad.explaining.maps import ErrorMap, HeatMap, ScoreMap
 from salad.explaining.overlays import scales_of
-from salad.explaining.places import describe
 from salad.images.threads import map_in_chunks
 
 if TYPE_CHECKING:
@@ -103,25 +103,16 @@ def detail_of(explanation: Explanation, *, view: str | None, most: int = MAX_SID
         most: pixels along a side of the pictures of the image.
         is_lossless: whether the pictures are PNG instead of WebP.
     """
-    score = explanation.score_map
-    every: dict[str, np.ndarray | None] = {
-        "input": explanation.pixels if score is None else score.film,
-        "recon": explanation.recon,
-        "error": explanation.error_overlay,
-        "score": None if score is None else score.film_overlay,
-        "memory": explanation.memory_overlay,
-        "layer": None if score is None else score.film_layer(LAYER_SIDE),
-    }
-    pictures = {name: pixels for name, pixels in every.items() if pixels is not None}
-    kind = next((name for name in HEATS if name in pictures), None)
-    unit = "standard deviations above validation normals" if explanation.is_standardized else "of at most 2"
-    scales = {
-        "error": _scale(explanation.error_range, unit),
-        "memory": _scale(explanation.memory_range, "in 1 - cosine"),
+    score, maps = explanation.score_map, explanation.maps
+    pictures = {"input": explanation.pixels if score is None else score.film}
+    if explanation.recon is not None:
+        pictures["recon"] = explanation.recon
+    pictures |= {
+        kind: found.film_overlay if isinstance(found, ScoreMap) else found.overlay for kind, found in maps.items()
     }
     if score is not None:
-        share = f"{100 * score.specificity:g} % of {score.normals} normals"
-        scales["score"] = f"line at {score.threshold:.2g}, which the maps of {share} stay below"
+        pictures["layer"] = score.film_layer(LAYER_SIDE)
+    kind = next(iter(maps), None)
     return Detail(
         input=smaller(pictures["input"], most=most),
         heat=None if kind is None else smaller(pictures[kind], most=most),
@@ -140,23 +131,25 @@ def detail_of(explanation: Explanation, *, view: str | None, most: int = MAX_SID
             )
             for neighbour in explanation.neighbours
         ],
-        scales=scales,
-        sentence=""
-        if score is None
-        else describe(score, [printable(n.name) for n in explanation.neighbours], view=view),
+        scales={kind: _scale(found) for kind, found in maps.items()},
+        sentence="" if score is None else explanation.sentence_in(view),
         places=[] if score is None else [ShownPlace(place.words(view), *place) for place in score.places],
     )
 
 
 def _far(neighbour: Neighbour) -> str:
-    if neighbour.angle is not None:
-        return f"{neighbour.angle:.4f} π"
-    assert neighbour.distance is not None, "a neighbour has an angle or a distance"
-    return shown_score(neighbour.distance)
+    return f"{neighbour.distance:.4f} π" if neighbour.is_angle else shown_score(neighbour.distance)
 
 
-def _scale(ends: tuple[float, float], unit: str) -> str:
-    return f"colours from {ends[0]:.2g} to {ends[1]:.2g} {unit}"
+def _scale(found: HeatMap) -> str:
+    """Describe the colours of a map, the same for all images."""
+    if isinstance(found, ScoreMap):
+        share = f"{100 * found.specificity:g} % of {found.normals} normals"
+        return f"line at {found.threshold:.2g}, which the maps of {share} stay below"
+    unit = "in 1 - cosine"
+    if isinstance(found, ErrorMap):
+        unit = "standard deviations above validation normals" if found.is_standardized else "of at most 2"
+    return f"colours from {found.between[0]:.2g} to {found.between[1]:.2g} {unit}"
 
 
 QUALITY = 75

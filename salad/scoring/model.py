@@ -182,6 +182,10 @@ class ScoringModel:
             raise InputError("a score is not a finite number: the weights of the model are damaged")
         return combine(parts, self.standards)
 
+    def standardized(self, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Standardise the parts of a fused score, (N,) each; those of other scores are returned as they are."""
+        return dict(parts) if self.standards is None else self.standards.standardize(parts)
+
     def calibrated(self, normals: Result | None) -> ScoringModel:
         """Copy the model with the calibration and, if it has none, the standards of normal validation images.
 

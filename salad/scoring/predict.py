@@ -6,10 +6,10 @@ import contextlib
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from salad.device import keep_freed_memory
 from salad.errors import InputError, printable, say
@@ -22,7 +22,7 @@ from salad.scoring.film_log import DriftWatch
 from salad.scoring.lines import is_stdout, no_images, open_lines, whole_length
 from salad.scoring.row import Form, Row
 from salad.scoring.row_maker import RowMaker
-from salad.scoring.stream import NOT_CALIBRATED, Scorer, load_scorer
+from salad.scoring.stream import NOT_CALIBRATED, Scored, Scorer, load_scorer
 from salad.scoring.watch import Watch, check_folder
 from salad.scoring.watch_state import WatchState
 
@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 STATE_SUFFIX = ".state"
 HEAD = 4096  # bytes of an old output that tell whether it is text
+PAGE = b"<!DOCTYPE html>"  # beginning of a page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,8 @@ class Job:
         append: True to write to the end of `out`.
         separator: separator of the paths on stdin.
         tags: elements of DICOM files for further columns.
+        heatmaps: folder for a picture of each image; None for no pictures.
+        report: file for a page of the images; None for no page.
     """
 
     paths: tuple[str, ...]
@@ -59,6 +62,8 @@ class Job:
     append: bool
     separator: bytes
     tags: tuple[Tag, ...] = ()
+    heatmaps: Path | None = None
+    report: Path | None = None
 
     @property
     def line_form(self) -> Form:
@@ -89,12 +94,21 @@ class Job:
 
     def check_out(self, model: Path) -> None:
         """Raise `InputError` if the output or the state file cannot be written, or would replace something else."""
-        out, state = self.out, self.state_file
+        out, state, report = self.out, self.state_file, self.report
+        inputs = [model, *map(Path, self.paths)]
+        if report is not None:
+            check_output(report, flag="--report", inputs=[*inputs, *([out] if out else [])])
+            if report.exists() and not _begins_with(report, PAGE):
+                raise InputError(
+                    f"--report {printable(report)}: is no page, and would be replaced: choose another name"
+                )
+        if self.heatmaps is not None:
+            self._check_heatmaps(self.heatmaps)
         if state is not None:
             check_output(state, flag="--state", inputs=[model, *([out] if out else [])])
         if out is None or is_stdout(out):
             return
-        check_output(out, inputs=[model, *map(Path, self.paths)])
+        check_output(out, inputs=inputs)
         if is_special(out):
             return
         if self.append:
@@ -108,6 +122,25 @@ class Job:
         elif not _is_text(out):
             raise InputError(f"--out {printable(out)}: is no text file, which it would replace: choose another name")
 
+    def _check_heatmaps(self, folder: Path) -> None:
+        """Raise `InputError` if the pictures would be among the images to score."""
+        for source in (*map(Path, self.paths), *([self.watched] if self.watched else [])):
+            if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+                raise InputError(
+                    f"--heatmaps {printable(folder)}: lies in {printable(source)}, whose images are scored: choose "
+                    "another folder"
+                )
+
+
+class Outlet(Protocol):
+    """Output of predict beside its lines."""
+
+    def take(self, scored: Scored, row: Row) -> None:
+        """Take an image, before its line is written."""
+
+    def close(self) -> None:
+        """Finish the output, once all lines are written."""
+
 
 def given_model(given: dict[str, Any]) -> Path:
     """Return the checkpoint to score with, or raise `InputError` if none is given."""
@@ -117,12 +150,15 @@ def given_model(given: dict[str, Any]) -> Path:
     return model
 
 
-def run_predict(given: dict[str, Any], job: Job) -> None:
+def run_predict(
+    given: dict[str, Any], job: Job, make_outlets: Callable[[Job, Scorer], Sequence[Outlet]] = lambda *_: ()
+) -> None:
     """Score the images of the given paths, then those that arrive in a watched folder.
 
     Args:
         given: given options of `Config`, by name.
         job: images to score, and the output.
+        make_outlets: makes the further outputs of a job.
 
     Raises:
         InputError: paths or checkpoint are missing, the output would replace something else, or no image can be read.
@@ -148,8 +184,11 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
     lookout = DriftWatch(scorer.films, scorer.model.held_out, logger.warning) if watch is not None else None
     start = time.perf_counter()
     grows = job.append or watch is not None
-    with _summary(watch, scorer), open_lines(job.out, form=job.line_form, append=grows) as lines:
-        for row in rows(scorer, sources, specificity=scorer.config.scoring.specificity, watch=watch):
+    outlets = make_outlets(job, scorer)
+    with _summary(watch, scorer, outlets), open_lines(job.out, form=job.line_form, append=grows) as lines:
+        for scored, row in score_films(scorer, sources, watch=watch):
+            for outlet in outlets:
+                outlet.take(scored, row)
             lines.send(row)
             if lookout is not None:
                 lookout.look()
@@ -159,26 +198,27 @@ def run_predict(given: dict[str, Any], job: Job) -> None:
     say(f"{speed}, {lines.num_bad} of them cannot be read")
     if lines.num_bad == lines.num_rows:
         raise no_images(lines)
+    for outlet in outlets:
+        outlet.close()
 
 
-def rows(
-    scorer: Scorer, sources: Iterable[Path | None], *, specificity: float, watch: Watch | None = None
-) -> Iterator[Row]:
+def score_films(
+    scorer: Scorer, sources: Iterable[Path | None], *, watch: Watch | None = None
+) -> Iterator[tuple[Scored, Row]]:
     """Score images and make a line of each, see `Scorer.stream`.
 
     Args:
         scorer: scorer of the images.
         sources: images; None before a wait.
-        specificity: share of normal validation images at or below the threshold, in (0, 1].
         watch: watch that some of the images come from; it remembers an image when the next line is asked for.
     """
-    maker = RowMaker(scorer, specificity=specificity)
+    maker = RowMaker(scorer, specificity=scorer.config.scoring.specificity)
     for scored in scorer.stream(sources):
         path = scored.source
         assert isinstance(path, Path), "sources are paths"
         if watch is not None and watch.has_changed(path):
             continue  # the score may be that of a half-written file
-        yield maker.make(scored, path=printable(path), note=watch.note(path) if watch else None)
+        yield scored, maker.make(scored, path=printable(path), note=watch.note(path) if watch else None)
         if watch is not None:
             watch.remember(path, is_bad=scored.score is None)
 
@@ -209,10 +249,15 @@ def _say_what_was_removed(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _summary(watch: Watch | None, scorer: Scorer) -> Iterator[None]:
-    """Show the summary of a watch at its end."""
+def _summary(watch: Watch | None, scorer: Scorer, outlets: Sequence[Outlet]) -> Iterator[None]:
+    """Show the summary of a watch at its end; where a signal ends it, as usual, finish its further outputs, too."""
     try:
         yield
+    except KeyboardInterrupt:
+        if watch is not None:
+            for outlet in outlets:
+                outlet.close()
+        raise
     finally:
         if watch is not None:
             _say_drift(scorer)
@@ -221,20 +266,36 @@ def _summary(watch: Watch | None, scorer: Scorer) -> Iterator[None]:
 
 def _say_drift(scorer: Scorer) -> None:
     """Say if the films that were scored last are of the kind of the calibration; nothing if there are none."""
-    drift = scorer.drift
-    for line in drift.lines if drift else ():
+    for line in drift_lines(scorer):
         say(f"drift: {line}")
+
+
+def drift_lines(scorer: Scorer) -> list[str]:
+    """Say in lines if the films that were scored last are of the kind of the calibration; none if there are none."""
+    drift = scorer.drift
+    lines = [*drift.lines] if drift else []
     if scorer.strange:
         counts = ", ".join(f"{what} ({number})" for what, number in scorer.strange.most_common())
-        say(f"drift: films of a kind that the model was not trained on: {counts}; the column note tells which")
+        lines.append(f"films of a kind that the model was not trained on: {counts}; the column note tells which")
+    return lines
 
 
 def _is_text(path: Path) -> bool:
     """Check if a file is text, empty or absent, by its beginning."""
+    head = _head(path) if path.exists() else b""
+    return head is not None and b"\0" not in head
+
+
+def _begins_with(path: Path, text: bytes) -> bool:
+    """Check if a file begins with a text, or is empty."""
+    head = _head(path)
+    return head is not None and text.startswith(head[: len(text)])
+
+
+def _head(path: Path) -> bytes | None:
+    """Read the beginning of a file; None if it cannot be read."""
     try:
         with open_input(path) as file:
-            return b"\0" not in file.read(HEAD)
-    except FileNotFoundError:
-        return True
+            return file.read(HEAD)
     except OSError:
-        return False
+        return None

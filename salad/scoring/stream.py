@@ -53,6 +53,8 @@ class Scored:
         error: reason why the image cannot be read, in one line; else None.
         seconds: processing time: decoding, plus its share of the time of the batch.
         note: doubts about the image or its score, in one line; else None.
+        pixels: decoded image, (S0, S0), uint8; None if it cannot be read.
+        view: view that its DICOM header tells; None if it is unknown.
         tags: elements of a DICOM file that were asked for, by keyword; empty for other files.
     """
 
@@ -61,6 +63,8 @@ class Scored:
     error: str | None
     seconds: float
     note: str | None = None
+    pixels: GreyImage | None = None
+    view: str | None = None
     tags: Mapping[str, str | None] = field(default_factory=dict)
 
 
@@ -255,6 +259,8 @@ class Scorer:
                     error=None,
                     seconds=seconds + share,
                     note="; ".join(filter(None, [find_doubt(content), *strange])) or None,
+                    pixels=content,
+                    view=facts.get("view"),
                     tags=tags,
                 )
             )

@@ -75,14 +75,13 @@ class FilmScorer:
         detail = detail_of(explanation, view=None, most=PICTURE_SIDE, is_lossless=True)
         config, model = self.scorer.config, self.scorer.model
         texts = words(config, self.scorer.checkpoint, details=[detail], k=model.normals.k)
-        titles = {name: title for name, title in texts["titles"].items() if name in detail.pictures}
         return {
             "verdict": self._verdict(row),
             "sentence": printable(explanation.sentence),
             "places": [place._asdict() for place in detail.places],
             "neighbours": [{"name": name, "far": far, "picture": uri} for name, far, uri in detail.neighbours],
             "pictures": detail.pictures,
-            "words": {**texts, "titles": titles},
+            "words": texts,
         }
 
     def _verdict(self, row: Row) -> str:

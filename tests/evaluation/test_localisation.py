@@ -28,7 +28,7 @@ def test_pixel_auc_and_pointing_game_against_naive_twins():
     masks, maps = zip(*map(drawn, range(20)), strict=True)
     marks = [Marks(), Marks()]
     for i, (mask, heat) in enumerate(zip(masks, maps, strict=True)):
-        marks[i % 2].add(film(i), mask, {"error": heat, "memory": None})
+        marks[i % 2].add(film(i), mask, {"error": heat})
     marks[0].merge(marks[1])
     found = marks[0].result(seed=0)
     assert found.maps.keys() == {"error"} and found.groups == {} and found.num_images == 20

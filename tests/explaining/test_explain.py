@@ -13,9 +13,11 @@ from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import phantom, read_split
-from salad.explaining.explain import DEVIATIONS_RANGE, RAW_RANGE, Explainer, make_explainer
+from salad.explaining.explain import Explainer, make_explainer
 from salad.explaining.heatmaps import ErrorLevels
+from salad.explaining.maps import DEVIATIONS_RANGE, RAW_RANGE
 from salad.images import decoder
+from salad.scores.inputs import Inputs
 from salad.scoring.model import ScoringModel
 from salad.scoring.options import reconcile
 
@@ -57,12 +59,13 @@ def test_what_an_explanation_holds(run):
         assert one.pixels.dtype == one.recon.dtype == np.uint8
         assert one.error_map.dtype == one.memory_map.dtype == np.float32
         assert {a.shape for a in (one.pixels, one.recon, one.error_map, one.memory_map)} == {(64, 64)}
-        assert one.error_overlay.shape == one.memory_overlay.shape == (64, 64, 3)
+        assert one.maps["error"].overlay.shape == one.maps["memory"].overlay.shape == (64, 64, 3)
         assert (one.pixels == decoder.Decoder(isize=64, resize="squash").read(sample)).all()
-        assert one.error_range == DEVIATIONS_RANGE and one.is_standardized
+        assert one.maps["error"].between == DEVIATIONS_RANGE and one.maps["error"].is_standardized
         names = [neighbour.name for neighbour in one.neighbours]
         assert len(names) == len(set(names)) == 5 and train_names.issuperset(names)  # of eight images with two rows
-        angles = [neighbour.angle for neighbour in one.neighbours]
+        assert all(neighbour.is_angle for neighbour in one.neighbours)
+        angles = [neighbour.distance for neighbour in one.neighbours]
         assert angles == sorted(angles) and 0 <= angles[0] <= 1
         path = run.data / names[0]
         assert (one.neighbours[0].pixels == np.asarray(Image.open(path).convert("L").resize((64, 64), 2))).all()
@@ -78,7 +81,9 @@ def test_the_nearest_row_of_each_image_is_found_exactly(run):
     names = explainer.row_names[::2]
     for i, one in enumerate(found):
         assert [neighbour.name for neighbour in one.neighbours] == [names[n] for n in best.indices[i, :5]]
-        assert [neighbour.angle for neighbour in one.neighbours] == pytest.approx(best.values[i, :5].tolist(), abs=1e-4)
+        assert [neighbour.distance for neighbour in one.neighbours] == pytest.approx(
+            best.values[i, :5].tolist(), abs=1e-4
+        )
 
 
 def test_views_of_one_image_count_once(run):
@@ -104,12 +109,12 @@ def test_a_training_image_is_not_unlike_its_own_features(run):
 def test_error_maps_are_counted_from_validation_normals(run):
     explainer, found, _ = explained(run)
     grey = pixels_of(found)
-    raw = explainer.look_at(grey).errors
+    raw = explainer.look_at(Inputs(explainer.network, grey, explainer.preprocessing)).errors
     levels = explainer.levels
     assert np.allclose(found[0].error_map, ((raw - levels.mean) / levels.std)[0], atol=1e-5)
     explainer.levels = None
     plain = explainer.explain(grey)
-    assert np.allclose(plain[0].error_map, raw[0]) and plain[0].error_range == RAW_RANGE
+    assert np.allclose(plain[0].error_map, raw[0]) and plain[0].maps["error"].between == RAW_RANGE
     explainer.levels = ErrorLevels(torch.zeros(64, 64), torch.ones(64, 64))
     assert np.allclose(explainer.explain(grey)[0].error_map, raw[0])
 
@@ -122,7 +127,7 @@ def test_other_training_images_are_not_taken_for_those_of_the_model(run, tmp_pat
         _, found, _ = explained(run, data_path=tmp_path / "data")
     assert "no memory maps: the model was trained on 8 images (digest" in caplog.text
     assert "error maps are not standardized" in caplog.text
-    assert found[0].memory_map is None and found[0].memory_overlay is None and not found[0].is_standardized
+    assert list(found[0].maps) == ["error"] and not found[0].maps["error"].is_standardized
     assert {n.name for n in found[0].neighbours}.issubset({f"row {i}" for i in range(0, 16, 2)})
     assert found[0].neighbours[0].pixels is None
 
@@ -132,7 +137,7 @@ def test_without_training_images(run, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="salad"):
         _, found, _ = explained(run, data_path=tmp_path / "data")
     assert "no memory maps: the training images are not available" in caplog.text
-    assert found[0].memory_map is None and found[0].is_standardized
+    assert found[0].memory_map is None and found[0].maps["error"].is_standardized
 
 
 def test_only_the_images_that_are_needed_are_read(run, monkeypatch, tmp_path):

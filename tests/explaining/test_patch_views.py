@@ -145,7 +145,7 @@ def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
     order = expected.argsort()[:5].tolist()
     assert [one.distance for one in found] == pytest.approx(expected[order].tolist(), rel=1e-2, abs=1e-2)
     assert [one.name for one in found] == [str(normals[i].relative_to(data)) for i in order]
-    assert {one.angle for one in found} == {None}
+    assert not any(one.is_angle for one in found)
     inner = pixels if name == "backbone" else pixels[:, :, 8:72, 8:72]
     assert np.array_equal(found[0].pixels, inner[order[0], 0].numpy())
     itself = detector.explain(normals[0])
@@ -156,8 +156,10 @@ def test_neighbours_are_those_nearest_by_the_score(detectors, data, name):
 def test_what_no_loss_has_trained_is_not_shown(detectors, data):
     found = detectors["fused"].explain(next(data.glob("test/1*/*.png")))
 
-    assert found.recon is None and found.error_map is None and found.error_overlay is None
-    assert found.memory_map is None and found.memory_overlay is None
+    assert list(found.maps) == ["score"] and found.recon is None
+    for part in (found, found.maps["score"], found.neighbours[0]):
+        assert [name for name, value in vars(part).items() if value is None] == []
+    assert found.score == pytest.approx(np.mean([*found.parts.values()])) and list(found.parts) == ["local", "backbone"]
     assert len(found.neighbours) == 5
 
 
@@ -169,7 +171,7 @@ def test_what_losses_have_trained_is_shown_beside_the_map(data, tmp_path):
     assert found.recon.shape == found.error_map.shape == found.score_map.values.shape == (64, 64)
     assert found.memory_map is None and found.neighbours[0].distance > 0
     by_angle = Detector.load(tmp_path / "model.tar", score="knn", device="cpu").explain(film)
-    assert by_angle.score_map is None and by_angle.memory_map is not None and by_angle.neighbours[0].angle > 0
+    assert by_angle.score_map is None and by_angle.memory_map is not None and by_angle.neighbours[0].is_angle
 
 
 def test_a_score_of_what_is_not_trained_is_warned_of_and_has_no_neighbours(run, data, caplog):

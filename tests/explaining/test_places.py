@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from salad.explaining.explanation import ScoreMap
+from salad.explaining.maps import ScoreMap
 from salad.explaining.places import Place, describe, find_places
 
 
@@ -43,13 +43,17 @@ def test_sides_are_those_of_the_patient_only_where_the_view_tells(x, y, view, wo
 
 
 def test_sentences():
-    said = describe(map_of(at_15_3=6, at_3_16=3), ["a.png", "b.png", "c.png"], view="PA")
+    said = describe(map_of(at_15_3=6, at_3_16=3), ["a.png", "b.png", "c.png"], parts={"local": 7}, view="PA")
     assert said == (
         "Lower third, right side of the patient: 6.0 SD above normal, 3.0 times the value that 95 % of validation "
         "normals stay below; then upper third, left side of the patient (1.5); nearest normal images: a.png, b.png."
     )
-    assert describe(map_of(at_9_9=1), []).startswith(
+    assert describe(map_of(at_9_9=1), [], parts={}).startswith(
         "Nothing stands out; the largest value, in the middle third, middle"
     )
-    assert describe(map_of(), ["a"]).startswith("No place is less like normal images")
-    assert describe(None, []) == "This score has no map of places."
+    assert describe(map_of(), ["a"], parts={}).startswith("No place is less like normal images")
+    assert describe(None, [], parts={"knn": 0.2}) == "This score has no map of places."
+    fused = describe(map_of(), ["a.png"], parts={"local": 3.21, "backbone": -0.4})
+    assert fused.endswith(
+        "; parts of the score: local 3.2 SD and backbone -0.4 SD above normal; nearest normal images: a.png."
+    )

@@ -1,6 +1,7 @@
 """An explanation in a notebook, and as a figure for papers."""
 
 import base64
+import dataclasses
 import io
 from html.parser import HTMLParser
 
@@ -8,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from salad.explaining.explanation import Explanation, Neighbour, ScoreMap
+from salad.explaining.explanation import Explanation, Neighbour
+from salad.explaining.maps import ScoreMap
 
 
 @pytest.fixture
@@ -19,10 +21,12 @@ def explanation():
     values = np.where(film > 100, 6.0, 0.5)
     return Explanation(
         pixels=film,
-        recon=None,
-        error_map=None,
-        memory_map=None,
-        score_map=ScoreMap(pixels=film, values=values, threshold=2, specificity=0.95, normals="validation", film=film),
+        parts={"local": 3.25},
+        maps={
+            "score": ScoreMap(
+                pixels=film, values=values, threshold=2, specificity=0.95, normals="validation", film=film
+            )
+        },
         neighbours=tuple(Neighbour(name=f"<b>{i}&.png", pixels=film, distance=1.0) for i in range(5)),
         score=3.25,
         percentile=98.4,
@@ -59,6 +63,6 @@ def test_a_notebook_shows_picture_and_sentence_without_running_a_name(explanatio
 
 
 def test_what_is_not_there_is_not_shown(explanation):
-    bare = Explanation(pixels=explanation.pixels, recon=None, error_map=None, memory_map=None, neighbours=())
+    bare = dataclasses.replace(explanation, maps={}, neighbours=(), percentile=None)
     [axes, below] = bare.plot().axes
-    assert axes.get_title() == "image" and not below.axison
+    assert axes.get_title() == "score 3.25000" and not below.axison

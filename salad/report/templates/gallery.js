@@ -31,7 +31,7 @@ form.addEventListener("submit", (event) => event.preventDefault());
 cards.addEventListener("click", (event) => {
   const card = event.target.closest(".card");
   const visible = [...cards.children].filter((entry) => !entry.hidden).map((entry) => Number(entry.firstElementChild.dataset.item));
-  if (card) openDetail(Number(card.dataset.item), visible);
+  if (card) openDialog(Number(card.dataset.item), visible);
 });
 onThreshold.push(() => { if (form.elements.predicted.value) arrange(); });
 arrange();

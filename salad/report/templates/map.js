@@ -71,13 +71,13 @@ if (data.map) { // null where no loss has trained the embeddings
   withRows.parentNode.hidden = data.map.rows.length === 0;
   plane.addEventListener("pointerover", (event) => { if (itemAt(event) >= 0) choose(itemAt(event)); });
   plane.addEventListener("pointerleave", () => choose(-1));
-  plane.addEventListener("click", (event) => { if (itemAt(event) >= 0) openDetail(itemAt(event), byScore()); });
+  plane.addEventListener("click", (event) => { if (itemAt(event) >= 0) openDialog(itemAt(event), byScore()); });
   plane.addEventListener("keydown", (event) => {
     if (arrows[event.key]) {
       choose(neighbour(arrows[event.key]));
       byId("plane-said").textContent = tip.textContent;
     } else if (event.key === "Enter" && chosen >= 0) {
-      openDetail(chosen, byScore());
+      openDialog(chosen, byScore());
     } else {
       return;
     }

@@ -62,3 +62,17 @@ function neighbourList(neighbours, sourceOf) {
   }
   return list;
 }
+
+// List the elements that explain an image: sentence, pictures, places and nearest normal images.
+function explained(item, words, sourceOf) {
+  const views = element("div", { className: "views" });
+  for (const kind of Object.keys(words.titles).filter((name) => item.pictures[name])) {
+    const shown = view(words.titles[kind], item.pictures[kind], item.name, kind !== "input" && kind !== "recon");
+    views.append(kind === "score" ? layered(words.titles[kind], item.pictures, item) : zoomable(shown, shown.firstElementChild));
+  }
+  const parts = item.sentence ? [element("p", { className: "sentence", textContent: item.sentence }), views] : [views];
+  if (item.places.length) parts.push(placeTable(item.places));
+  if (!item.neighbours.length) return [...parts, element("p", { className: "caption", textContent: words.no_neighbours })];
+  const list = neighbourList(item.neighbours, sourceOf);
+  return [...parts, element("h3", { textContent: "Nearest normal training images" }), list, element("p", { className: "caption", textContent: words.far })];
+}

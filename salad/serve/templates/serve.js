@@ -57,27 +57,17 @@ async function send(file, show) {
 }
 
 function resultOf(found, name) {
-  const { verdict, sentence, places, neighbours, pictures, words, error } = found.explanation;
+  const { explanation } = found;
   const kind = { true: "abnormal", false: "normal", null: "unknown" }[found.abnormal];
   const numbers = [`Score ${shownScore(found.score)}`];
   if (found.percentile !== null) numbers.push(`higher than ${found.percentile} % of normal validation images`);
   const parts = [
-    paragraph("verdict", element("span", { className: `mark ${kind}` }), verdict),
+    paragraph("verdict", element("span", { className: `mark ${kind}` }), explanation.verdict),
     paragraph("numbers", numbers.join(" · ")),
   ];
   if (found.note) parts.push(element("ul", { className: "notes" }, element("li", { textContent: found.note })));
-  if (error) return [...parts, paragraph("note", error)];
-  parts.push(paragraph("sentence", sentence));
-  const views = element("div", { className: "views" });
-  for (const [shown, title] of Object.entries(words.titles)) {
-    const figure = view(title, pictures[shown], name, shown !== "input" && shown !== "recon");
-    views.append(shown === "score" ? layered(title, pictures, { name, places }) : zoomable(figure, figure.firstElementChild));
-  }
-  parts.push(views);
-  if (places.length) parts.push(placeTable(places));
-  if (!neighbours.length) return [...parts, paragraph("caption", words.no_neighbours)];
-  parts.push(element("h3", { textContent: "Nearest normal training images" }), neighbourList(neighbours, (picture) => picture));
-  return [...parts, paragraph("caption", words.far)];
+  if (explanation.error) return [...parts, paragraph("note", explanation.error)];
+  return [...parts, ...explained({ name, ...explanation }, explanation.words, (picture) => picture)];
 }
 
 async function scoreNext() {
