@@ -81,7 +81,7 @@ salad test --help             # the same as python test.py --help
 All options of both commands, by topic. A value on the command line overrides that of a `--recipe` on the command line,
 and this overrides the `--load_config` file, in which a recipe may stand, too. "(model)": test takes the value of the
 training unless another one is typed; one that the network in the checkpoint cannot have is an error. An option without
-a value is switched off by `--no_`: `--align`, `--no_align`.
+a value is switched on by `--align`, say, and off by `--no_align`.
 
 Exit status: 0 done; 2 bad input; 1 anything else that stopped the command (diverged training, full disk, lack of
 memory, internal error); 128 + the number of the signal that interrupted it. Results go to stdout, messages to

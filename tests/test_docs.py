@@ -1,13 +1,70 @@
-"""The pages: what is generated is up to date."""
+"""The pages: links lead somewhere, commands are what the programs take, and what is generated is up to date."""
 
+import ast
+import importlib
 import importlib.util
 import re
 import sys
+from collections.abc import Sequence
 
+import click
 import numpy as np
+import pytest
+from pages import Command, anchors, code, commands, links, pages
 from running import REPOSITORY, invoke
 
 from salad import cli
+from salad.cli.arguments import complete, resolve
+from salad.cli.options import gather
+from salad.config import OPTIONS, Config
+from salad.config.declare import TEST, TRAIN
+
+# command -> the test file that runs it
+RUN_IN = {
+    "main.py": "training/test_trainer",
+    "test.py": "training/test_trainer",
+    "salad predict": "scoring/test_predict",
+    "salad serve": "serve/test_server",
+    "salad inspect": "checks/test_inspection",
+    "salad enrol": "scoring/test_enrol",
+    "salad compare": "evaluation/test_comparison",
+    "salad study": "study/test_study",
+    "salad export": "export/test_files",
+    "salad fetch": "datasets/test_author_archive",
+    "salad prepare": "datasets/test_author_tree",
+    "benchmarks": "benchmarks/test_gpu",
+    "benchmarks.quality": "benchmarks/test_quality",
+    "benchmarks.films": "benchmarks/test_films",
+    "setup.sh": "test_setup_script",
+    "torchrun": "distributed/test_team",
+    "onnx_score.py": "export/test_files",
+    "make_api.py": "test_docs",
+}
+# command -> the reason why no test runs it
+NOT_RUN = {
+    "benchmarks/gpu_pack.sh": "fetches wheels",
+    "benchmarks/gpu_run.sh": "is for a machine with a GPU; what it starts is run by benchmarks/test_gpu",
+    "pytest": "is the test itself",
+    "picture.py": "needs films that are not in the checkout, and a model of them",
+    "source": "is for a shell that someone types into",
+    "srun": "needs Slurm",
+    "find": "is a program of the system",
+    "curl": "is a program of the system; the same request is made in serve/test_app",
+    "storescu": "is of dcmtk, which is not installed; pynetdicom sends the same in scoring/test_watch",
+    "storescp": "is of dcmtk, which is not installed",
+    "pip": "would install packages",
+    "ruff": "is run before every commit",
+    "mypy": "is run before every commit",
+    "lint-imports": "is run by test_house",
+}
+# options in the text that are of other programs
+FOREIGN = {
+    *("nproc_per_node", "nnodes", "rdzv_backend", "rdzv_id", "rdzv_endpoint", "standalone"),  # torchrun
+    *("nodes", "ntasks-per-node", "gpus-per-node", "signal"),  # Slurm
+    *("data-binary", "dist", "now", "durations"),  # curl, pytest-xdist, systemctl, pytest
+}
+MODES = {"--demo", "--test", "--archive", "--env-only"}  # of setup.sh
+PROGRAMS = {"salad", "python", "bash", "torchrun", "pip"}
 
 
 def load_script(name: str):
@@ -15,6 +72,131 @@ def load_script(name: str):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def all_commands() -> list[Command]:
+    return [command for path in pages() for command in commands(path, PROGRAMS)]
+
+
+def program_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
+    """The name of a command in the lists above, and the words after it."""
+    first, *rest = words
+    if first in ("python", "bash"):
+        return program_of(rest) if rest[0] != "-m" else program_of(rest[1:])
+    if first == "salad":
+        door = {"train": "main.py", "test": "test.py"}.get(rest[0], f"salad {rest[0]}")
+        return door, rest[1:]
+    return first.rpartition("/")[2] if first.endswith(".py") else first, rest
+
+
+# Links ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [*pages(), REPOSITORY / "CHANGELOG.md"], ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings(path):
+    broken = []
+    for link in links(path):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert not broken
+
+
+# Commands -------------------------------------------------------------------------------------------------------
+
+
+def parse(program: str, words: Sequence[str]) -> None:
+    """Read a command line as the program does, without running it."""
+    if program.startswith("salad "):
+        cli.main.commands[program.removeprefix("salad ")].make_context(program, [*words])
+    elif program in ("main.py", "test.py"):
+        command, kind = (cli.train, TRAIN) if program == "main.py" else (cli.test, TEST)
+        if "--help" in words:
+            return
+        with command.make_context(program, [*words]) as context:
+            given = complete(gather(kind, None, resolve(context.params, kind)), kind)
+        if kind == TRAIN:
+            Config.of({name: value for name, value in given.items() if name in OPTIONS})
+    elif program == "torchrun":
+        script = words.index("main.py")
+        parse("main.py", words[script + 1 :])
+    elif program == "benchmarks":
+        group = importlib.import_module("benchmarks.__main__").main
+        group.commands[words[0]].make_context(program, ["." if word == "DATA" else word for word in words[1:]])
+    elif program.startswith("benchmarks."):
+        importlib.import_module(program).main.make_context(program, [*words])
+    elif program == "setup.sh":
+        assert not words or words[0] in MODES
+        if words[:1] == ["--env-only"] and words[1:]:
+            project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+            assert all(re.search(rf"^{extra} = \[", project, re.MULTILINE) for extra in words[1].split(","))
+    elif program == "pytest":
+        assert all((REPOSITORY / word).exists() for word in words if word.startswith("tests/"))
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=lambda command: f"{command.page}: {' '.join(command.words)}")
+def test_a_command_is_one_that_its_program_takes(command):
+    program, words = program_of(command.words)
+    assert (program in RUN_IN) != (program in NOT_RUN), f"'{program}' belongs into one of the lists"
+    try:
+        parse(program, words)
+    except click.exceptions.Exit:
+        pass  # --help
+    except (click.ClickException, KeyError, ValueError, AssertionError) as error:
+        pytest.fail(f"{command.line}: {error}")
+
+
+def test_commands_that_are_run_are_run_where_the_list_says():
+    for program, test in RUN_IN.items():
+        text = (REPOSITORY / f"tests/{test}.py").read_text(encoding="utf-8")
+        name = {"main.py": "train", "test.py": "test", "benchmarks.quality": "quality", "benchmarks.films": "films"}
+        assert name.get(program, program.split()[-1].rpartition("/")[2].partition(".")[0]) in text, program
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "salad train log/run --normal films --recipes strong",
+        "salad train log/run --normal films --recipe best",
+        "python main.py CXR_author unet log/run DATA_PATH --isize 100",
+        "python test.py",
+        "salad export model.tar --format gif --out model.gif",
+        "python -m benchmarks.quality --only strong",
+    ],
+)
+def test_a_wrong_command_is_noticed(line):
+    with pytest.raises((click.ClickException, ValueError)):
+        parse(*program_of(line.split()))
+
+
+def test_options_in_the_text_exist():
+    groups = [cli.main.commands, importlib.import_module("benchmarks.__main__").main.commands]
+    found = [command for group in groups for command in group.values()]
+    found += [importlib.import_module(f"benchmarks.{name}").main for name in ("quality", "films")]
+    known = {flag for command in found for param in command.params for flag in [*param.opts, *param.secondary_opts]}
+    known |= MODES | {f"--{name}" for name in FOREIGN} | {"--help", "--check"}
+    texts = {path: path.read_text(encoding="utf-8") for path in pages()}
+    unknown = {
+        f"{path.name}: {flag}"
+        for path, text in texts.items()
+        for flag in re.findall(r"(?<![\w-])--[a-z]\w+(?:-\w+)*", text)
+        if flag not in known
+    }
+    assert not unknown
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_python_on_a_page_compiles_and_imports_what_there_is(path):
+    for text in code(path, "python"):
+        # of a signature on the generated page, only the import above it is a statement
+        kept = "\n".join(re.findall(r"^from .*", text, re.MULTILINE)) if path.name == "api.md" else text
+        for node in ast.walk(ast.parse(kept)):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("salad"):
+                module = importlib.import_module(node.module)
+                assert all(hasattr(module, name.name) for name in node.names), ast.unparse(node)
 
 
 # What is generated ----------------------------------------------------------------------------------------------
