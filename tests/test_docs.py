@@ -35,6 +35,7 @@ RUN_IN = {
     "benchmarks": "benchmarks/test_gpu",
     "benchmarks.quality": "benchmarks/test_quality",
     "benchmarks.films": "benchmarks/test_films",
+    "benchmarks.peers": "benchmarks/test_peers",
     "setup.sh": "test_setup_script",
     "torchrun": "distributed/test_team",
     "onnx_score.py": "export/test_files",
@@ -53,6 +54,7 @@ NOT_RUN = {
     "storescu": "is of dcmtk, which is not installed; pynetdicom sends the same in scoring/test_watch",
     "storescp": "is of dcmtk, which is not installed",
     "pip": "would install packages",
+    "venv": "would make an environment",
     "ruff": "is run before every commit",
     "mypy": "is run before every commit",
     "lint-imports": "is run by test_house",
@@ -81,6 +83,7 @@ def all_commands() -> list[Command]:
 def program_of(words: Sequence[str]) -> tuple[str, Sequence[str]]:
     """The name of a command in the lists above, and the words after it."""
     first, *rest = words
+    first = first.rpartition("/bin/")[2]
     if first in ("python", "bash"):
         return program_of(rest) if rest[0] != "-m" else program_of(rest[1:])
     if first == "salad":
@@ -108,6 +111,12 @@ def test_links_lead_to_files_and_headings(path):
 # Commands -------------------------------------------------------------------------------------------------------
 
 
+def benchmark(name: str) -> click.Command:
+    """The command of a module or package of benchmarks/."""
+    is_package = importlib.util.find_spec(name).submodule_search_locations is not None
+    return importlib.import_module(f"{name}.__main__" if is_package else name).main
+
+
 def parse(program: str, words: Sequence[str]) -> None:
     """Read a command line as the program does, without running it."""
     if program.startswith("salad "):
@@ -124,10 +133,11 @@ def parse(program: str, words: Sequence[str]) -> None:
         script = words.index("main.py")
         parse("main.py", words[script + 1 :])
     elif program == "benchmarks":
-        group = importlib.import_module("benchmarks.__main__").main
-        group.commands[words[0]].make_context(program, ["." if word == "DATA" else word for word in words[1:]])
+        benchmark(program).commands[words[0]].make_context(
+            program, ["." if word == "DATA" else word for word in words[1:]]
+        )
     elif program.startswith("benchmarks."):
-        importlib.import_module(program).main.make_context(program, [*words])
+        benchmark(program).make_context(program, [*words])
     elif program == "setup.sh":
         assert not words or words[0] in MODES
         if words[:1] == ["--env-only"] and words[1:]:
@@ -150,10 +160,12 @@ def test_a_command_is_one_that_its_program_takes(command):
 
 
 def test_commands_that_are_run_are_run_where_the_list_says():
-    for program, test in RUN_IN.items():
-        text = (REPOSITORY / f"tests/{test}.py").read_text(encoding="utf-8")
-        name = {"main.py": "train", "test.py": "test", "benchmarks.quality": "quality", "benchmarks.films": "films"}
-        assert name.get(program, program.split()[-1].rpartition("/")[2].partition(".")[0]) in text, program
+    for program in {program_of(command.words)[0] for command in all_commands()} & RUN_IN.keys():
+        text = (REPOSITORY / f"tests/{RUN_IN[program]}.py").read_text(encoding="utf-8")
+        word = {"main.py": "train(", "test.py": "score("}.get(
+            program, re.split(r"[ .]", program.removesuffix(".py"))[-1]
+        )
+        assert word in text, program
 
 
 @pytest.mark.parametrize(
@@ -173,9 +185,8 @@ def test_a_wrong_command_is_noticed(line):
 
 
 def test_options_in_the_text_exist():
-    groups = [cli.main.commands, importlib.import_module("benchmarks.__main__").main.commands]
-    found = [command for group in groups for command in group.values()]
-    found += [importlib.import_module(f"benchmarks.{name}").main for name in ("quality", "films")]
+    found = [*cli.main.commands.values(), *benchmark("benchmarks").commands.values()]
+    found += [benchmark(name) for name in RUN_IN if name.startswith("benchmarks.") and importlib.util.find_spec(name)]
     known = {flag for command in found for param in command.params for flag in [*param.opts, *param.secondary_opts]}
     known |= MODES | {f"--{name}" for name in FOREIGN} | {"--help", "--check"}
     texts = {path: path.read_text(encoding="utf-8") for path in pages()}
