@@ -244,3 +244,24 @@ def test_the_films_of_the_picture_are_the_middles_of_equal_groups_by_score():
     scores = np.array([5, 1, 7, 3, 0, 2, 6, 4])
     assert scores[middles(scores, 2)].tolist() == [2, 6]  # of 0 to 3, and of 4 to 7
     assert scores[middles(scores, 4)].tolist() == [1, 3, 5, 7]
+
+
+# Messages -------------------------------------------------------------------------------------------------------
+
+
+def constant_texts() -> str:
+    """The constant parts of all strings of the program, and setup.sh: a place for a value or a line ends each."""
+    parts = [(REPOSITORY / "setup.sh").read_text(encoding="utf-8")]
+    for path in (REPOSITORY / "salad").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts.append(node.value)
+    return "\0".join(parts)
+
+
+def test_messages_that_are_explained_are_those_of_the_program():
+    page = (REPOSITORY / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    texts = constant_texts()
+    unknown = [part for message in messages for part in message.split("...") if part.strip(" :;(,'") not in texts]
+    assert len(messages) >= 30 and not unknown
