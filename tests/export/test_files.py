@@ -402,7 +402,7 @@ def padded(published):
 @pytest.mark.parametrize("resize", ["squash", "pad", "crop"])
 @pytest.mark.parametrize("size", [(700, 520), (90, 200)])
 def test_the_metadata_tell_how_large_jpegs_are_read(padded, tmp_path, size, resize):
-    """The way of docs/output.md, with Pillow alone."""
+    """The way of docs/export.md, with Pillow alone."""
     film = Image.fromarray(draw_radiograph(np.random.default_rng(0), size=200, abnormal=False)).resize(size)
     film.save(tmp_path / "film.jpeg")
     facts = exporting.facts(padded)
