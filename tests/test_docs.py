@@ -265,3 +265,11 @@ def test_messages_that_are_explained_are_those_of_the_program():
     texts = constant_texts()
     unknown = [part for message in messages for part in message.split("...") if part.strip(" :;(,'") not in texts]
     assert len(messages) >= 30 and not unknown
+
+
+def test_a_page_begins_with_its_command():
+    late = []
+    for path in sorted((REPOSITORY / "docs").glob("*.md")):
+        head = path.read_text(encoding="utf-8").splitlines()[:6]
+        late += [path.name] if not any(line.startswith("```") for line in head) else []
+    assert not late
