@@ -13,6 +13,7 @@ import pytest
 from pages import Command, anchors, code, commands, links, pages
 from running import REPOSITORY, invoke
 
+import salad
 from salad import cli
 from salad.cli.arguments import complete, resolve
 from salad.cli.options import gather
@@ -273,3 +274,13 @@ def test_a_page_begins_with_its_command():
         head = path.read_text(encoding="utf-8").splitlines()[:6]
         late += [path.name] if not any(line.startswith("```") for line in head) else []
     assert not late
+
+
+def test_the_changelog_keeps_its_form_and_the_citation_its_version():
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert titles and all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - (Unreleased|\d{4}-\d\d-\d\d)", title) for title in titles)
+    groups = re.findall(r"^### (.*)$", text, re.MULTILINE)
+    assert {*groups} <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    citation = (REPOSITORY / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {salad.__version__}\n" in citation
