@@ -83,6 +83,9 @@ and this overrides the `--load_config` file, in which a recipe may stand, too. "
 training unless another one is typed; one that the network in the checkpoint cannot have is an error. An option without
 a value is switched on by `--align`, say, and off by `--no_align`.
 
+Bash completes commands and options after `eval "$(_SALAD_COMPLETE=bash_source salad)"`; zsh and fish with `zsh_source`
+and `fish_source`.
+
 Exit status: 0 done; 2 bad input; 1 anything else that stopped the command (diverged training, full disk, lack of
 memory, internal error); 128 + the number of the signal that interrupted it. Results go to stdout, messages to
 stderr."""
