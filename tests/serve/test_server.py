@@ -200,6 +200,10 @@ def test_films_are_dropped_and_their_results_read(visit, films, run, tmp_path):
         assert entry.locator(".layer").evaluate("one => getComputedStyle(one).opacity") == "0"
         slider.press("End")
         assert entry.locator(".layer").evaluate("one => getComputedStyle(one).opacity") == "1"
+        picture = entry.get_by_role("button", name="Enlarge").first
+        for key, is_large in (("Enter", True), ("Space", False)):
+            picture.press(key)
+            assert (entry.locator(".zoomed").count() == 1) is is_large
         keep(page, "serve_result", tmp_path)
 
         page.set_input_files("#choose", [broken, tmp_path / "film.dcm", film])  # one after the other
