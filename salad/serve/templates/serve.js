@@ -65,7 +65,8 @@ function resultOf(found, name) {
     paragraph("verdict", element("span", { className: `mark ${kind}` }), verdict),
     paragraph("numbers", numbers.join(" · ")),
   ];
-  if (found.note) parts.push(element("ul", { className: "notes" }, element("li", { textContent: found.note })));
+  const notes = found.note ? found.note.split("; ") : [];
+  if (notes.length) parts.push(element("ul", { className: "notes" }, ...notes.map((textContent) => element("li", { textContent }))));
   if (error) return [...parts, paragraph("note", error)];
   parts.push(paragraph("sentence", sentence));
   const views = element("div", { className: "views" });
