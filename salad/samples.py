@@ -58,6 +58,8 @@ class Sample:
         patient: identifier of the patient; never written to an output.
         study: identifier of the study, shared by the images that were taken together.
         view: view in the words of the data set, for example ``PA``.
+        part: body part in the words of the data set, for example ``HAND``; None where only its entry in `DATASETS` may
+            tell it.
         findings: findings in the words of the data set.
         sex: sex in the words of the data set, for example ``F``.
         age: in years.
@@ -74,6 +76,7 @@ class Sample:
     patient: str | None = None
     study: str | None = None
     view: str | None = None
+    part: str | None = None
     findings: tuple[str, ...] = ()
     sex: str | None = None
     age: float | None = None

@@ -11,6 +11,7 @@ from salad.datasets import chexpert, folders, medianomaly, medmnist, mura, nih, 
 from salad.datasets.hold_out import hold_out
 from salad.datasets.layout import check_there, sub_folders
 from salad.errors import InputError, printable
+from salad.images.film_facts import CHEST
 from salad.samples import Selection, Split, SplitReader
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class DataSet(NamedTuple):
         normal: name of the normal class; None if the user may choose it.
         by_order: True if the first class counts as normal unless another is asked for.
         licence: terms under which its images are published; empty if they are not known here.
+        part: body part that all of its images show; empty if it is not known here, or a `Sample` tells it.
     """
 
     read: SplitReader
@@ -35,6 +37,7 @@ class DataSet(NamedTuple):
     normal: str | None = None
     by_order: bool = False
     licence: str = ""
+    part: str = ""
 
 
 def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | None:
@@ -49,19 +52,20 @@ def _read_phantom(data_path: Path, split: str, selection: Selection) -> Split | 
 DATASETS: dict[str, DataSet] = {
     "CXR_author": DataSet(folders.read_split, by_order=True),
     "Folders": DataSet(own_folders.read_split, takes=("abnormal",), normal=own_folders.NORMAL_CLASS),
-    "CXR_phantom": DataSet(_read_phantom, licence="none needed, since this program has drawn them"),
+    "CXR_phantom": DataSet(_read_phantom, licence="none needed, since this program has drawn them", part=CHEST),
     "NIH": DataSet(
         nih.read_split,
         takes=("split_dir", "view", "min_age"),
         normal=nih.NORMAL_CLASS,
         licence="no restrictions; cite Wang et al., CVPR 2017, and name the NIH Clinical Center as their source",
+        part=CHEST,
     ),
     "MURA": DataSet(mura.read_split, takes=("part",), normal=mura.NORMAL_CLASS),
     "MedMNIST": DataSet(medmnist.read_split, licence="CC BY 4.0 (DermaMNIST: CC BY-NC 4.0)"),
     "MedIAnomaly": DataSet(medianomaly.read_split, normal=medianomaly.NORMAL_CLASS),
-    "RSNA": DataSet(rsna.read_split, takes=("split_dir",), normal=rsna.NORMAL_CLASS),
-    "VinDr": DataSet(vindr.read_split, takes=("split_dir",), normal=vindr.NORMAL_CLASS),
-    "CheXpert": DataSet(chexpert.read_split, takes=("view", "min_age"), normal=chexpert.NORMAL_CLASS),
+    "RSNA": DataSet(rsna.read_split, takes=("split_dir",), normal=rsna.NORMAL_CLASS, part=CHEST),
+    "VinDr": DataSet(vindr.read_split, takes=("split_dir",), normal=vindr.NORMAL_CLASS, part=CHEST),
+    "CheXpert": DataSet(chexpert.read_split, takes=("view", "min_age"), normal=chexpert.NORMAL_CLASS, part=CHEST),
     "Table": DataSet(table.read_split),
 }
 

@@ -1,4 +1,4 @@
-"""Add patient, view, sex, age and findings to the images of class folders, from tables and from file names."""
+"""Add patient, view, body part, sex, age and findings to the images of class folders, from tables and file names."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from salad.datasets.boxes import Boxes, is_boxes_table, read_boxes
 from salad.datasets.cells import age_in_years, id_of, known, sex_of, view_of
 from salad.datasets.tables import read_rows
 from salad.errors import InputError, printable
+from salad.images.film_facts import CHEST
 from salad.images.names import name_key, shortened, stem_of, with_slashes
 from salad.samples import Sample
 
@@ -52,13 +53,13 @@ class Note:
 
 
 def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
-    """Fill in patient, view, sex, age, findings and boxes where they are known.
+    """Fill in patient, view, body part, sex, age, findings and boxes where they are known.
 
     A table is a .csv or .tsv file directly in DATA_PATH with a column of image paths or file names and at least
     one other column of `COLUMNS`. Without a column of findings, a label of 0 or 1 counts as the finding ``normal``
     or ``abnormal``. If no table gives the patient, it is read from file names of NIH ChestX-ray14 and of the
-    paediatric set of Kermany et al. Boxes come from boxes.csv (see `read_boxes`); their labels are the findings of an
-    image of which no table gives a finding.
+    paediatric set of Kermany et al., which also tell that a film shows a chest. Boxes come from boxes.csv (see
+    `read_boxes`); their labels are the findings of an image of which no table gives a finding.
 
     Args:
         samples: samples of one split, one file each.
@@ -84,10 +85,10 @@ def annotate(samples: list[Sample], data_path: Path) -> list[Sample]:
         is_alone = num_named[name] == 1  # a name that occurs twice is ambiguous
         note = notes.find(sample, is_alone=is_alone) or Note()
         drawn = boxes.find(sample, is_alone=is_alone) or Boxes()
-        patient = note.patient or patient_from_name(stem, is_kermany=is_kermany)
+        named = patient_from_name(stem, is_kermany=is_kermany)
         findings = note.findings or drawn.labels
-        facts = {**vars(note), "patient": patient, "findings": findings, "boxes": drawn.boxes}
-        annotated.append(replace(sample, **facts))
+        facts = {**vars(note), "patient": note.patient or named, "findings": findings, "boxes": drawn.boxes}
+        annotated.append(replace(sample, **facts, part=CHEST if named else None))
     boxes.say_unused(samples)
     return annotated
 

@@ -44,7 +44,8 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
             raise InputError(f"{printable(folder / LISTS[split])}: line {number} is no path of an image of MURA")
         inside, part, patient, study, sign = match.groups()
         parts.add(part)
-        if selection.part is not None and selection.part.upper() not in (part, part.removeprefix("XR_")):
+        word = part.removeprefix("XR_")
+        if selection.part is not None and selection.part.upper() not in (part, word):
             continue
         path = find_file(inside, folder)
         name = inner_name(path, data_path)
@@ -53,7 +54,7 @@ def read_split(data_path: Path, split: str, selection: Selection) -> Split | Non
             continue
         label = NORMAL if sign == NORMAL_CLASS else ABNORMAL
         study_id = f"{part}/{patient}/{study}"
-        samples.append(Sample(path, name, label, patient=patient, study=study_id, findings=(sign,)))
+        samples.append(Sample(path, name, label, patient=patient, study=study_id, part=word, findings=(sign,)))
     if not samples and not absent and parts:
         asked = printable(selection.part)[:40]
         raise InputError(f"--part is {asked}, but {LISTS[split]} has {shown(sorted(parts))}")

@@ -30,6 +30,7 @@ TEXTS = frozenset({"Manufacturer", "ManufacturerModelName", "SoftwareVersions"})
 # Identify a patient whatever their representation: the groups of patients, of places (GPS) and of signatures.
 IDENTIFYING_GROUPS = frozenset({0x0010, 0x0016, 0x0400})
 IDENTIFYING = frozenset({"ModifyingDeviceID"})
+META_GROUP = 0x0002  # of the head of a file, which pydicom keeps apart
 BINARY = frozenset({"NONE", "OB", "OD", "OF", "OL", "OV", "OW", "SQ"})
 MAX_CHARACTERS = 1024  # of a value
 NUMBER = re.compile(r"[0-9a-fA-F]{8}")
@@ -81,7 +82,8 @@ def _parse(word: str) -> Tag:
 
     if NUMBER.fullmatch(word):
         number = int(word, 16)
-        return Tag(keyword_for_tag(number) or f"{number:08x}", number)
+        name = keyword_for_tag(number)
+        return Tag(name if keyword_dict.get(name) == number else f"{number:08x}", number)  # groups may share a keyword
     numbers = {name.lower(): (name, number) for name, number in keyword_dict.items() if name}
     if word.lower() in numbers:
         return Tag(*numbers[word.lower()])
@@ -108,9 +110,12 @@ def _check(tag: Tag, *, allow_identifying: bool) -> None:
 
 def _kinds(tag: Tag) -> frozenset[str]:
     """Look up the value representations that an element may have; UN for one that is not in the dictionary."""
-    from pydicom.datadict import dictionary_has_tag, dictionary_VR
+    from pydicom.datadict import dictionary_VR
 
-    return frozenset(dictionary_VR(tag.number).split(" or ") if dictionary_has_tag(tag.number) else ["UN"])
+    try:
+        return frozenset(dictionary_VR(tag.number).split(" or "))
+    except KeyError:
+        return frozenset(["UN"])
 
 
 def _value(ds: Dataset, tag: Tag) -> str | None:
@@ -119,7 +124,8 @@ def _value(ds: Dataset, tag: Tag) -> str | None:
     from pydicom.multival import MultiValue
 
     try:
-        value = ds[tag.number].value if tag.number in ds else None
+        holder = ds.file_meta if tag.number >> 16 == META_GROUP else ds
+        value = holder[tag.number].value if tag.number in holder else None
     except Exception as error:  # a value that does not fit its representation
         if shortage(error):
             raise

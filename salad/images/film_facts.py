@@ -52,7 +52,7 @@ def facts_of(ds: Dataset) -> Facts:
     """Collect what a header tells plainly; what it leaves out or says in other words is missing."""
     found = {
         "view": _view(ds),
-        "part": _part(code(ds, "BodyPartExamined")),
+        "part": part_of_words(code(ds, "BodyPartExamined")),
         "modality": MODALITIES.get(code(ds, "Modality")),
         "pixels": PIXELS.get(code(ds, "PhotometricInterpretation")),
     }
@@ -64,6 +64,12 @@ def view_of_words(text: str | None) -> str | None:
     return VIEWS.get((text or "").strip().upper())
 
 
+def part_of_words(text: str | None) -> str | None:
+    """Find the body part that a text begins with, as in ``CHEST PA``; None if it is another word."""
+    words = re.split(r"[^A-Z]+", (text or "").upper())
+    return PARTS.get(words[0])
+
+
 def _view(ds: Dataset) -> str | None:
     """Find the view by ViewPosition or, of a radiograph, by other elements that name a single view."""
     if (position := code(ds, "ViewPosition")) or MODALITIES.get(code(ds, "Modality")) != FILM:
@@ -71,9 +77,3 @@ def _view(ds: Dataset) -> str | None:
     text = f"{code(ds, 'BodyPartExamined')} {code(ds, 'SeriesDescription')}"
     views = {WORDED[match.lastindex - 1] for match in WORDED_VIEW.finditer(text) if match.lastindex}
     return views.pop() if len(views) == 1 else None
-
-
-def _part(text: str) -> str | None:
-    """Find the body part that a text begins with, as in ``CHEST PA``; None if it is another word."""
-    words = re.split(r"[^A-Z]+", text)
-    return PARTS.get(words[0])

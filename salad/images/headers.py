@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from salad.images.dicom import HEAD_BYTES, HEADER_ELEMENTS, is_dicom, read_elements
 from salad.images.dicom import read_header as read_dicom_header
 from salad.images.dicom_tags import Tag, values_of
-from salad.images.film_facts import FACT_ELEMENTS, Facts, facts_of, view_of_words
+from salad.images.film_facts import FACT_ELEMENTS, Facts, facts_of, part_of_words, view_of_words
 from salad.images.npz import row_shape
 from salad.images.open import open_picture
 from salad.images.read import FileContent
@@ -102,13 +102,22 @@ def read_header_and_tags(
         return None, values
 
 
-def read_told(samples: list[Sample], *, num_threads: int) -> list[Facts]:
-    """Read what at most `MAX_ASPECTS` samples tell of their kind; a view that the data set names counts first."""
+def read_told(samples: list[Sample], *, part: str, num_threads: int) -> list[Facts]:
+    """Read what at most `MAX_ASPECTS` samples tell of their kind.
+
+    A view that the data set names counts before that of the header. A body part counts after it.
+
+    Args:
+        samples: samples of a data set.
+        part: body part that all of its images show; empty if it is not known.
+        num_threads: threads that read.
+    """
     drawn = [samples[i] for i in draw_places(len(samples), most=MAX_ASPECTS)]
     told = []
     for sample, header in zip(drawn, read_headers(drawn, num_threads=num_threads), strict=True):
-        view = view_of_words(sample.view)
-        told.append({**(header.facts if header else {}), **({"view": view} if view else {})})
+        facts = {"part": part_of_words(sample.part or part), **(header.facts if header else {})}
+        facts["view"] = view_of_words(sample.view) or facts.get("view")
+        told.append({name: value for name, value in facts.items() if value is not None})
     return told
 
 

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 BODY_SECONDS = 60.0  # that a film may take to arrive
 REST_SECONDS = 5.0  # that the rest of a refused film may take
 MAX_RETRY_SECONDS = 60
-DICOM_TYPE = "application/dicom"
+DICOM_TYPE, FORM_TYPE = "application/dicom", "multipart/"
 HEADERS = {
     "connection": "close",  # one request each: no connection stays open and waits
     "cache-control": "no-store",
@@ -93,6 +93,9 @@ class Desk:
             HTTPException: the film is not taken in.
         """
         most = self.limits.max_bytes
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind.startswith(FORM_TYPE):
+            raise HTTPException(415, "a form: send the film itself as the body, as  curl --data-binary @film.png  does")
         if int(request.headers.get("content-length", 0)) > most:
             raise _too_large(int(request.headers["content-length"]), most)
         if self.num_films >= self.limits.queue:
@@ -101,8 +104,7 @@ class Desk:
             raise HTTPException(429, said, {"retry-after": str(wait)})
         self.num_films += 1
         try:
-            is_dicom = request.headers.get("content-type", "").partition(";")[0].strip().lower() == DICOM_TYPE
-            film = FileContent(await _read_body(request, most), ".dcm" if is_dicom else "")
+            film = FileContent(await _read_body(request, most), ".dcm" if kind == DICOM_TYPE else "")
             explains = request.query_params.get("explain", "0") not in ("", "0")
             async with self._turn:
                 if await request.is_disconnected():
@@ -174,7 +176,7 @@ def make_app(desk: Desk, *, gate: Gate, page: str) -> Starlette:
     async def show(_: Request) -> Response:
         return HTMLResponse(page, headers={"content-security-policy": PAGE_POLICY})
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", show, methods=["GET"]),
             Route("/health", desk.health, methods=["GET"]),
@@ -183,6 +185,8 @@ def make_app(desk: Desk, *, gate: Gate, page: str) -> Starlette:
         middleware=[Middleware(Guarded, gate=gate)],
         exception_handlers={HTTPException: _refuse},
     )
+    app.router.redirect_slashes = False  # a path that is nearly right is told the right one, as any other
+    return app
 
 
 async def _refuse(request: Request, error: Any) -> Response:

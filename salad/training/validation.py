@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from salad.build import RunContext
+from salad.datasets import DATASETS
 from salad.evaluation.belonging import count_told
 from salad.evaluation.calibration import no_standards
 from salad.evaluation.result import Result
@@ -61,9 +62,13 @@ class Validation:
             logger.warning("%s", line)
         self.backbone = needed_backbone(context)
         self.aspects = normal_aspects(val, context.config) if val else np.empty(0)
-        self.told = count_told(
-            read_told(train.only_normal().samples, num_threads=context.config.data.n_jobs_dataloader)
+        data = context.config.data
+        facts = read_told(
+            train.only_normal().samples,
+            part=DATASETS[data.dataset_name].part,
+            num_threads=data.n_jobs_dataloader,
         )
+        self.told = count_told(facts)
         self.frozen: dict[str, PatchMemory] = {}  # patch memories of the frozen backbone, made once
         self.announced = False
         self.result: Result | None = None

@@ -119,12 +119,22 @@ def test_the_view_of_the_data_set_counts_before_that_of_the_header(tmp_path, wri
     path.write_bytes(written(dataset(np.zeros((6, 9), np.uint8), ViewPosition="PA", BodyPartExamined="CHEST")))
     samples = [Sample(path, "a", NORMAL, view=view) for view in (None, "LATERAL", "odd")]
 
-    told = headers.read_told(
-        [*samples, Sample(picture, "b", NORMAL, view="AP"), Sample(picture, "c", NORMAL)], num_threads=0
-    )
+    samples += [Sample(picture, "b", NORMAL, view="AP"), Sample(picture, "c", NORMAL)]
+
+    told = headers.read_told(samples, part="", num_threads=0)
 
     assert [facts.get("view") for facts in told] == ["PA", "lateral", "PA", "AP", None]
     assert [facts.get("part") for facts in told] == ["CHEST", "CHEST", "CHEST", None, None]
+
+
+def test_the_body_part_of_a_header_counts_before_that_of_the_image_and_of_the_set(tmp_path, write_image):
+    path, picture = tmp_path / "a.dcm", write_image(tmp_path / "a.png")
+    path.write_bytes(written(dataset(np.zeros((6, 9), np.uint8), BodyPartExamined="FOOT")))
+    samples = [Sample(path, "a", NORMAL), *(Sample(picture, "b", NORMAL, part=part) for part in ("HAND", None, "odd"))]
+
+    parts = [[facts.get("part") for facts in headers.read_told(samples, part=of, num_threads=0)] for of in ("KNEE", "")]
+
+    assert parts == [["FOOT", "HAND", "KNEE", None], ["FOOT", "HAND", None, None]]
 
 
 def test_headers_quote_nothing_of_a_dicom_file(tmp_path):

@@ -41,6 +41,12 @@ def test_names_of_normal_kermany_images_count_in_that_set_alone(write_folders):
     assert [sample.patient for sample in read(write_folders(*series)).values()] == ["IM-0115"] * 2 + ["NORMAL2-IM-0115"]
 
 
+def test_names_of_known_sets_tell_that_they_are_chests(write_folders):
+    data_path = write_folders("train/0.normal/00000001_000.png", "train/0.normal/IM-0115-0001.png")
+    (data_path / "labels.csv").write_text("path,patient\n00000001_000.png,7\n")
+    assert [(sample.patient, sample.part) for sample in read(data_path).values()] == [("7", "CHEST"), (None, None)]
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".CSV"])
 def test_table_by_path(write_folders, suffix):
     data_path = write_folders("train/0.normal/a.png", "train/1.ill/a.png")

@@ -18,6 +18,7 @@ from salad.errors import InputError
 from salad.images import npz
 from salad.images.cache_file import choose_folder
 from salad.images.decoder import Decoder
+from salad.images.film_facts import PARTS, part_of_words
 from salad.samples import Selection
 
 SPLITS = ("train", "val", "test")
@@ -229,6 +230,7 @@ def test_mura(mura):
     assert len(set(studies.values())) == 3 + 4
     assert studies[MURA["valid"][0]] == studies[MURA["valid"][1]] != studies[MURA["valid"][4]]
     assert train.samples[0].patient == "patient00001"
+    assert all(f"XR_{part_of_words(sample.part)}/" in sample.name for sample in test.samples)
     beside = read("MURA", mura.parent, "train")
     assert [sample.name for sample in beside.samples] == [f"MURA-v1.1/{sample.name}" for sample in train.samples]
 
@@ -1071,3 +1073,8 @@ def test_scoring_takes_what_the_training_took(nih, tmp_path, write_image):
 
 def test_known_classes_of_medmnist_are_words_of_numbers():
     assert all(value.isdecimal() for value in medmnist.NORMAL_OF.values())
+
+
+def test_body_parts_of_data_sets_are_words_that_headers_are_compared_with():
+    parts = {data_set.part for data_set in DATASETS.values()}
+    assert parts == {"", "CHEST"} and parts - {""} <= set(PARTS.values())

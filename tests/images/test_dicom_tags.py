@@ -24,6 +24,7 @@ IDENTIFYING = (
     *("StudyDate", "SeriesTime", "AcquisitionDateTime", "StudyDescription", "SeriesDescription", "ProtocolName"),
     *("ImageComments", "DerivationDescription", "AdmissionID", "GPSLatitude", "ModifyingDeviceID", "SmokingStatus"),
     *("RequestingPhysician", "TextValue", "PersonName", "ReasonForTheAttributeModification", "00100010", "00091001"),
+    *("SourceApplicationEntityTitle", "60004000"),
 )
 
 
@@ -48,6 +49,19 @@ def test_keywords_and_numbers_in_their_order(syntax):
     assert [*found.items()] == [
         *(("KVP", "81.5"), ("ViewPosition", "PA"), ("SOPInstanceUID", "1.2.3.4"), ("ImageType", "ORIGINAL\\PRIMARY")),
         *(("Rows", "6"), ("BodyPartExamined", None), ("Manufacturer", None)),
+    ]
+
+
+def test_elements_of_the_head_of_the_file_and_of_repeating_groups():
+    ds = dataset(PIXELS)
+    ds.add_new(0x60000010, "US", 5)
+    ds.add_new(0x60020010, "US", 6)
+
+    found = values(written(ds), "TransferSyntaxUID,MediaStorageSOPInstanceUID,60000010,60020010")
+
+    assert [*found.items()] == [
+        *(("TransferSyntaxUID", EXPLICIT), ("MediaStorageSOPInstanceUID", "1.2.3.4")),
+        *(("60000010", "5"), ("60020010", "6")),  # both are called OverlayRows
     ]
 
 

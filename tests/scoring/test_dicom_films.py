@@ -19,7 +19,7 @@ import pytest
 from click.testing import Result
 from dicom_files import SECRET, dataset, written
 from PIL import Image
-from running import ONE_THREAD, PROGRAM, REPOSITORY, invoke, read_csv, read_tar, stopped, train
+from running import ONE_THREAD, PROGRAM, REPOSITORY, SHORT, invoke, read_csv, read_tar, stopped, train
 
 from salad.cli import main
 from salad.datasets import phantom
@@ -108,6 +108,20 @@ def test_columns_of_the_header_and_notes_of_the_kind(predict, films, run):
     summary = ", ".join(f"{kind} (1)" for kind in kinds)
     assert f"drift: films of a kind that the model was not trained on: {summary}; the column note" in result.stderr
     assert SECRET not in result.stdout + result.stderr
+
+
+def test_a_hand_is_noticed_by_a_model_of_a_chest_set_without_headers(films, tmp_path):
+    phantom.write_phantom(tmp_path / "data", size=64, num_train=8, num_val=3, num_test=1)
+    trained = invoke(main, "train", "CXR_phantom", "unet", tmp_path / "xp", tmp_path / "data", *SHORT)
+    assert trained.exit_code == 0, trained.stderr
+    model = tmp_path / "xp/model.tar"
+    assert read_tar(model)["told"] == {"part": {"CHEST": 8}}
+
+    rows = rows_of(invoke(main, "predict", "--load_model", model, "--device", "cpu", films))
+
+    assert [row["note"].partition(";")[0] for row in rows if "trained on" in row["note"]] == [
+        "body part HAND, but the model was trained on CHEST"
+    ]
 
 
 def test_films_that_are_enrolled_are_of_a_known_kind(run, films, tmp_path):

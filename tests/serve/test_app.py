@@ -90,6 +90,11 @@ def test_a_film_gets_the_line_that_predict_writes(tmp_path, run, ask):
     assert ask("POST", "/score", GOOD["film.dcm"][132:], content_type="application/dicom").status == 200
 
 
+def test_a_form_is_told_how_to_send_a_film(ask):
+    answer = ask("POST", "/score", b"--a\r\n", content_type="multipart/form-data; boundary=a")
+    assert answer.status == 415 and "curl --data-binary @film.png" in answer.said["error"]
+
+
 def test_an_explanation_says_what_drove_the_score(run, films, ask):
     film = run.films[0]
     line, answer = (ask("POST", f"/score{query}", film.read_bytes()).said for query in ("?explain=0", "?explain=1"))
@@ -147,6 +152,7 @@ def test_the_state_and_the_page(ask):
     other = ask("GET", "/nothing")
     assert other.status == 404 and other.headers["content-security-policy"].startswith("default-src 'none'")
     assert ask("GET", "/score").said == {"error": "films go to POST /score"}
+    assert "films go to POST /score" in ask("POST", "/score/", b"film").said["error"]
     for answer in (page, other):
         assert answer.headers["x-content-type-options"] == "nosniff" and answer.headers["cache-control"] == "no-store"
         assert answer.headers["connection"] == "close" and answer.headers["server"] is None

@@ -51,6 +51,8 @@ def test_the_server_answers_to_its_own_names(monkeypatch, host, from_here, from_
         ("https://localhost:8765.evil.example", 403),
         ("null", 403),
         ("", 403),
+        ("http://[", 403),
+        ("http://[evil]:8765", 403),
     ],
 )
 def test_a_page_of_another_site_is_refused(origin, status):

@@ -171,10 +171,12 @@ DROP = """async ([name, content]) => {
 
 
 @pytest.mark.slow
-def test_films_are_dropped_and_their_results_read(visit, films, run, tmp_path):
+def test_films_are_dropped_and_their_results_read(visit, films, run, tmp_path, monkeypatch):
+    monkeypatch.setitem(films.scorer.checkpoint.training, "told", {"view": {"PA": 9}, "part": {"CHEST": 9}})
     film, broken = run.films[-1], tmp_path / "x<img src=y onerror=alert(1)>.png"
     broken.write_bytes(film.read_bytes()[:400])
-    (tmp_path / "film.dcm").write_bytes(written(dataset(np.arange(4000, dtype=np.uint16).reshape(50, 80))))
+    hand = dataset(np.arange(4000, dtype=np.uint16).reshape(50, 80), BodyPartExamined="HAND", ViewPosition="LL")
+    (tmp_path / "film.dcm").write_bytes(written(hand))
     with served(films) as ask:
         expected = ask("POST", "/score?explain=1", film.read_bytes()).said
         page = visit(ask)
@@ -200,6 +202,10 @@ def test_films_are_dropped_and_their_results_read(visit, films, run, tmp_path):
         assert entry.locator(".layer").evaluate("one => getComputedStyle(one).opacity") == "0"
         slider.press("End")
         assert entry.locator(".layer").evaluate("one => getComputedStyle(one).opacity") == "1"
+        picture = entry.get_by_role("button", name="Enlarge").first
+        for key, is_large in (("Enter", True), ("Space", False)):
+            picture.press(key)
+            assert (entry.locator(".zoomed").count() == 1) is is_large
         keep(page, "serve_result", tmp_path)
 
         page.set_input_files("#choose", [broken, tmp_path / "film.dcm", film])  # one after the other
@@ -210,6 +216,8 @@ def test_films_are_dropped_and_their_results_read(visit, films, run, tmp_path):
         refused = page.locator("#films > li").nth(2)
         assert refused.locator(".note").inner_text().startswith("Not scored: damaged, cut off or not readable")
         assert page.locator("#films .verdict").count() == 3
+        notes = page.locator("#films > li").nth(1).locator(".notes li").all_inner_texts()
+        assert [note.partition(",")[0] for note in notes[:2]] == ["lateral view", "body part HAND"]
         keep(page, "serve_refusal", tmp_path)
         page.click("#clear")
         assert page.locator("#films > li").count() == 0

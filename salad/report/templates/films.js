@@ -10,7 +10,7 @@ describe = (i) => {
   const kind = { true: "abnormal", false: "normal", null: "unknown" }[item.abnormal];
   const verdict = { abnormal: "Above the threshold", normal: "Not above the threshold", unknown: "No threshold" }[kind];
   const body = [element("p", {}, element("span", { className: `mark ${kind}` }), [verdict, ...facts].join(" · "))];
-  if (item.note) body.push(element("p", { className: "note", textContent: item.note }));
+  if (item.note) body.push(noteList(item.note));
   return [...body, ...explained({ ...item, pictures: picturesOf(i) }, data.words, (picture) => data.pictures[picture])];
 };
 

@@ -16,12 +16,16 @@ function view(title, source, name, hasScale = false) {
   return element("figure", {}, element("img", { src: source, alt: `${title} of ${name}` }), ...scale, element("figcaption", { textContent: title }));
 }
 
-// Enlarge a picture, or make it small again, with a click or with Enter.
+function noteList(note) {
+  return element("ul", { className: "notes" }, ...note.split("; ").map((textContent) => element("li", { textContent })));
+}
+
+// Enlarge a picture, or make it small again, with a click, Enter or the space bar.
 function zoomable(figure, picture) {
   Object.entries({ tabindex: 0, role: "button", "aria-label": "Enlarge or shrink the picture" }).forEach(([name, value]) => picture.setAttribute(name, value));
   const toggle = () => figure.classList.toggle("zoomed");
   picture.addEventListener("click", toggle);
-  picture.addEventListener("keydown", (event) => { if (event.key === "Enter") { event.preventDefault(); toggle(); } });
+  picture.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); toggle(); } });
   return figure;
 }
 

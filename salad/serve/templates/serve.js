@@ -65,7 +65,7 @@ function resultOf(found, name) {
     paragraph("verdict", element("span", { className: `mark ${kind}` }), explanation.verdict),
     paragraph("numbers", numbers.join(" · ")),
   ];
-  if (found.note) parts.push(element("ul", { className: "notes" }, element("li", { textContent: found.note })));
+  if (found.note) parts.push(noteList(found.note));
   if (explanation.error) return [...parts, paragraph("note", explanation.error)];
   return [...parts, ...explained({ name, ...explanation }, explanation.words, (picture) => picture)];
 }
