@@ -84,6 +84,10 @@ def gather(program: str, load_config: Path | None, values: dict[str, Any]) -> di
     if program != TRAIN:
         for name in ("load_model", "recipe"):  # they are the start of that run, not its result
             read.pop(name, None)
+    outputs = {name for name in read if OPTIONS[name].section == "output"}
+    for name in outputs:  # --report of test.py is a switch, that of predict a file
+        if program not in OPTIONS[name].facts.commands:
+            del read[name]
     return {**recipe_values(read.get("recipe")), **read, **recipe_values(typed.get("recipe")), **typed}
 
 
