@@ -77,6 +77,7 @@ def test_two_processes_make_the_memory_of_one(data, tmp_path):
     torch.testing.assert_close(two, one, atol=2e-2, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_every_command_scores_with_it_and_agrees(run, data, tmp_path):
     expected = sorted(score(tmp_path / "xp", data, "--load_model", run / "model.tar", "--heatmaps", tmp_path / "maps"))
     assert len(set(expected)) == 6 and len([*(tmp_path / "maps").rglob("*.png")]) == 6

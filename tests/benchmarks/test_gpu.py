@@ -106,6 +106,7 @@ def test_what_a_stage_has_started_ends_with_it(stage_of, tmp_path):
     pytest.fail("it still runs")
 
 
+@pytest.mark.slow
 def test_the_stages_after_one_that_fails_still_run(tmp_path, monkeypatch):
     began = []
 

@@ -443,6 +443,7 @@ def test_a_place_that_is_no_folder(data, tmp_path):
     assert result.exit_code == 0 and "no cache there (Not a directory)" in result.stderr
 
 
+@pytest.mark.slow
 def test_an_image_that_vanishes_between_two_runs_is_missed(data, tmp_path, write_image):
     copy = Path(shutil.copytree(data, tmp_path / "data"))
     train(tmp_path / "xp", copy)

@@ -68,6 +68,7 @@ def test_what_is_said_of_a_listing_is_said_once_and_all_else_each_time(tmp_path,
 STYLE = re.compile(r"(?:  )?(?:[a-z0-9]|AUC|F1)")  # a subject in lower case, in a table moved to the right
 
 
+@pytest.mark.slow
 def test_lines_of_a_whole_run_have_one_style(tmp_path):
     phantom.write_phantom(tmp_path / "data", size=32, num_train=8, num_val=6, num_test=6)
     shutil.rmtree(tmp_path / "data/val")

@@ -251,6 +251,7 @@ def test_order_is_that_of_the_paths_however_long_each_takes(predict, film, tmp_p
     assert [Path(row["path"]).stem for row in found] == list("012345678")
 
 
+@pytest.mark.slow
 def test_paths_come_from_standard_input_and_a_line_is_out_before_the_next_is_in(start, film):
     process = start("-", "--null", stdin=subprocess.PIPE)
 

@@ -315,6 +315,7 @@ def test_a_damaged_last_checkpoint_is_named(data, whole, tmp_path):
     assert "damaged" in line and "last.tar" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("harm", [Path.unlink, lambda path: os.truncate(path, 1000)], ids=["gone", "cut"])
 @pytest.mark.parametrize("words", [["--resume"], ["--resume", "auto", *SHORT, *OPTIONS]], ids=["must", "auto"])
 def test_where_the_last_checkpoint_is_lost_the_rounds_stand_and_a_run_can_start_from_one(

@@ -265,6 +265,7 @@ def test_milestones_count_over_the_whole_run(data, tmp_path):
     assert [line["lr"] for line in lines] == pytest.approx([1e-2] * 2 + [1e-3] * 3 + [1e-4] * 2)
 
 
+@pytest.mark.slow
 def test_soft_boundary_radius_is_a_quantile_after_ten_epochs(data, tmp_path, monkeypatch):
     seen, svdd_radius = [], salad.training.trainer.svdd_radius
 
@@ -446,6 +447,7 @@ def test_load_config_fills_in_what_is_not_typed(data, tmp_path):
     assert [line["lr"] for line in lines] == pytest.approx([0.003, 0.0003])
 
 
+@pytest.mark.slow
 def test_config_json_repeats_a_run_elsewhere(run, data, tmp_path):
     before = {path.name: path.stat().st_mtime_ns for path in run.iterdir()}
     words = ["CXR_author", "unet", tmp_path / "xp", data, "--load_config", run / "config.json"]
@@ -456,6 +458,7 @@ def test_config_json_repeats_a_run_elsewhere(run, data, tmp_path):
     assert {path.name: path.stat().st_mtime_ns for path in run.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_config_json_of_a_fine_tuned_run_scores_that_run(run, data, tmp_path):
     xp = tmp_path / "tuned"
     train(xp, data, "--load_model", run / "model.tar", "--lr", 0.1)
