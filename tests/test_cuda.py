@@ -43,7 +43,7 @@ from salad.scores.knn import knn_angle
 from salad.scores.prototype import weighted_prototype
 from salad.training.guards import FiniteGuard, batch_advice
 
-pytestmark = [pytest.mark.trains, pytest.mark.slow]
+pytestmark = pytest.mark.trains
 
 SIZES = {"unet": 64, "CXR_resnet18": 32}
 NUM_STEPS, BATCH_SIZE = 3, 6
