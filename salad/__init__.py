@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from salad.detector import Detector
 
 __all__ = ["Detector", "__version__"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 
 def __getattr__(name: str) -> Any:
