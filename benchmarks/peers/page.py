@@ -181,6 +181,13 @@ CELLS: Cells = {
 """Text of a cell by column; it is empty where a row has no such number."""
 
 
+LEGEND = """\
+AUC on the test images, mean over the seeds, with DeLong's interval; the first method's AUC minus this one, paired; AUC
+on jittered copies. Specificity and sensitivity at the threshold that the method sets itself, and at the one that 95 %
+of the validation normals stay at or below. Training: CPU seconds, and peak memory of the process. Images that are
+scored in a CPU second. Model: the file that its user would save. Lines: those of the code that ran here."""
+
+
 def compose(rows: Sequence[Row], odd: str, methods: Iterable[str]) -> str:
     """Compose the page in Markdown: a table for each data set, odd files, what was reduced, what is missing.
 
@@ -191,8 +198,9 @@ def compose(rows: Sequence[Row], odd: str, methods: Iterable[str]) -> str:
     """
     host = machine()
     versions = {**host["versions"], **{name: number for name in PACKAGES if (number := version_of(name))}}
-    lines = [f"{date.today()}, {host['cpu']}, one thread; Python {host['python']}, "]
-    lines[0] += ", ".join(f"{name} {number}" for name, number in versions.items())
+    shown = ", ".join(f"{name} {number}" for name, number in {"Python": host["python"], **versions}.items())
+    lines = [f"{date.today()}, {host['cpu']}, one thread; {shown}"]
+    lines += ["", LEGEND]
     for data in dict.fromkeys(row["data"] for row in rows):
         lines += ["", f"## {data}", "", table([row for row in rows if row["data"] == data], CELLS)]
     lines += ["", "## Odd files", "", odd] if odd else []
