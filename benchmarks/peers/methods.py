@@ -60,6 +60,8 @@ METHODS: dict[str, Method] = {
     "anomalib-reverse-distillation": _anomalib(
         "reverse-distillation", needs=f"{HUB} (it takes no Lite0, but a wide ResNet-50), and a GPU"
     ),
+    "imgad-knn": Method(module="imgad_pipelines", options="knn"),
+    "imgad-mahalanobis": Method(module="imgad_pipelines", options="mahalanobis"),
     "pyod-knn": _features("pyod_knn pooled"),
     "pyod-lof": _features("pyod_lof pooled"),
     "pyod-deepsvdd": _features("pyod_deep_svdd pooled", is_random=True),

@@ -1,4 +1,4 @@
-"""Files that are not 8-bit JPEG, and what the program, anomalib and ten lines of Pillow read of them.
+"""Files that are not 8-bit JPEG, and what the program, anomalib, imgad and lines of Pillow read of them.
 
 `python -m benchmarks.peers.odd_files FILM OUT` makes them of one film, reads each, and writes OUT/odd.json.
 """
@@ -100,6 +100,15 @@ def read_anomalib(folder: Path) -> Pictures:
         yield Path(item.image_path), _resized(Image.fromarray(pixels).convert("L"))
 
 
+def read_imgad(folder: Path) -> Pictures:
+    """Read the images below a folder as imgad does in a prediction."""
+    from imgad.data import list_images
+    from imgad.imageio import read_image
+
+    for path in list_images(folder):
+        yield Path(path), _resized(read_image(path).convert("L"))
+
+
 def read_pillow(folder: Path) -> Pictures:
     """Read the images below a folder with Pillow, as features for scikit-learn or PyOD are made."""
     for path in images_below(folder):
@@ -109,6 +118,7 @@ def read_pillow(folder: Path) -> Pictures:
 READERS: dict[str, Callable[[Path], Pictures]] = {
     "this program": read_ours,
     "anomalib": read_anomalib,
+    "imgad": read_imgad,
     "Pillow (scikit-learn, PyOD)": read_pillow,
 }
 
@@ -132,6 +142,8 @@ def outcome(read: Callable[[Path], Pictures], folder: Path, odd: Path, film: Gre
     try:
         for path, picture in read(folder):
             pictures[path.resolve()] = picture
+    except ModuleNotFoundError as error:
+        return f"{error.name} is not installed"
     except Exception as error:  # of whatever library reads it
         return f"ends the run: {type(error).__name__}"
     picture = pictures.get(odd.resolve(), "skipped without a word")

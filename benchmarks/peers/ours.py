@@ -42,7 +42,7 @@ def fit(films: Path, xp: Path, *, seed: int, options: str) -> Fitted:
     detector = fit_recipe(films, run, [*words, "--cache", str(xp / "cache")])
 
     def locate(films: Path) -> tuple[float, float]:
-        own = ["--load_model", str(run / MODEL_FILE), "--device", "cpu", *QUIET]
+        own = ["--load_model", str(run / MODEL_FILE), "--device", "cpu", "--cache", "off", *QUIET]
         test.main(["CXR_author", words[0], str(xp / "test"), str(films), *own], standalone_mode=False)
         located = json.loads((xp / "test" / RESULT_FILE).read_text(encoding="utf-8"))["localisation"]
         own_map = next(located[name] for name in MAPS if name in located)

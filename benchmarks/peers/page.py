@@ -25,7 +25,7 @@ from salad.study.tables import Cells
 
 SPECIFICITY = 0.95  # of the threshold that is set in the same way for all
 VIEWS = ("PA", "AP")
-PACKAGES = ("anomalib", "pyod", "timm", "lightning")
+PACKAGES = ("anomalib", "imgad", "pyod", "timm", "lightning")
 
 
 @dataclass(frozen=True)

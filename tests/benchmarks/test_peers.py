@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.peers import __main__ as command
 from benchmarks.peers import cell, odd_files, page, weights
 from benchmarks.peers.films import JITTERED, TEST, TRAIN, VAL, Films, link
-from benchmarks.peers.fitted import images_below, num_lines
+from benchmarks.peers.fitted import features_folder, images_below, num_lines
 from benchmarks.peers.methods import DEFAULT, METHODS, Method
 from benchmarks.protocol import Data
 from salad.datasets import phantom
@@ -105,6 +105,23 @@ def in_this_process(monkeypatch):
 
     monkeypatch.setattr(command, "_call", call)
     return calls
+
+
+@pytest.mark.parametrize("method", ["pyod-lof", "imgad-mahalanobis", "anomalib-dfm", "ours-quick"])
+def test_a_peer_that_is_installed_scores_every_image(films, tmp_path, hub, method):
+    if METHODS[method].module != "ours":
+        pytest.importorskip(method.partition("-")[0])
+    xp = tmp_path / "small" / method / "seed1"
+    xp.mkdir(parents=True)
+    if METHODS[method].module == "features":
+        from benchmarks.peers import features
+
+        features.main(films.folder, features_folder(xp))
+    cell.run_cell(films, method, 1, xp)
+    content = json.loads((xp / cell.CELL_FILE).read_text())
+    assert [len(content["scores"][folder]) for folder in (VAL, TEST, JITTERED)] == [1, 6, 6]
+    assert np.isfinite(content["scores"][TEST]).all() and np.isfinite(content["threshold"] or 0)
+    assert content["train_cpu_seconds"] > 0 and content["model_bytes"] > 0 and content["lines"] > 2
 
 
 def run(data, out, *words):
