@@ -25,6 +25,7 @@ from benchmarks.peers.weights import check_equal, use_hub
 from benchmarks.protocol import Data, Group
 from salad.errors import InputError, say
 from salad.runs.csv_file import write_csv
+from salad.runs.lock import only_one
 from salad.study.jobs import IMPORTS, last_line, shown_time
 
 ODD = "odd"  # folder of the odd files
@@ -109,6 +110,26 @@ def read_odd_files(films: Films, out: Path) -> None:
         say(f"no table of odd files: {reason}")
 
 
+def run(options: Options) -> str:
+    """Fill the cells, write page and CSV file, and return the page.
+
+    Raises:
+        InputError: a data set cannot be listed.
+    """
+    data = options.link_data()
+    cells = options.cells(data)
+    if any(METHODS[method].takes_hub for method in options.methods):
+        use_hub(options.out / "hub")
+        say(f"features of timm and of the program differ by {check_equal():.1e} of the largest")
+    fill_all(cells, options.minutes)
+    read_odd_files(next(iter(data.values())), options.out / ODD)
+    rows = measure_cells(cells)
+    page = compose(rows, odd_table(options.out / ODD), options.methods)
+    (options.out / "peers.md").write_text(page, encoding="utf-8")
+    write_csv(options.out / "peers.csv", csv_rows(rows))
+    return page
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--data", "data", multiple=True, required=True, help="Data set, as NAME=DATASET_NAME:PATH; repeatable.")
 @click.option(
@@ -128,21 +149,12 @@ def read_odd_files(films: Films, out: Path) -> None:
 def main(**given: Any) -> None:
     """Train and score this program and its peers, and print a page of tables; OUT has it, too, and a CSV file."""
     options = Options(**given)
+    options.out.mkdir(parents=True, exist_ok=True)
     try:
-        data = options.link_data()
+        with only_one(options.out / "lock"):
+            click.echo(run(options))
     except InputError as error:
-        raise click.BadParameter(str(error)) from None
-    cells = options.cells(data)
-    if any(METHODS[method].takes_hub for method in options.methods):
-        use_hub(options.out / "hub")
-        say(f"features of timm and of the program differ by {check_equal():.1e} of the largest")
-    fill_all(cells, options.minutes)
-    read_odd_files(next(iter(data.values())), options.out / ODD)
-    rows = measure_cells(cells)
-    page = compose(rows, odd_table(options.out / ODD), options.methods)
-    (options.out / "peers.md").write_text(page, encoding="utf-8")
-    write_csv(options.out / "peers.csv", csv_rows(rows))
-    click.echo(page)
+        raise click.ClickException(str(error)) from None
 
 
 if __name__ == "__main__":

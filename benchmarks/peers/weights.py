@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from salad.errors import InputError
 from salad.networks.backbones import load_backbone
 from salad.networks.efficientnet_lite0 import CONTRAST, find_source
 from salad.networks.weight_files import read_state
@@ -25,7 +26,7 @@ def use_hub(folder: Path) -> None:
     """Write the weights unless it is done, and set the environment in which timm finds them, here and in children.
 
     Raises:
-        FileNotFoundError: the package with the weights is not installed.
+        InputError: the package with the weights is not installed.
     """
     os.environ |= {"HF_HUB_CACHE": str(folder.resolve()), "HF_HUB_OFFLINE": "1"}  # before timm is imported
     snapshot = folder / f"models--timm--{LITE0}.in1k"
@@ -36,7 +37,7 @@ def use_hub(folder: Path) -> None:
 
         source = find_source("efficientnet_lite0")
         if source.file is None:
-            raise FileNotFoundError(source.advice)
+            raise InputError(f"Lite0 needs weights, which are not on this machine: {source.advice}")
         names = timm.create_model(LITE0).state_dict()
         held = read_state(source.file)
         # both list the layers in the order in which an image passes through them
