@@ -48,8 +48,8 @@ CELLS: Cells = {
 """Text of a cell by column; it is empty where a row has no such number."""
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Row], cells: Cells = CELLS) -> str:
     """Format the results as a Markdown table; a column that no row has is left out."""
-    made = table_of(rows, CELLS)
+    made = table_of(rows, cells)
     lines = [made.header, ["---"] * len(made.header), *made.rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
