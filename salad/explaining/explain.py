@@ -106,7 +106,11 @@ class Explainer:
         seen = self.look_at(batch.inputs, finds_neighbours=finds_neighbours)
         framed = seen.inputs.framed[:, 0].cpu().numpy()
         neighbours = self._neighbours_of(seen) if finds_neighbours else [()] * len(grey)
-        scores, parts, maps = self.model.combine(batch.parts), self.model.standardized(batch.parts), self._maps(seen)
+        scores, parts, maps = (
+            self.model.combine(batch.parts),
+            self.model.standardized(batch.parts),
+            self._maps(seen, framed),
+        )
         calibration = self.model.calibration
         percentiles = [None] * len(grey) if calibration is None else calibration.percentile(scores).tolist()
         return [
@@ -121,9 +125,8 @@ class Explainer:
             for i in range(len(grey))
         ]
 
-    def _maps(self, seen: Seen) -> dict[str, Sequence[HeatMap]]:
-        """Make the maps of a batch, for each kind one of each image."""
-        pixels = seen.inputs.framed[:, 0].cpu().numpy()
+    def _maps(self, seen: Seen, pixels: np.ndarray) -> dict[str, Sequence[HeatMap]]:
+        """Make the maps of a batch of images with these pixels, (B, S, S), for each kind one of each image."""
         maps: dict[str, Sequence[HeatMap]] = {}
         if self.views:
             maps["score"] = self.views.score_maps(seen.inputs)

@@ -14,7 +14,13 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render_page(
-    template: str, *, styles: Sequence[str], scripts: Sequence[str] = (), folder: Path = TEMPLATES, **content: Any
+    template: str,
+    *,
+    styles: Sequence[str],
+    scripts: Sequence[str] = (),
+    folder: Path = TEMPLATES,
+    connects: bool = False,
+    **content: Any,
 ) -> str:
     """Render a template.
 
@@ -26,6 +32,7 @@ def render_page(
         styles: names of its style sheets, put together in this order.
         scripts: names of its scripts, put together in this order.
         folder: folder of its templates; what it lacks comes from that of the report.
+        connects: True if its scripts may ask the server that it comes from.
         content: values of the template by name; a missing one is an error.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -51,6 +58,7 @@ def render_page(
         style_hash=_hash(style),
         script_hash=_hash(script),
         has_script=bool(scripts),
+        connects=connects,
         **content,
     )
 

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from salad.errors import InputError, StorageError, printable
+from salad.input_files import open_input
 from salad.runs.atomic import sync_folder
 
 PARTIAL = ".partial"
+HEAD = 4096  # bytes of an old output that tell what it is
 MAX_STEM = 200  # bytes of a name that are kept before a suffix: file systems allow 255
 
 
@@ -108,3 +110,24 @@ def _create_beside(target: Path) -> Path:
             raise kind(f"{printable(target)}: cannot be written ({error.strerror})") from None
         else:
             return partial
+
+
+def is_text(path: Path) -> bool:
+    """Check if a file is text, empty or absent, by its beginning."""
+    head = _head(path) if path.exists() else b""
+    return head is not None and b"\0" not in head
+
+
+def begins_with(path: Path, text: bytes) -> bool:
+    """Check if a file begins with a text, or is empty."""
+    head = _head(path)
+    return head is not None and text.startswith(head[: len(text)])
+
+
+def _head(path: Path) -> bytes | None:
+    """Read the beginning of a file; None if it cannot be read."""
+    try:
+        with open_input(path) as file:
+            return file.read(HEAD)
+    except OSError:
+        return None

@@ -15,8 +15,7 @@ from salad.device import keep_freed_memory
 from salad.errors import InputError, printable, say
 from salad.images.dicom_tags import Tag
 from salad.images.find import images_below, list_images
-from salad.input_files import open_input
-from salad.runs.outputs import check_output, is_special
+from salad.runs.outputs import begins_with, check_output, is_special, is_text
 from salad.scoring.earlier_results import scored_with, shown_folder
 from salad.scoring.film_log import DriftWatch
 from salad.scoring.lines import is_stdout, no_images, open_lines, whole_length
@@ -29,7 +28,6 @@ from salad.scoring.watch_state import WatchState
 logger = logging.getLogger(__name__)
 
 STATE_SUFFIX = ".state"
-HEAD = 4096  # bytes of an old output that tell whether it is text
 PAGE = b"<!DOCTYPE html>"  # beginning of a page
 
 
@@ -98,7 +96,7 @@ class Job:
         inputs = [model, *map(Path, self.paths)]
         if report is not None:
             check_output(report, flag="--report", inputs=[*inputs, *([out] if out else [])])
-            if report.exists() and not _begins_with(report, PAGE):
+            if report.exists() and not begins_with(report, PAGE):
                 raise InputError(
                     f"--report {printable(report)}: is no page, and would be replaced: choose another name"
                 )
@@ -119,7 +117,7 @@ class Job:
             raise InputError(
                 f"{printable(state)}: remembers the films of an earlier watch; --append goes on from it, or remove it"
             )
-        elif not _is_text(out):
+        elif not is_text(out):
             raise InputError(f"--out {printable(out)}: is no text file, which it would replace: choose another name")
 
     def _check_heatmaps(self, folder: Path) -> None:
@@ -278,24 +276,3 @@ def drift_lines(scorer: Scorer) -> list[str]:
         counts = ", ".join(f"{what} ({number})" for what, number in scorer.strange.most_common())
         lines.append(f"films of a kind that the model was not trained on: {counts}; the column note tells which")
     return lines
-
-
-def _is_text(path: Path) -> bool:
-    """Check if a file is text, empty or absent, by its beginning."""
-    head = _head(path) if path.exists() else b""
-    return head is not None and b"\0" not in head
-
-
-def _begins_with(path: Path, text: bytes) -> bool:
-    """Check if a file begins with a text, or is empty."""
-    head = _head(path)
-    return head is not None and text.startswith(head[: len(text)])
-
-
-def _head(path: Path) -> bytes | None:
-    """Read the beginning of a file; None if it cannot be read."""
-    try:
-        with open_input(path) as file:
-            return file.read(HEAD)
-    except OSError:
-        return None

@@ -20,6 +20,8 @@ def make_page(*, model: str, max_bytes: int, needs_token: bool) -> str:
         styles=("report.css", "serve.css"),
         scripts=("views.js", "serve.js"),
         folder=Path(__file__).parent / "templates",
+        connects=True,
+        title="Score a film",
         model=model,
         data={"max_bytes": max_bytes, "needs_token": needs_token},
     )

@@ -38,3 +38,15 @@ dialog.addEventListener("keydown", (event) => {
   const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (by && event.target.type !== "range") { event.preventDefault(); step(by); }
 });
+
+// Arrange the cards anew when their filters change, and open the dialog at a card, to step through the visible ones.
+function listen(form, cards, arrange) {
+  form.addEventListener("input", arrange);
+  form.addEventListener("reset", () => setTimeout(arrange));
+  form.addEventListener("submit", (event) => event.preventDefault());
+  cards.addEventListener("click", (event) => {
+    const card = event.target.closest(".card");
+    const visible = [...cards.children].filter((entry) => !entry.hidden).map((entry) => Number(entry.firstElementChild.dataset.item));
+    if (card) openDialog(Number(card.dataset.item), visible);
+  });
+}

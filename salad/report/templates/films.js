@@ -28,12 +28,5 @@ function arrange() {
   byId("shown").textContent = `${rows.filter(({ entry }) => !entry.hidden).length.toLocaleString("en")} of ${rows.length.toLocaleString("en")} films shown`;
 }
 
-form.addEventListener("input", arrange);
-form.addEventListener("reset", () => setTimeout(arrange));
-form.addEventListener("submit", (event) => event.preventDefault());
-cards.addEventListener("click", (event) => {
-  const card = event.target.closest(".card");
-  const visible = [...cards.children].filter((entry) => !entry.hidden).map((entry) => Number(entry.firstElementChild.dataset.item));
-  if (card) openDialog(Number(card.dataset.item), visible);
-});
+listen(form, cards, arrange);
 arrange();

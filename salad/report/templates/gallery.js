@@ -25,14 +25,7 @@ function arrange() {
   byId("shown").textContent = `${entries.filter(({ entry }) => !entry.hidden).length} of ${entries.length} images shown`;
 }
 
-form.addEventListener("input", arrange);
-form.addEventListener("reset", () => setTimeout(arrange));
-form.addEventListener("submit", (event) => event.preventDefault());
-cards.addEventListener("click", (event) => {
-  const card = event.target.closest(".card");
-  const visible = [...cards.children].filter((entry) => !entry.hidden).map((entry) => Number(entry.firstElementChild.dataset.item));
-  if (card) openDialog(Number(card.dataset.item), visible);
-});
+listen(form, cards, arrange);
 onThreshold.push(() => { if (form.elements.predicted.value) arrange(); });
 arrange();
 setThreshold(levels.start);
