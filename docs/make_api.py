@@ -78,10 +78,10 @@ salad train --help            # the same as python main.py --help
 salad test --help             # the same as python test.py --help
 ```
 
-All options of both commands, by topic. A value on the command line overrides that of a `--recipe` on the command line,
-and this overrides the `--load_config` file, in which a recipe may stand, too. "(model)": test takes the value of the
-training unless another one is typed; one that the network in the checkpoint cannot have is an error. An option without
-a value is switched on by `--align`, say, and off by `--no_align`.
+All options of both commands, by topic. Options on the command line override `--recipe`, and both override the
+`--load_config` file (which may also name a recipe). "(model)": test uses the value of the training unless you give
+another; a value that does not fit the network in the checkpoint is an error. Switches such as `--align` are turned off
+by `--no_align`.
 
 Bash completes commands and options after `eval "$(_SALAD_COMPLETE=bash_source salad)"`; zsh and fish with `zsh_source`
 and `fish_source`.

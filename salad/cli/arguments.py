@@ -45,7 +45,7 @@ def forms_of(program: str) -> str:
 def normal_option(program: str) -> click.Option:
     """Make the option --normal of a command."""
     return click.Option(
-        ["--normal"], type=PathType(), help=f"Folder of normal images, anywhere below it; {STANDS_FOR[program]}"
+        ["--normal"], type=PathType(), help=f"Folder of normal images, with its subfolders; {STANDS_FOR[program]}"
     )
 
 

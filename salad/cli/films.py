@@ -38,20 +38,20 @@ PREDICT_OPTIONS = (
     click.Option(
         ["--watch"],
         type=PathType(),
-        help="Also score images that arrive in this folder, and again those that change, until Ctrl-C.",
+        help="Also score images that arrive in this folder, and score changed ones again, until Ctrl-C.",
     ),
     click.Option(
         ["--interval"],
         type=click.FloatRange(min=0, max=MAX_INTERVAL, min_open=True),
         callback=finite,
         default=1.0,
-        help="Seconds between two looks at that folder, up to a day; an image is scored once two looks in a row find "
-        "it unchanged.  [default: 1]",
+        help="Seconds between two checks of that folder, up to a day; an image is scored when two checks in a row "
+        "find it unchanged.  [default: 1]",
     ),
     click.Option(
         ["--state"],
         type=PathType(),
-        help="File that remembers the images of --watch that are scored  [default: OUT.state]",
+        help="File that records which images of --watch are scored  [default: OUT.state]",
     ),
     click.Option(
         ["--calibrate"],
@@ -73,7 +73,7 @@ PREDICT_OPTIONS = (
     click.Option(
         ["--append"],
         is_flag=True,
-        help="Write to the end of --out; with --watch, go on where an earlier watch ended.",
+        help="Write to the end of --out; with --watch, continue where an earlier watch ended.",
     ),
     click.Option(
         ["--dicom_tags"],
@@ -96,7 +96,7 @@ PREDICT_OPTIONS = (
         ["--report"],
         type=PathType(),
         metavar="FILE",
-        help="Page of the images, one HTML file: the highest scores with their maps and nearest normal images, and all "
+        help="HTML file about the images: the highest scores with their maps and nearest normal images, and all "
         "lines  [default: none]",
     ),
     click.Option(["--null"], is_flag=True, help="Read paths on stdin that end with NUL, as written by find -print0."),
@@ -113,9 +113,9 @@ def predict(given: dict[str, Any], _: Team) -> None:
     2 only if no image can be read.
 
     Columns: path, score (larger is more anomalous), percentile among normal validation images, abnormal (1 if the
-    score is above the threshold of --specificity, else 0), seconds, error, note (doubts about the image, such as a
-    black one or a view that the model was not trained on, and about all scores of the model; "scored again" where
-    --watch has found the file changed), and those of --dicom_tags.
+    score is above the threshold of --specificity, else 0), seconds, error, note (warnings about the image, such as
+    that it is black or of a view that the model was not trained on, and about all scores of the model; "scored again"
+    if --watch found the file changed), and those of --dicom_tags.
     """
     from salad.images.dicom_tags import parse_tags
     from salad.scoring.predict import Job, Outlet, run_predict
@@ -153,7 +153,8 @@ SERVE_OPTIONS = (
     click.Option(
         ["--host"],
         default="127.0.0.1",
-        help="Name or address to listen on. All but this machine need a token then.  [default: 127.0.0.1]",
+        help="Name or address to listen on. If other machines can reach it, requests need a token.  "
+        "[default: 127.0.0.1]",
     ),
     click.Option(
         ["--port"],
@@ -165,8 +166,8 @@ SERVE_OPTIONS = (
     click.Option(
         ["--token_file"],
         type=PathType(),
-        help="File whose first line is the token that requests must bring  [default: none on this machine alone, else "
-        "a random one, shown once]",
+        help="File whose first line is the token that requests must carry  [default: none if only this machine can "
+        "reach the server, else a random token, shown once]",
     ),
     click.Option(
         ["--allow_host"],
@@ -186,7 +187,7 @@ SERVE_OPTIONS = (
         type=click.IntRange(1, MAX_QUEUE),
         default=16,
         show_default=True,
-        help="Films that are taken in at a time: one is scored, the others wait, and further ones are refused.",
+        help="Number of films accepted at a time: one is scored, the others wait, and further ones are refused.",
     ),
     DATA_PATH,
 )
@@ -198,7 +199,7 @@ def serve(given: dict[str, Any], _: Team) -> None:
 
     POST /score with a film as its body gives the line of predict in JSON; ?explain=1 adds map, places, sentence and
     nearest normal images. GET /health tells the state. Films are neither written to a disk nor logged. SIGTERM and
-    Ctrl-C end the server once it has scored what it has taken in. It needs the packages of the extra serve.
+    Ctrl-C end the server after it has scored the films that it has accepted. Needs the packages of the extra serve.
     """
     if said := lack_of_packages("salad serve", ("starlette", "uvicorn"), extra="serve"):
         raise InputError(said)
@@ -227,11 +228,11 @@ ENROL_OPTIONS = (
 
 @command_of(ENROL, more=ENROL_OPTIONS)
 def enrol(given: dict[str, Any], _: Team) -> None:
-    """Add normal films of the place where MODEL will be used to its memory, without training, and write a new model.
+    """Add normal films of another hospital to the memory of MODEL, without training, and write a new model.
 
     NORMALS are image files (PNG, JPEG, TIFF, DICOM, ...), folders, patterns in quotes, or - for a list of paths on
-    stdin: best 20 or more. Standards, threshold and percentiles of the new model come from them, each scored without
-    its own rows. Films that cannot be read and copies are left out. What is printed says how far the films lie from
+    stdin; 20 or more are best. Standards, threshold and percentiles of the new model come from them, each scored
+    without its own rows. Films that cannot be read and copies are left out. The output says how far the films are from
     the normal ones that the model knew.
     """
     from salad.scoring.enrol import run_enrol

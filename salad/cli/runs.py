@@ -36,7 +36,7 @@ def without_resume(words: list[str]) -> list[str]:
 def train(given: dict[str, Any], team: Team) -> None:
     """Train on the normal images of a data set; write checkpoints and logs to XP_PATH.
 
-    Own films need no more than XP_PATH --normal DIR: a digest splits them into train, val and test.
+    For your own films, XP_PATH --normal DIR is enough: they are split by patient into train, val and test.
     """
     config = Config.of(given)  # cheap checks before anything heavy
     from salad.runs.folder import RunFolder, log_to
@@ -60,9 +60,9 @@ def train(given: dict[str, Any], team: Team) -> None:
 def test(given: dict[str, Any], team: Team) -> None:
     """Score the test images of a data set; write scores.csv, metrics.json, model_card.md and report.html.
 
-    The AUC is printed last. XP_PATH alone takes the data set, the network and DATA_PATH of the training. Preprocessing,
-    network and score are those of the training by default. The files are written to XP_PATH, or to --out. Results of
-    another model or data set are not replaced without --overwrite.
+    The AUC is printed last. XP_PATH alone is enough: data set and DATA_PATH are then those of the training.
+    Preprocessing, network and score are those of the training by default. The files are written to XP_PATH, or to
+    --out. Results of another model or data set are replaced only with --overwrite.
     """
     if given.keys() >= {*ARGUMENTS}:
         Config.of(given)  # cheap checks before anything heavy

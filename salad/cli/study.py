@@ -44,17 +44,17 @@ NAME = re.compile(r"[^\W_][\w.+-]{0,99}")  # of a method and its folder
     "--folds",
     type=click.IntRange(min=2),
     help="Divide all normal images, and the abnormal ones of test, by patient into this number of folds; each fold is "
-    "tested by models of the others.  [default: the data set's own test images]",
+    "tested by models trained on the others.  [default: the data set's own test images]",
 )
 @click.option("--jobs", type=COUNT, default=1, show_default=True, help="Runs at a time; they share the cores.")
-@click.option("--out", type=PathType(), required=True, help="Folder of the study; the same command again goes on.")
+@click.option("--out", type=PathType(), required=True, help="Folder of the study; the same command continues it.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
 def study(dataset: str, data_path: Path, options: tuple[str, ...], debug: bool, **given: Any) -> None:
     """Train and score several methods with several seeds, and compare them.
 
     Writes study.html, study.csv, study.tex, and the ROC curves as roc.pdf, roc.png and roc.svg to --out, and prints
-    the table. OPTIONS after -- are of train or test, for all runs. Finished runs are not repeated, and interrupted ones
-    go on.
+    the table. OPTIONS after -- are options of train or test, for all runs. The same command continues an interrupted
+    study; finished runs are not repeated.
     """
     with exit_status(debug=debug):
         try:

@@ -41,8 +41,8 @@ class DataOptions:
     )
     abnormal: Path | None = option(
         None,
-        "Folder of abnormal images, anywhere below it, for the data set Folders: all of them are test images, with the "
-        "normal ones of the same patients  [default: none]",
+        "Folder of abnormal images, with its subfolders, for the data set Folders. They and the normal images of the "
+        "same patients are test images  [default: none]",
         commands=READS_DATA,
         may_change=True,
         of_model=True,
@@ -81,8 +81,8 @@ class DataOptions:
     )
     more_normals: tuple[Path, ...] | None = option(
         None,
-        "Folder of further normal images, of other ages, views or hospitals, or table that lists them. They join the "
-        "training and the memory; val/ alone sets standards, threshold and percentiles. Repeatable  [default: none]",
+        "Folder or table of further normal images, of other ages, views or hospitals. They are added to training and "
+        "memory; standards, threshold and percentiles come from val/ only. Repeatable  [default: none]",
         may_change=True,
         of_model=True,
     )
@@ -95,21 +95,21 @@ class DataOptions:
     )
     strict: bool = option(
         False,
-        "Stop with exit status 2 if two splits share images or patients, instead of warning; inspect stops at images "
-        "that cannot be read, too.",
+        "Stop with exit status 2, instead of warning, if two splits share images or patients; inspect also stops if "
+        "images cannot be read.",
         commands=READS_DATA,
         may_change=True,
     )
     on_bad_image: str = option(
         "error",
-        "If the check before a run finds images that cannot be read: error lists them and stops; skip leaves them out "
-        "and lists them in skipped.csv. A file that becomes unreadable during the run stops it in both cases.",
+        "Reaction to images that cannot be read in the check before a run: error lists them and stops; skip leaves "
+        "them out and lists them in skipped.csv. A file that becomes unreadable during the run always stops it.",
         choices=("error", "skip"),
         may_change=True,
     )
     cache: str | None = option(
         None,
-        "Folder for the decoded and resized images, so that every file is decoded only once; off for no cache  "
+        "Folder for decoded and resized images, so that each file is decoded only once; off for no cache  "
         "[default: .salad_cache in DATA_PATH or, if that is read-only, in the user's cache folder]",
         may_change=True,
     )

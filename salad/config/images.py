@@ -45,8 +45,8 @@ class ImageOptions:
     )
     crop: float = option(
         1.0,
-        "Share of each side, around the middle, that the network sees. Images are decoded at isize / crop pixels, so "
-        "that isize pixels are left.",
+        "Share of each side that the network sees, around the middle. Images are decoded at isize / crop pixels, so "
+        "that isize pixels remain.",
         low=0,
         high=1,
         open_low=True,
@@ -55,7 +55,7 @@ class ImageOptions:
     )
     align: bool = option(
         False,
-        "Register each image to the mean normal training image (the template) by shifts and scales.",
+        "Register each image to the mean normal training image (the template) by shift and scale.",
         commands=KNOWN_TO_FILES,
         of_model=True,
     )

@@ -33,7 +33,7 @@ class OutputOptions:
     )
     keep: int | None = option(
         None,
-        "Number of rounds, counted from the newest, of which the checkpoint is kept  [default: all]",
+        "Number of newest rounds whose checkpoints are kept  [default: all]",
         low=1,
         commands=(TRAIN,),
         may_change=True,
@@ -55,8 +55,8 @@ class RunOptions:
 
     recipe: str | None = option(
         None,
-        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program), strong "
-        "(the best settings on validation images) or quick (no training). Options on the command line override it  "
+        "Named set of defaults, logged at the start: paper (the paper's text), released (the authors' program), "
+        "strong (recommended) or quick (no training). Options on the command line override it  "
         "[default: none]",
         choices=tuple(RECIPES),
         commands=(TRAIN,),
@@ -75,8 +75,8 @@ class RunOptions:
     )
     overwrite: bool = option(
         False,
-        "Replace the run in XP_PATH; in test.py, replace results of another model, of other images or with other "
-        "options.",
+        "Replace the run in XP_PATH; in test.py, replace results of another model or data set, and files in "
+        "--heatmaps.",
         commands=(TRAIN, TEST),
         may_change=True,
     )

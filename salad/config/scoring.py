@@ -20,8 +20,8 @@ class ScoringOptions:
 
     score: str = option(
         "knn",
-        f"Anomaly score: {SCORE_HELP} or {FUSED} (mean of several scores, see --fuse). Later scoring uses the same by "
-        "default.",
+        f"Anomaly score: {SCORE_HELP} or {FUSED} (mean of several scores, see --fuse). The model keeps it as the "
+        "default of later scoring.",
         choices=(*SCORES, FUSED),
         commands=SCORES_TOO,
         of_model=True,
@@ -51,8 +51,8 @@ class ScoringOptions:
     )
     fuse: tuple[str, ...] | None = option(
         None,
-        "Part of --score fused, which is the mean of its parts, each standardised by normal validation images; "
-        "repeatable  [default: local and, with --backbone, backbone]",
+        "Part of --score fused (the mean of its parts, each standardised by normal validation images); repeatable  "
+        "[default: local and, with --backbone, backbone]",
         choices=tuple(SCORES),
         commands=SCORES_TOO,
         of_model=True,
@@ -67,7 +67,7 @@ class ScoringOptions:
     )
     local_rows: int = option(
         10_000,
-        "Largest number of normal images in each grid cell of the patch memory; a coreset is kept of more.",
+        "Largest number of normal images in each grid cell of the patch memory; of more, a coreset is kept.",
         low=1,
         commands=SCORES_TOO,
         of_model=True,
@@ -83,8 +83,8 @@ class ScoringOptions:
 
     min_normals: int = option(
         3,
-        "Smallest number of normal images, held out of the training, that percentiles and the threshold may come from; "
-        "below 20 they come with a warning.",
+        "Smallest number of normal images, held out of the training, for percentiles and a threshold; fewer than 20 "
+        "give a warning.",
         low=1,
         commands=(TEST, PREDICT, EXPORT, ENROL),
     )

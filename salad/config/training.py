@@ -111,7 +111,8 @@ class OptimisationOptions:
     weight_decay: float = option(1e-6, "Weight decay (L2 penalty).", low=0, commands=(TRAIN,))
     n_epochs: int = option(
         30,
-        "Number of epochs in a round (round 0, and by default 10 more); 0 trains nothing, for --score backbone.",
+        "Number of epochs in each round (round 0 and, by default, 10 more rounds); 0 trains nothing, for --score "
+        "backbone.",
         low=0,
         commands=(TRAIN,),
         may_change=True,
@@ -133,7 +134,7 @@ class OptimisationOptions:
     )
     on_collapse: str = option(
         "warn",
-        "Reaction when all embeddings collapse to one point: warn, or stop the run.",
+        "Reaction if all embeddings collapse to one point: warn, or stop the run.",
         choices=("warn", "stop"),
         commands=(TRAIN,),
         may_change=True,
