@@ -79,17 +79,20 @@ class Validation:
         self.result, self.memories = None, {}
 
     def run(self, network: Network, *, rows: Tensor, centre: Tensor | None, ends_round: bool) -> Result | None:
-        """Make the patch memories and score the images of val/; None without val/.
+        """Make the patch memories and score the images of val/; None without val/, or where nothing hangs on it.
+
+        Within a round, the results choose an epoch if there are both classes, and nothing if there are not.
 
         Args:
             network: network, which is put into eval mode.
             rows: memory rows of normal images, (N, D).
             centre: centre of Deep SVDD, (D,), or None.
-            ends_round: True at the end of a round; its checkpoint holds the patch memories even without val/.
+            ends_round: True at the end of a round; its checkpoint holds the patch memories in any case.
         """
         config = self.context.config
-        if self.val is not None or ends_round:
-            self.memories = self.build_memories(network)
+        if not ends_round and not (self.val and self.val.has_both_classes):
+            return None
+        self.memories = self.build_memories(network)
         if self.val is None:
             return None
         normals = Normals(

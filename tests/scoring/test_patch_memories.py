@@ -227,7 +227,14 @@ def test_the_size_of_a_memory_is_said_once_and_kept(runs):
     assert read_tar(runs["knn"] / "model.tar")["local_memories"] == {}
 
 
-def test_the_memory_of_the_backbone_is_built_once(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("classes", "num_local"),
+    [("both", 4), ("normal", 2)],  # with normal images alone, only the last epoch of a round can become model.tar
+)
+def test_memories_are_built_where_they_can_change_and_are_used(data, tmp_path, monkeypatch, classes, num_local):
+    shutil.copytree(data, tmp_path / "data")
+    if classes == "normal":
+        shutil.rmtree(next((tmp_path / "data/val").glob("1*")))
     built = []
 
     def spy(part, context, **options):
@@ -237,9 +244,10 @@ def test_the_memory_of_the_backbone_is_built_once(data, tmp_path, monkeypatch):
     from salad.scoring.patch_memories import build_memory
 
     monkeypatch.setattr("salad.training.validation.build_memory", spy)
-    train(tmp_path, data, *SCORES["fused"], "--n_epochs", 2)  # rounds 0 and 1
+    train(tmp_path / "xp", tmp_path / "data", *SCORES["fused"], "--n_epochs", 2)  # rounds 0 and 1
 
-    assert sorted(built) == ["backbone", *["local"] * 4]
+    assert sorted(built) == ["backbone", *["local"] * num_local]
+    assert read_tar(tmp_path / "xp/model.tar")["standards"]
 
 
 def test_without_val_the_last_epoch_of_a_round_has_a_memory(data, tmp_path):
