@@ -54,6 +54,7 @@ PATCHES = {
     "spacing": Rule(kind=torch.float32, shape=("G", "M"), low=0),
     "num_nearest": Rule(kind=torch.int64, low=1),
     "share": Rule(kind=torch.float32, low=0),
+    "seen_power": Rule(kind=torch.float32, low=0),
 }
 MAP = "map"  # name of the memory of the fine map, and of its scale
 SCALE = {

@@ -15,6 +15,7 @@ EXACT = "donot_use_mm_for_euclid_dist"  # mode of torch.cdist for distances that
 SHRINKAGE = 0.3  # multiple of the mean variance that is added before whitening: small variances are mostly noise
 NUM_AXES = 64  # number of principal axes that rows keep: further ones take memory and time, and detect no better
 LEAST_SHARE = 1e-6  # smallest standard deviation as a share of the largest mean: a smaller one is rounding
+SEEN_POWER = 4.0  # of the seen share of a grid cell in its weight: the features of a half-seen cell are unlike any
 LEAST_SEEN = 1e-6  # smallest seen share of a grid cell: avoids 0 / 0 in a cell outside the image
 
 
@@ -95,6 +96,7 @@ class PatchMemory:
         spacing: mean distance of each row to its nearest other rows, (G * G, M), float32; 0 where it does not count.
         neighbourhood: number of nearest rows that a distance is the mean of, and the share of their spacing that is
             subtracted.
+        seen_power: power of the seen share of a grid cell that is its weight; 1 in older files.
     """
 
     rows: Tensor
@@ -102,6 +104,7 @@ class PatchMemory:
     whitening: Tensor
     spacing: Tensor
     neighbourhood: Neighbourhood = PLAIN
+    seen_power: float = SEEN_POWER
 
     @classmethod
     def build(cls, cells: Tensor, *, max_rows: int, neighbourhood: Neighbourhood = PLAIN) -> PatchMemory:
@@ -133,12 +136,20 @@ class PatchMemory:
         rows, mean, whitening = state["rows"], state["mean"], state["whitening"]
         spacing = state.get("spacing", torch.zeros(rows.shape[:2]))  # older files compare with the nearest row alone
         num_nearest, share = state.get("num_nearest", torch.tensor(1)), state.get("share", torch.tensor(0.0))
+        seen_power = float(state.get("seen_power", torch.tensor(1.0)))
         shapes = rows.dim() == 3 and 0 not in rows.shape and whitening.shape == (mean.shape[-1], rows.shape[2])
         shapes = shapes and spacing.shape == rows.shape[:2] and mean.shape == (len(rows), len(whitening))
         if not shapes or math.isqrt(len(rows)) ** 2 != len(rows):
             raise ValueError("a patch memory with matching shapes")  # `salad.checkpoint` adds "is missing or unfit"
         neighbourhood = Neighbourhood(int(num_nearest), float(share))
-        return cls(rows=rows, mean=mean, whitening=whitening, spacing=spacing, neighbourhood=neighbourhood)
+        return cls(
+            rows=rows,
+            mean=mean,
+            whitening=whitening,
+            spacing=spacing,
+            neighbourhood=neighbourhood,
+            seen_power=seen_power,
+        )
 
     @torch.no_grad()
     def rows_of(self, maps: PatchMaps) -> Tensor:
@@ -174,12 +185,11 @@ class PatchMemory:
 
     def reduced(self, *, num_rows: int, num_axes: int) -> PatchMemory:
         """Keep the first rows of each cell, and the axes along which normal images differ most."""
-        return PatchMemory(  # copies, because a view would be saved whole
+        return replace(  # copies, because a view would be saved whole
+            self,
             rows=self.rows[:, :num_rows, -num_axes:].clone(),
-            mean=self.mean,
             whitening=self.whitening[:, -num_axes:].clone(),
             spacing=self.spacing[:, :num_rows].clone(),
-            neighbourhood=self.neighbourhood,
         )
 
     @property
@@ -203,9 +213,9 @@ class PatchMemory:
         return self.row_distances(self._whitened(maps).features).view(-1, self.grid, self.grid)
 
     def scores(self, maps: PatchMaps) -> Tensor:
-        """Mean distance over all grid cells, weighted by their seen shares, (B,); larger is more anomalous."""
+        """Mean distance over all grid cells, weighted by what is seen of them, (B,); larger is more anomalous."""
         cells = self._whitened(maps)
-        return weigh(self.row_distances(cells.features), cells.seen)
+        return weigh(self.row_distances(cells.features), cells.seen**self.seen_power)
 
     @torch.no_grad()
     def row_distances(self, queries: Tensor) -> Tensor:
@@ -226,7 +236,7 @@ class PatchMemory:
         cells = self._whitened(maps)
         pairs = zip(cells.features.transpose(0, 1), self.rows, strict=True)
         distances = [torch.cdist(cell, half.float(), compute_mode=EXACT) for cell, half in pairs]
-        return weigh(torch.stack(distances, dim=2), cells.seen[:, None])
+        return weigh(torch.stack(distances, dim=2), cells.seen[:, None] ** self.seen_power)
 
     @torch.no_grad()
     def own_distances(self, *, most: int) -> Tensor:
@@ -253,12 +263,17 @@ class PatchMemory:
         """Compute the size of a memory in bytes, before it is built."""
         num_rows, num_axes = min(num_images, max_rows), min(NUM_AXES, num_channels)
         num_means, num_weights = grid**2 * num_channels, num_channels * num_axes
-        return 2 * grid**2 * num_rows * (num_axes + 2) + 4 * (num_means + num_weights) + 12
+        return 2 * grid**2 * num_rows * (num_axes + 2) + 4 * (num_means + num_weights) + 16
 
     def to(self, device: torch.device) -> PatchMemory:
         """Move the memory to a device."""
-        tensors = {name: tensor.to(device) for name, tensor in self.tensors().items()}
-        return PatchMemory(**tensors, neighbourhood=self.neighbourhood)
+        return replace(
+            self,
+            rows=self.rows.to(device),
+            mean=self.mean.to(device),
+            whitening=self.whitening.to(device),
+            spacing=self.spacing.to(device),
+        )
 
     def tensors(self) -> dict[str, Tensor]:
         """Collect the tensors that distances are computed with, by name."""
@@ -266,8 +281,8 @@ class PatchMemory:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the tensors of the memory by name, for a checkpoint."""
-        num_nearest, share = (torch.tensor(value) for value in self.neighbourhood)
-        return {**self.tensors(), "num_nearest": num_nearest, "share": share}
+        settings = {**self.neighbourhood._asdict(), "seen_power": self.seen_power}
+        return {**self.tensors(), **{name: torch.tensor(value) for name, value in settings.items()}}
 
 
 def find_nearest(queries: Tensor, rows: Tensor, k: int, *, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -312,9 +327,9 @@ def measure_spacing(rows: Tensor, neighbourhood: Neighbourhood) -> Tensor:
     return torch.stack([find_nearest(cell, cell, k, own=own)[0].mean(dim=1) for cell in rows.float()])
 
 
-def weigh(distances: Tensor, seen: Tensor) -> Tensor:
-    """Mean of the distances of grid cells, weighted by their seen shares: (..., G * G) each to (...)."""
-    return (distances * seen).sum(dim=-1) / seen.sum(dim=-1)
+def weigh(distances: Tensor, weights: Tensor) -> Tensor:
+    """Weighted mean of the distances of grid cells: (..., G * G) each to (...)."""
+    return (distances * weights).sum(dim=-1) / weights.sum(dim=-1)
 
 
 def whiten(covariance: Tensor, *, least: float) -> Tensor:

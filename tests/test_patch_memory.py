@@ -82,12 +82,16 @@ def test_scores_are_those_of_a_loop():
     assert_close(memory.whitening @ memory.whitening.T, (whitening @ whitening).float(), rtol=1e-3, atol=1e-4)
 
 
-def test_what_is_not_seen_has_no_part_in_a_score():
+@pytest.mark.parametrize("power", [4, 1])
+def test_what_is_not_seen_has_no_part_in_a_score_and_a_cell_that_is_half_seen_little(power):
     normal, new = maps(20), maps(4, seed=1)
     seen = torch.ones(4, 1, 7, 7)
     seen[:, :, :, 4:] = 0  # the right third, and a column of the middle one
     corrupted = torch.where(seen > 0, new, 1e3)
     memory = memory_of(normal)
+    if power == 1:  # as older files have it
+        state = {name: tensor for name, tensor in memory.state_dict().items() if name != "seen_power"}
+        memory = PatchMemory.from_state_dict(state)
 
     scores = memory.scores(PatchMaps(corrupted, seen))
 
@@ -95,7 +99,7 @@ def test_what_is_not_seen_has_no_part_in_a_score():
     visible = [place for place in range(9) if place % 3 < 2]
     expected = torch.stack([torch.stack(one) for one in naive_cells(new, seen)])[:, visible]
     assert_close(cells.features[:, visible], expected, rtol=1e-3, atol=1e-3)
-    weights = torch.tensor([1.0, 2 / 3] * 3)  # of the middle third, two columns of three
+    weights = torch.tensor([1.0, 2 / 3] * 3) ** power  # of the middle third, two columns of three
     distances = torch.stack([distances_at(memory, expected[:, i], place) for i, place in enumerate(visible)], dim=1)
     assert_close(scores, (distances * weights).sum(dim=1) / weights.sum(), rtol=1e-2, atol=1e-2)
     assert memory.scores(PatchMaps(corrupted)).min() > 10 * scores.max()

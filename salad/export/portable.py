@@ -33,11 +33,12 @@ class PatchDistances(nn.Module):
     def __init__(self, memory: PatchMemory) -> None:
         super().__init__()
         self.grid, self.num_nearest, self.share = memory.grid, memory.num_nearest, memory.neighbourhood.share
+        self.seen_power = memory.seen_power
         for name, tensor in memory.tensors().items():
             self.register_buffer(name, tensor)
 
     def forward(self, maps: PatchMaps) -> Tensor:
-        """Compute the mean distance over grid cells, less spacing, weighted by the seen share of each cell, (B,)."""
+        """Compute the mean distance over grid cells, less spacing, weighted by what is seen of each cell, (B,)."""
         cells = pool_cells(maps, self.grid)
         queries = ((cells.features - self.mean) @ self.whitening).transpose(0, 1)
         rows = self.rows.float()
@@ -47,7 +48,7 @@ class PatchDistances(nn.Module):
             index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
             distances = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
             total = total + distances - self.share * self.spacing.gather(1, nearest)
-        return weigh((total / self.num_nearest).T, cells.seen)
+        return weigh((total / self.num_nearest).T, cells.seen**self.seen_power)
 
 
 class Angles(nn.Module):
