@@ -39,7 +39,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         # the authors' program
         "released": _RELEASED,
-        # the best settings on validation images: patch features, trained with synthetic anomalies
+        # the best settings found on validation images: patch features, trained with synthetic anomalies
         "strong": {
             "isize": 128,
             "crop": 0.8,

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOST_EXPLAINED = 200  # films with pictures, about 25 kB each
+MOST_EXPLAINED = 200  # films with pictures, about 20 kB each
 MOST_ROWS = 10_000  # films in the table, about 300 bytes each
 MOST_UNREAD = 1000  # films that cannot be read, with the reason
 SCRIPTS = ("views.js", "dialog.js", "films.js")

@@ -82,8 +82,8 @@ def make_page(content: Content) -> str:
 
 _FIRST = {"method": NAME_CELLS["method"]}
 RATES_NOTE = (
-    "Means over the runs. Sensitivity and specificity are at the threshold of the validation normals; as sharp: AUC "
-    "among images of like sharpness."
+    "Means over the runs. Sensitivity and specificity are at the threshold of the validation normals; beyond "
+    "sharpness: AUC within quintiles of sharpness."
 )
 SUBGROUPS_NOTE = "Mean AUCs over the runs. A finding is compared with all normal images."
 BASELINES_NOTE = (

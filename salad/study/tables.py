@@ -53,7 +53,7 @@ RATE_CELLS: Cells = {
 PLACE_CELLS: Cells = {
     "pointing (by chance)": _pointing,
     "pixel AUC": lambda row: mean(row["localisation"].get("pixel_auc")),
-    "as sharp": lambda row: mean(row["within_sharpness"]),
+    "beyond sharpness": lambda row: mean(row["within_sharpness"]),
 }
 BASELINE_CELLS: Cells = {
     "image mean / std / sharpness": lambda row: " / ".join(filter(None, map(mean, row["baselines"].values())))
