@@ -65,7 +65,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "align": True,
             "normalize": "standardize",
             "val_share": 0.1,
-            "batch_size": 64,
+            "batch_size": 16,
             "n_epochs": 0,
             "score": "backbone",
             "backbone": "efficientnet_lite0",
