@@ -15,7 +15,7 @@ EXACT = "donot_use_mm_for_euclid_dist"  # mode of torch.cdist for distances that
 SHRINKAGE = 0.3  # multiple of the mean variance that is added before whitening: small variances are mostly noise
 NUM_AXES = 64  # number of principal axes that rows keep: further ones take memory and time, and detect no better
 LEAST_SHARE = 1e-6  # smallest standard deviation as a share of the largest mean: a smaller one is rounding
-SEEN_POWER = 4.0  # of the seen share of a grid cell in its weight: the features of a half-seen cell are unlike any
+SEEN_POWER = 4.0  # a cell's weight is this power of its seen share: features beside a repeated border are unusual
 LEAST_SEEN = 1e-6  # smallest seen share of a grid cell: avoids 0 / 0 in a cell outside the image
 
 

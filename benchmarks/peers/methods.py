@@ -55,8 +55,12 @@ METHODS: dict[str, Method] = {
         "patchcore", "features of one stage, and a coreset of 0.4 % in place of 10 %, to end within minutes"
     ),
     "anomalib-dfm": _anomalib("dfm", is_random=False),
-    "anomalib-stfpm": _anomalib("stfpm", "5 epochs in place of the 100 of its paper, to end within minutes", "a GPU, or hours"),
-    "anomalib-efficientad": _anomalib("efficientad", needs=f"{HUB}, ImageNette, and a GPU for the 70,000 steps of its paper"),
+    "anomalib-stfpm": _anomalib(
+        "stfpm", "5 epochs in place of the 100 of its paper, to end within minutes", "a GPU, or hours"
+    ),
+    "anomalib-efficientad": _anomalib(
+        "efficientad", needs=f"{HUB}, ImageNette, and a GPU for the 70,000 steps of its paper"
+    ),
     "anomalib-reverse-distillation": _anomalib(
         "reverse-distillation", needs=f"{HUB} (it takes no Lite0, but a wide ResNet-50), and a GPU"
     ),

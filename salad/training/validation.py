@@ -79,9 +79,9 @@ class Validation:
         self.result, self.memories = None, {}
 
     def run(self, network: Network, *, rows: Tensor, centre: Tensor | None, ends_round: bool) -> Result | None:
-        """Make the patch memories and score the images of val/; None without val/, or where nothing hangs on it.
+        """Make the patch memories and score the images of val/; None without val/.
 
-        Within a round, the results choose an epoch if there are both classes, and nothing if there are not.
+        Within a round the results choose an epoch, which takes both classes; without them nothing is done.
 
         Args:
             network: network, which is put into eval mode.
