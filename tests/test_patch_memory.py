@@ -6,20 +6,10 @@ import math
 import pytest
 import scipy.linalg
 import torch
-from on_devices import NoWaiting
 from torch.testing import assert_close
 
-from salad.patch_memory import (
-    NUM_AXES,
-    SHRINKAGE,
-    Neighbourhood,
-    PatchMaps,
-    PatchMemory,
-    choose_coreset,
-    measure_spacing,
-    pool_cells,
-    whiten,
-)
+from salad.patch_memory import PatchMaps, PatchMemory, pool_cells
+from salad.patch_rows import NUM_AXES, SHRINKAGE, Neighbourhood, choose_coreset, measure_spacing
 
 pytestmark = pytest.mark.trains
 
@@ -192,31 +182,6 @@ def test_a_single_image_and_images_that_are_all_the_same_can_be_remembered():
         assert memory_of(normal).scores(PatchMaps(maps(2, seed=1))).isfinite().all()
 
 
-def test_a_cover_is_closer_to_all_rows_than_rows_drawn_at_random():
-    generator = torch.Generator().manual_seed(0)
-    centres = 20 * torch.randn(10, 4, generator=generator)
-    crowded = centres[torch.tensor([0] * 150 + list(range(1, 10)) * 5)]
-    rows = crowded + torch.randn(len(crowded), 4, generator=generator)
-
-    def radius(chosen: torch.Tensor) -> float:
-        return torch.cdist(rows, rows[chosen]).amin(dim=1).max().item()
-
-    cover = choose_coreset(rows, 12)
-
-    assert len(set(cover.tolist())) == 12
-    at_random = min(radius(torch.randperm(len(rows), generator=generator)[:12]) for _ in range(50))
-    assert radius(cover) < at_random / 2
-
-
-def test_a_cover_is_that_of_a_loop():
-    rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
-    chosen = [min(range(40), key=lambda i: math.dist(rows[i], rows.mean(dim=0)))]
-    while len(chosen) < 9:
-        chosen.append(max(range(40), key=lambda i: min(math.dist(rows[i], rows[j]) for j in chosen)))
-
-    assert choose_coreset(rows, 9).tolist() == chosen
-
-
 def test_of_more_images_than_rows_each_place_keeps_its_cover():
     features = maps(30)
     memory, all_rows = memory_of(features, max_rows=7), memory_of(features).rows
@@ -246,30 +211,6 @@ def test_a_state_comes_back_and_an_unfit_one_is_refused():
     ):
         with pytest.raises(ValueError, match="matching shapes"):
             PatchMemory.from_state_dict({**state, **unfit})
-
-
-class WithoutDoubles(torch.Tensor):
-    """As on MPS: float64 is refused until the tensor is on the CPU."""
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        assert func is not torch.Tensor.double, "MPS has no float64"
-        result = super().__torch_function__(func, types, args, kwargs)
-        return result.as_subclass(torch.Tensor) if func is torch.Tensor.cpu else result
-
-
-def test_whitening_needs_no_float64_on_the_device():
-    covariance = torch.diag(torch.tensor([1.0, 4.0, 9.0]))
-    assert_close(whiten(covariance.as_subclass(WithoutDoubles), least=0), whiten(covariance, least=0))
-
-
-def test_a_coreset_is_chosen_without_waiting_for_a_gpu():
-    rows = torch.randn(9, 4, generator=torch.Generator().manual_seed(0))
-    with NoWaiting():
-        chosen = choose_coreset(rows, 5)
-    assert len(set(chosen.tolist())) == 5
-    with NoWaiting(), pytest.raises(AssertionError):
-        rows[chosen[0]]
 
 
 @pytest.mark.parametrize(("k", "share"), [(1, 0.5), (3, 1.0)])

@@ -36,7 +36,7 @@ class ScoreSpec:
         features: ``module:function`` that computes the patch features of a patch score; None for other scores.
         settings: options that the patch memory of the score depends on.
         neighbourhood: number of nearest rows of the patch memory that count, and the share of their spacing that is
-            subtracted; see `salad.patch_memory.Neighbourhood`.
+            subtracted; see `salad.patch_rows.Neighbourhood`.
         needs: part of the network that a loss must have trained, `EMBEDDINGS` or `RECONSTRUCTION`; None if none.
         uses_rows: True if the score is computed from the k nearest rows of the memory bank.
         uses_centre: True if the score needs the centre of Deep SVDD.

@@ -15,7 +15,8 @@ from salad.config import OPTIONS, Config
 from salad.datasets.loader import Batch
 from salad.errors import InputError
 from salad.networks.backbones import Backbone, load_backbone
-from salad.patch_memory import Neighbourhood, PatchMemory, pool_cells
+from salad.patch_memory import PatchMemory, pool_cells
+from salad.patch_rows import Neighbourhood
 from salad.samples import NORMAL, Split
 from salad.scores import PATCH_SCORES, SCORES
 from salad.scores.inputs import Inputs

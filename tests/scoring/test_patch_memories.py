@@ -31,7 +31,8 @@ from salad.datasets import phantom
 from salad.images.read import read_image
 from salad.networks import backbones
 from salad.packages import install_command
-from salad.patch_memory import Neighbourhood, PatchMaps, PatchMemory, pool_cells
+from salad.patch_memory import PatchMaps, PatchMemory, pool_cells
+from salad.patch_rows import Neighbourhood
 from salad.scores.inputs import to_images
 
 pytestmark = pytest.mark.slow
