@@ -22,7 +22,7 @@ from salad.config import OPTIONS, Config
 from salad.config.declare import without_removed
 from salad.config.recipes import recipe_values
 from salad.errors import InputError
-from salad.explaining.explain import make_explainer
+from salad.explaining.make import make_explainer
 from salad.images.in_memory import Source, images_of, read_source, shown_name
 from salad.runs.folder import RunFolder
 from salad.scoring.enrol import enrol

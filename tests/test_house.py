@@ -43,7 +43,7 @@ TESTED_IN = {
     "distributed/ddp": "distributed/test_team",
     "evaluation/calibration": "evaluation/test_rates",
     "evaluation/result": "evaluation/test_summary",
-    "explaining/explanation": "explaining/test_explain",
+    **{f"explaining/{name}": "explaining/test_explain" for name in ("explanation", "make")},
     "export/portable": "export/test_files",
     "export/statement": "export/test_files",
     "images/cache_file": "images/test_cache",

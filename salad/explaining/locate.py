@@ -15,8 +15,9 @@ from salad.datasets.loader import Batch
 from salad.errors import InputError
 from salad.evaluation.localisation import Localisation, Marks
 from salad.evaluation.result import Result
-from salad.explaining.explain import Explainer, make_explainer
+from salad.explaining.explain import Explainer
 from salad.explaining.explanation import Explanation
+from salad.explaining.make import make_explainer
 from salad.explaining.overlays import draw, file_names, save
 from salad.images.masks import read_mask
 from salad.samples import ABNORMAL, Sample

@@ -14,8 +14,9 @@ import torch
 
 from salad.errors import InputError, printable, say
 from salad.evaluation.calibration import shown_score
-from salad.explaining.explain import Explainer, make_explainer
+from salad.explaining.explain import Explainer
 from salad.explaining.film_pictures import FilmPictures
+from salad.explaining.make import make_explainer
 from salad.images.read import GreyImage
 from salad.report import content
 from salad.report.captions import RESEARCH_ONLY, model_facts, network_name, untrained_note, version_facts, words

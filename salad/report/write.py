@@ -54,7 +54,7 @@ def explain(scoring: Scoring, places: Sequence[int]) -> list[Detail]:
     """Explain the test images with these indices; where that fails, log a warning and return an empty list."""
     from torch import compiler
 
-    from salad.explaining.explain import make_explainer
+    from salad.explaining.make import make_explainer
 
     config = scoring.config
     size = {"batch_size": config.data.batch_size, "num_threads": config.data.n_jobs_dataloader}

@@ -10,7 +10,7 @@ import torch
 
 from salad.errors import InputError, printable
 from salad.evaluation.calibration import shown_score
-from salad.explaining.explain import make_explainer
+from salad.explaining.make import make_explainer
 from salad.images.read import FileContent, GreyImage
 from salad.report.captions import words
 from salad.report.details import detail_of

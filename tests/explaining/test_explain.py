@@ -13,8 +13,9 @@ from salad.build import RunContext
 from salad.checkpoint import load_checkpoint
 from salad.config import Config
 from salad.datasets import phantom, read_split
-from salad.explaining.explain import Explainer, make_explainer
+from salad.explaining.explain import Explainer
 from salad.explaining.heatmaps import ErrorLevels
+from salad.explaining.make import make_explainer
 from salad.explaining.maps import DEVIATIONS_RANGE, RAW_RANGE
 from salad.images import decoder
 from salad.scores.inputs import Inputs

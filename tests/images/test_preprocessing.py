@@ -34,7 +34,7 @@ from salad.config import Config
 from salad.datasets import phantom, read_split
 from salad.distributed.team import Team
 from salad.errors import InputError
-from salad.explaining.explain import make_explainer
+from salad.explaining.make import make_explainer
 from salad.images import align
 from salad.images.decoder import Decoder
 from salad.samples import NORMAL, Sample

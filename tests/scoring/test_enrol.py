@@ -16,7 +16,7 @@ from salad.cli import main
 from salad.datasets import phantom
 from salad.errors import InputError
 from salad.evaluation.calibration import Standards
-from salad.explaining.explain import make_explainer
+from salad.explaining.make import make_explainer
 from salad.scores.knn import knn_angle
 from salad.scoring import enrol as enrolling
 from salad.scoring.training_images import enrolled_in
