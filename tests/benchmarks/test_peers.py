@@ -170,6 +170,8 @@ def test_rows_tell_the_difference_and_the_rates_at_both_thresholds(films, tmp_pa
     assert first["specificity_own"] == 1 and first["sensitivity_own"] == pytest.approx(2 / 3)
     assert first["specificity_at_95"] == pytest.approx(2 / 3) and first["sensitivity_at_95"] == 1
     assert first["specificity_at_95_jittered"] == 0
+    assert first["specificity_at_80_sensitivity"] == 1 and first["specificity_at_80_sensitivity_jittered"] == 0
+    assert second["specificity_at_80_sensitivity"] == pytest.approx(2 / 3)
 
 
 def test_methods_that_need_more_than_a_cpu_run_only_where_asked_for():
