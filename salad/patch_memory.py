@@ -198,7 +198,7 @@ class PatchMemory:
     def scores(self, maps: PatchMaps) -> Tensor:
         """Mean distance over all grid cells, weighted by what is seen of them, (B,); larger is more anomalous."""
         cells = self._whitened(maps)
-        return weigh(self.row_distances(cells.features), cells.seen**self.seen_power)
+        return weigh(self.row_distances(cells.features), cells.seen, self.seen_power)
 
     @torch.no_grad()
     def row_distances(self, queries: Tensor) -> Tensor:
@@ -219,7 +219,7 @@ class PatchMemory:
         cells = self._whitened(maps)
         pairs = zip(cells.features.transpose(0, 1), self.rows, strict=True)
         distances = [torch.cdist(cell, half.float(), compute_mode=EXACT) for cell, half in pairs]
-        return weigh(torch.stack(distances, dim=2), cells.seen[:, None] ** self.seen_power)
+        return weigh(torch.stack(distances, dim=2), cells.seen[:, None], self.seen_power)
 
     @torch.no_grad()
     def own_distances(self, *, most: int) -> Tensor:
@@ -268,6 +268,7 @@ class PatchMemory:
         return {**self.tensors(), **{name: torch.tensor(value) for name, value in settings.items()}}
 
 
-def weigh(distances: Tensor, weights: Tensor) -> Tensor:
-    """Weighted mean of the distances of grid cells: (..., G * G) each to (...)."""
+def weigh(distances: Tensor, seen: Tensor, power: float) -> Tensor:
+    """Mean of the distances of grid cells, weighted by a power of their seen shares: (..., G * G) each to (...)."""
+    weights = seen**power
     return (distances * weights).sum(dim=-1) / weights.sum(dim=-1)

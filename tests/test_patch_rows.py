@@ -9,6 +9,8 @@ from torch.testing import assert_close
 
 from salad.patch_rows import choose_coreset, whiten
 
+pytestmark = pytest.mark.trains  # as the memory that is made of them
+
 
 def test_a_cover_is_closer_to_all_rows_than_rows_drawn_at_random():
     generator = torch.Generator().manual_seed(0)

@@ -48,7 +48,7 @@ class PatchDistances(nn.Module):
             index = nearest[:, :, None].expand(-1, -1, rows.shape[2])
             distances = torch.linalg.vector_norm(queries - rows.gather(1, index), dim=2)
             total = total + distances - self.share * self.spacing.gather(1, nearest)
-        return weigh((total / self.num_nearest).T, cells.seen**self.seen_power)
+        return weigh((total / self.num_nearest).T, cells.seen, self.seen_power)
 
 
 class Angles(nn.Module):
